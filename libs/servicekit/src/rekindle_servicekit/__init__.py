@@ -1,0 +1,1 @@
+"""What every Rekindle service needs: server, interceptors, identity, logs, settings, objects, database."""
