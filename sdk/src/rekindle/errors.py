@@ -1,4 +1,4 @@
-"""The errors that Rekindle's services raise and its clients catch. Free of grpc, so that domain code may use them."""
+"""The errors that Rekindle's services raise and its clients catch. Free of grpc, for domain code to use."""
 
 from __future__ import annotations
 

@@ -29,8 +29,8 @@ def validate_key(key: str) -> str:
     segments_ok = all(part not in {"", ".", ".."} for part in key.split("/"))
     if not segments_ok or _KEY.fullmatch(key) is None:
         raise InvalidInput(
-            f"object key {key[:80]!r} is not allowed: use a-z, A-Z, 0-9 and . _ / -, beginning with a-z or 0-9, "
-            "without empty, '.' or '..' parts"
+            f"object key {key[:80]!r} is not allowed: use a-z, A-Z, 0-9 and . _ / -, begin with a-z or 0-9, "
+            "and leave no part empty, '.' or '..'"
         )
     return key
 

@@ -1,0 +1,181 @@
+"""The database of a service: engines for SQLite and PostgreSQL, transactions, migrations, timestamps."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import alembic.command
+import alembic.config
+import alembic.context
+import sqlalchemy as sa
+from rekindle.errors import DependencyUnavailable, InvalidInput
+from sqlalchemy import event
+from sqlalchemy.engine import URL, make_url
+
+_READ_ONLY: Final = "rekindle_read_only"
+#: Arbitrary; migrations of one PostgreSQL database take turns under it.
+_MIGRATION_LOCK: Final = 0x52454B49
+#: SQLite's ways of saying "not now" rather than "never".
+_TRANSIENT_SQLITE: Final = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_CANTOPEN,
+}
+
+
+class UtcDateTime(sa.types.TypeDecorator[datetime]):
+    """A moment, with time zone in Python, in UTC in every database. ValueError for a naive datetime."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a moment needs its time zone: this datetime has none")
+        in_utc = value.astimezone(UTC)
+        # SQLite keeps text: without a zone it sorts by time, and nothing is lost as all of it is UTC.
+        return in_utc.replace(tzinfo=None) if dialect.name == "sqlite" else in_utc
+
+    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def make_engine(url: str, *, busy_timeout_s: float = 30.0, pool_size: int = 10) -> sa.Engine:
+    """An engine for ``sqlite:///path`` or ``postgresql://...``; InvalidInput for anything else."""
+    try:
+        parsed = make_url(url)
+    except sa.exc.ArgumentError:
+        raise _unusable("it is no URL") from None
+    kind = parsed.get_backend_name()
+    if kind == "sqlite":
+        return _sqlite_engine(parsed, busy_timeout_s)
+    if kind == "postgresql":
+        # Prepared statements belong to a connection, and a pooler hands another one to each transaction.
+        return sa.create_engine(
+            parsed.set(drivername="postgresql+psycopg"),
+            pool_size=pool_size,
+            pool_pre_ping=True,
+            connect_args={"prepare_threshold": None},
+        )
+    raise _unusable(f"its kind is {kind!r}")
+
+
+@contextmanager
+def write(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """A transaction that may write; on SQLite the only one of its kind from its first statement on.
+
+    Committed at the end, rolled back on any exception. DependencyUnavailable: the database is busy or away.
+    """
+    with _converted_errors(), engine.begin() as connection:
+        yield connection
+
+
+@contextmanager
+def read(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """A transaction that only reads, one consistent state on SQLite, and never waits for a writer there."""
+    options = {_READ_ONLY: True}
+    if engine.dialect.name == "postgresql":
+        options |= {"postgresql_readonly": True}
+    with _converted_errors(), engine.connect().execution_options(**options) as connection, connection.begin():
+        yield connection
+
+
+def migrate(engine: sa.Engine, script_location: str | Path) -> None:
+    """Bring the schema to the newest revision of a migrations folder: a path, or ``package:folder``.
+
+    All or nothing, and once, however many processes call it at a time.
+    """
+    config = alembic.config.Config()
+    config.set_main_option("script_location", str(script_location).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    with write(engine) as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
+        config.attributes["connection"] = connection
+        alembic.command.upgrade(config, "head")
+
+
+def run_migrations(metadata: sa.MetaData) -> None:
+    """What the ``env.py`` of a service's migrations folder calls, and all that it needs to do."""
+    connection: sa.Connection = alembic.context.config.attributes["connection"]
+    alembic.context.configure(
+        connection=connection,
+        target_metadata=metadata,
+        transactional_ddl=True,
+        # SQLite can alter little in place; Alembic then copies the table.
+        render_as_batch=connection.dialect.name == "sqlite",
+    )
+    with alembic.context.begin_transaction():
+        alembic.context.run_migrations()
+
+
+def _sqlite_engine(url: URL, busy_timeout_s: float) -> sa.Engine:
+    if not url.database or url.database == ":memory:":
+        raise _unusable("a SQLite database needs a file, as each thread would see its own otherwise")
+    Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = sa.create_engine(url)
+    event.listen(engine, "connect", _SqliteConnect(busy_timeout_s))
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+class _SqliteConnect:
+    def __init__(self, busy_timeout_s: float) -> None:
+        self._busy_timeout_ms = round(busy_timeout_s * 1000)
+
+    def __call__(self, connection: Any, _record: Any) -> None:
+        # The driver would begin transactions by itself, and too late: see _begin_sqlite.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout = {self._busy_timeout_ms}")
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = FULL")
+        cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.close()
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    # A transaction that reads first and then writes fails at once if another one wrote in between; taking
+    # the lock at the beginning lets it wait instead.
+    is_reader = connection.get_execution_options().get(_READ_ONLY, False)
+    connection.exec_driver_sql("BEGIN" if is_reader else "BEGIN IMMEDIATE")
+
+
+@contextmanager
+def _converted_errors() -> Iterator[None]:
+    try:
+        yield
+    except sa.exc.OperationalError as error:
+        if not _is_transient(error):
+            raise
+        raise DependencyUnavailable(
+            "the database is busy or cannot be reached: try again",
+            reason="DATABASE_UNAVAILABLE",
+            retry_after_s=1.0,
+        ) from error
+
+
+def _is_transient(error: sa.exc.OperationalError) -> bool:
+    if isinstance(error.orig, sqlite3.Error):
+        # The lower byte is the primary code.
+        return (getattr(error.orig, "sqlite_errorcode", 0) & 0xFF) in _TRANSIENT_SQLITE
+    return True
+
+
+def _unusable(why: str) -> InvalidInput:
+    # The URL itself may hold a password.
+    return InvalidInput(
+        f"database URL cannot be used: {why}; use sqlite:///path/to/file or postgresql://host/database",
+        reason="INVALID_DATABASE_URL",
+    )

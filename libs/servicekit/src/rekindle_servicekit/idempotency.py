@@ -1,0 +1,116 @@
+"""Requests already answered: a mutation sent twice under one request id happens once."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+
+import sqlalchemy as sa
+from rekindle.errors import AlreadyExists, DependencyUnavailable, FieldViolation, InvalidInput
+
+from rekindle_servicekit.database import UtcDateTime
+from rekindle_servicekit.principal import Principal
+
+MAX_REQUEST_ID_LENGTH = 128
+
+requests = sa.Table(
+    "requests",
+    sa.MetaData(),
+    sa.Column("issuer", sa.Text, primary_key=True),
+    sa.Column("subject", sa.Text, primary_key=True),
+    sa.Column("method", sa.Text, primary_key=True),
+    sa.Column("request_id", sa.Text, primary_key=True),
+    sa.Column("request_digest", sa.Text, nullable=False),
+    sa.Column("response", sa.LargeBinary, nullable=False),
+    sa.Column("answered_at", UtcDateTime, nullable=False, index=True),
+)
+
+
+def define_requests(metadata: sa.MetaData) -> sa.Table:
+    """Make the table part of a service's own metadata, and so of its migrations."""
+    return requests.to_metadata(metadata)
+
+
+def digest_request(request: bytes) -> str:
+    """SHA-256 in hex of a request that was serialised deterministically."""
+    return hashlib.sha256(request).hexdigest()
+
+
+def remember(
+    conn: sa.Connection, principal: Principal, method: str, request_id: str, request_digest: str
+) -> bytes | None:
+    """The response that this request had before, or None where it is new: to be carried out now, then stored.
+
+    In the caller's transaction. AlreadyExists (REQUEST_ID_REUSED): another request had this id. InvalidInput:
+    no id, or one that is too long.
+    """
+    _validate_request_id(request_id)
+    columns = sa.select(requests.c.request_digest, requests.c.response)
+    row = conn.execute(columns.where(_key(principal, method, request_id))).one_or_none()
+    if row is None:
+        return None
+    if row.request_digest != request_digest:
+        raise AlreadyExists(
+            f"request_id {request_id!r} was used for another request of this method: use a new one",
+            reason="REQUEST_ID_REUSED",
+        )
+    return bytes(row.response)
+
+
+def store(
+    conn: sa.Connection,
+    principal: Principal,
+    method: str,
+    request_id: str,
+    request_digest: str,
+    response: bytes,
+    *,
+    now: datetime,
+) -> None:
+    """Keep the response in the transaction that did the work, so that both are there or neither.
+
+    DependencyUnavailable (REQUEST_IN_PROGRESS) where a copy of the request committed meanwhile: the caller's
+    transaction must be rolled back, and the retry finds that copy's response.
+    """
+    _validate_request_id(request_id)
+    row = {
+        "issuer": principal.issuer,
+        "subject": principal.subject,
+        "method": method,
+        "request_id": request_id,
+        "request_digest": request_digest,
+        "response": response,
+        "answered_at": now,
+    }
+    try:
+        conn.execute(sa.insert(requests).values(row))
+    except sa.exc.IntegrityError:
+        raise DependencyUnavailable(
+            "the same request is being answered at this moment: send it again",
+            reason="REQUEST_IN_PROGRESS",
+            retry_after_s=0.1,
+        ) from None
+
+
+def forget(conn: sa.Connection, *, before: datetime) -> int:
+    """Remove what was answered before a moment; how many that were."""
+    return conn.execute(sa.delete(requests).where(requests.c.answered_at < before)).rowcount
+
+
+def _key(principal: Principal, method: str, request_id: str) -> sa.ColumnElement[bool]:
+    return sa.and_(
+        requests.c.issuer == principal.issuer,
+        requests.c.subject == principal.subject,
+        requests.c.method == method,
+        requests.c.request_id == request_id,
+    )
+
+
+def _validate_request_id(request_id: str) -> None:
+    if not request_id:
+        problem = "is missing: give each request an id of its own, and the same one to its retries"
+    elif len(request_id) > MAX_REQUEST_ID_LENGTH or not request_id.isprintable():
+        problem = f"must be at most {MAX_REQUEST_ID_LENGTH} printable characters"
+    else:
+        return
+    raise InvalidInput(f"request_id {problem}", violations=[FieldViolation("request_id", problem)])

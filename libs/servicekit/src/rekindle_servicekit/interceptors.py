@@ -1,0 +1,219 @@
+"""What every call, of all four kinds, goes through: log line, mapping of errors, deadline, caller."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import re
+import time
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+from uuid import uuid4
+
+import grpc
+from rekindle._status import DETAILS_KEY, status_code, status_details, status_message
+from rekindle.errors import InternalError, InvalidInput, RekindleError
+
+from rekindle_servicekit import context
+from rekindle_servicekit.identity import Authenticator, Caller
+
+_log = logging.getLogger(__name__)
+
+REQUEST_ID_KEY = "x-request-id"
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+#: Probes carry no credentials, and a line for each would bury the others.
+_HEALTH = "/grpc.health.v1.Health/"
+
+Behavior = Callable[[Any, Any], Any]
+ServicerContext = grpc.aio.ServicerContext[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call being served."""
+
+    #: Full name, ``/rekindle.api.scheduler.v1.SchedulerService/GetProject``.
+    method: str
+    context: ServicerContext
+
+    def metadata(self) -> dict[str, str | bytes]:
+        return dict(self.context.invocation_metadata() or ())
+
+
+class Surround(grpc.aio.ServerInterceptor, ABC):
+    """An interceptor that is an async context manager around each call, whatever the call's kind."""
+
+    @abstractmethod
+    def around(self, call: Call) -> AbstractAsyncContextManager[None]:
+        """What happens before and after; exceptions of the call are raised inside."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any]:
+        handler = cast("Any", await continuation(handler_call_details))
+        if handler is None:  # no such method
+            return handler
+        kind = f"{_word(handler.request_streaming)}_{_word(handler.response_streaming)}"
+        behavior = self._surrounded(str(handler_call_details.method), getattr(handler, kind))
+        make_handler = getattr(grpc, f"{kind}_rpc_method_handler")
+        return make_handler(
+            behavior,
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+    def _surrounded(self, method: str, behavior: Behavior) -> Behavior:
+        async def call(request: Any, servicer_context: ServicerContext) -> Any:
+            async with self.around(Call(method, servicer_context)):
+                return await _complete(behavior(request, servicer_context), servicer_context)
+
+        return call
+
+
+async def _complete(outcome: Any, servicer_context: ServicerContext) -> Any:
+    """See a handler through: await its response, or write what it yields.
+
+    Writing here, rather than passing the generator on, makes a cancelled call raise inside of it at once.
+    """
+    if inspect.isasyncgen(outcome):
+        async with aclosing(outcome) as responses:
+            async for response in responses:
+                await servicer_context.write(response)
+        return None
+    if not inspect.isawaitable(outcome):
+        raise TypeError("a servicer's method must be a coroutine function or an async generator function")
+    return await outcome
+
+
+def _word(is_stream: bool) -> str:
+    return "stream" if is_stream else "unary"
+
+
+class LogCalls(Surround):
+    """One line a call: what, how it ended, how long it took; never what was in it. Sets the request id."""
+
+    @asynccontextmanager
+    async def around(self, call: Call) -> AsyncIterator[None]:
+        started = time.monotonic()
+        code = grpc.StatusCode.UNKNOWN
+        with context.bind(request_id=_request_id(call)):
+            try:
+                yield
+                code = _final_code(call.context, grpc.StatusCode.OK)
+            except asyncio.CancelledError:
+                code = _cancellation_code(call.context)
+                raise
+            except BaseException:
+                code = _final_code(call.context, grpc.StatusCode.UNKNOWN)
+                raise
+            finally:
+                duration_ms = round((time.monotonic() - started) * 1000, 1)
+                _log.log(
+                    logging.DEBUG if call.method.startswith(_HEALTH) else logging.INFO,
+                    "%s %s",
+                    call.method,
+                    code.name,
+                    extra={"action": call.method, "code": code.name, "duration_ms": duration_ms},
+                )
+
+
+def _request_id(call: Call) -> str:
+    given = call.metadata().get(REQUEST_ID_KEY)
+    return given if isinstance(given, str) and _REQUEST_ID.fullmatch(given) else uuid4().hex
+
+
+def _final_code(servicer_context: ServicerContext, default: grpc.StatusCode) -> grpc.StatusCode:
+    # The context gives a number for a status that abort() has set, and 0 where nothing was set.
+    code = cast("Any", servicer_context).code()
+    if not code:
+        return default
+    number = code.value[0] if isinstance(code, grpc.StatusCode) else code
+    return next((known for known in grpc.StatusCode if known.value[0] == number), default)
+
+
+def _cancellation_code(servicer_context: ServicerContext) -> grpc.StatusCode:
+    remaining_s = servicer_context.time_remaining()
+    is_late = remaining_s is not None and remaining_s <= 0
+    return grpc.StatusCode.DEADLINE_EXCEEDED if is_late else grpc.StatusCode.CANCELLED
+
+
+class MapErrors(Surround):
+    """Errors become statuses with details; the unforeseen becomes INTERNAL and a traceback in the log."""
+
+    @asynccontextmanager
+    async def around(self, call: Call) -> AsyncIterator[None]:
+        try:
+            yield
+        except grpc.aio.AbortError:
+            raise
+        except NotImplementedError:
+            message = f"{call.method} is not implemented by this service"
+            await call.context.abort(grpc.StatusCode.UNIMPLEMENTED, message)
+        except Exception as error:
+            await _abort(call, error)
+
+
+async def _abort(call: Call, error: Exception) -> None:
+    mapped = error if isinstance(error, RekindleError) else None
+    if mapped is None or status_code(mapped) is grpc.StatusCode.INTERNAL:
+        mapped = _incident(error)
+    trailers = [*(call.context.trailing_metadata() or ()), (DETAILS_KEY, status_details(mapped))]
+    await call.context.abort(status_code(mapped), status_message(mapped), trailers)
+
+
+def _incident(error: Exception) -> InternalError:
+    """What may be told of an unforeseen error: where its traceback is. Its text could hold anything."""
+    incident_id = uuid4().hex
+    _log.error(
+        "incident %s", incident_id, exc_info=error, extra={"action": "incident", "incident_id": incident_id}
+    )
+    if isinstance(error, InternalError):
+        metadata = {**error.metadata, "incident_id": incident_id}
+        return InternalError(error.message, reason=error.reason, metadata=metadata)
+    message = f"the service failed: its log has the details as incident {incident_id}"
+    return InternalError(message, metadata={"incident_id": incident_id})
+
+
+class RequireDeadline(Surround):
+    """Refuses calls that would wait for ever."""
+
+    @asynccontextmanager
+    async def around(self, call: Call) -> AsyncIterator[None]:
+        if call.context.time_remaining() is None and not call.method.startswith(_HEALTH):
+            raise InvalidInput("the call has no deadline: set a timeout", reason="DEADLINE_REQUIRED")
+        yield
+
+
+class Authenticate(Surround):
+    """Sets the caller's Principal, or refuses the call. Health checks pass."""
+
+    def __init__(self, authenticator: Authenticator) -> None:
+        self._authenticator = authenticator
+
+    @asynccontextmanager
+    async def around(self, call: Call) -> AsyncIterator[None]:
+        if call.method.startswith(_HEALTH):
+            yield
+            return
+        names = call.context.peer_identities() or ()
+        caller = Caller(
+            peer=call.context.peer(),
+            metadata=call.metadata(),
+            certificate_names=tuple(name.decode(errors="replace") for name in names),
+        )
+        with context.bind(principal=await self._authenticator.authenticate(caller)):
+            yield
+
+
+def default_interceptors(
+    authenticator: Authenticator, *, require_deadline: bool = False
+) -> Sequence[Surround]:
+    """The interceptors of a service, outermost first."""
+    deadline = [RequireDeadline()] if require_deadline else []
+    return [LogCalls(), MapErrors(), *deadline, Authenticate(authenticator)]

@@ -1,0 +1,106 @@
+"""Settings: frozen, from the environment, and strict about misspelt names."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterable
+from typing import Any, Self
+
+from pydantic import ValidationError, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from rekindle.errors import FieldViolation, InvalidInput
+
+
+class ServiceSettings(BaseSettings):
+    """Base of a service's settings; a subclass sets ``model_config = SettingsConfigDict(env_prefix="...")``.
+
+    Every variable with the prefix must be known. Values are built once, in `__main__`, and passed inward.
+    """
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_nested_delimiter="__")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_variables(cls, data: Any) -> Any:
+        unknown = unknown_variables(cls, os.environ)
+        if unknown:
+            raise InvalidInput(
+                "; ".join(unknown.values()), reason="UNKNOWN_SETTING", violations=_violations(unknown)
+            )
+        return data
+
+    @classmethod
+    def load(cls, **overrides: Any) -> Self:
+        """The settings of this process; InvalidInput names each variable that is wrong, without its value."""
+        try:
+            return cls(**overrides)
+        except ValidationError as error:
+            wrong = {
+                _variable_at(cls, item["loc"]): item["msg"] for item in error.errors(include_input=False)
+            }
+            words = "; ".join(f"{variable}: {message}" for variable, message in wrong.items())
+            raise InvalidInput(
+                f"wrong settings: {words}", reason="INVALID_SETTING", violations=_violations(wrong)
+            ) from None
+
+
+def environment_variables(settings: type[BaseSettings]) -> dict[str, str]:
+    """Environment variable -> name of the field that it sets."""
+    prefix = str(settings.model_config.get("env_prefix", ""))
+    return {(prefix + name).upper(): name for name in settings.model_fields}
+
+
+def unknown_variables(settings: type[BaseSettings], environment: Iterable[str]) -> dict[str, str]:
+    """Variables in `environment` with the prefix that set nothing -> what is wrong, and the nearest name.
+
+    pydantic-settings reads the names that it knows and never sees the others, so it cannot tell.
+    """
+    prefix = str(settings.model_config.get("env_prefix", "")).upper()
+    delimiter = settings.model_config.get("env_nested_delimiter")
+    known = environment_variables(settings)
+    if not prefix:
+        return {}
+    unknown: dict[str, str] = {}
+    for variable in sorted(environment):
+        stem = variable.upper().split(delimiter)[0] if delimiter else variable.upper()
+        if variable.upper().startswith(prefix) and not {stem, variable.upper()} & known.keys():
+            unknown[variable] = _correction(variable, list(known))
+    return unknown
+
+
+def settings_table(settings: type[BaseSettings]) -> str:
+    """Variable, default and meaning of each setting in aligned columns, for ``--help`` and the docs."""
+    rows = [
+        (variable, _default_text(settings.model_fields[name]), settings.model_fields[name].description or "")
+        for variable, name in environment_variables(settings).items()
+    ]
+    header = ("variable", "default", "meaning")
+    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(2)]
+    return "\n".join(
+        f"{row[0]:{widths[0]}}  {row[1]:{widths[1]}}  {row[2]}".rstrip() for row in [header, *rows]
+    )
+
+
+def _correction(variable: str, known: list[str]) -> str:
+    nearest = difflib.get_close_matches(variable.upper(), known, n=1, cutoff=0.6)
+    hint = f"did you mean {nearest[0]}?" if nearest else f"known are {', '.join(known)}"
+    return f"unknown setting {variable}: {hint}"
+
+
+def _default_text(field: FieldInfo) -> str:
+    default = field.get_default(call_default_factory=False)
+    if default is PydanticUndefined or field.is_required():
+        return "(required)"
+    return "(empty)" if default in (None, "") else str(default)
+
+
+def _variable_at(settings: type[BaseSettings], location: tuple[int | str, ...]) -> str:
+    prefix = str(settings.model_config.get("env_prefix", ""))
+    return (prefix + "__".join(str(part) for part in location)).upper()
+
+
+def _violations(wrong: dict[str, str]) -> list[FieldViolation]:
+    return [FieldViolation(variable, message) for variable, message in wrong.items()]
