@@ -1,0 +1,1 @@
+"""Training: the igniter and sustainer networks, training runs, their evaluation, export and launching."""
