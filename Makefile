@@ -1,0 +1,63 @@
+# Every command a person needs. `make help` lists them.
+SHELL := /bin/bash
+PY := .venv/bin/python
+DATA ?=
+OUT ?= out/demo
+STRATEGY ?= easy-first
+SEED ?= 0
+PRESET ?=
+SEED_CT ?=
+STATE ?= var/rekindle
+TESTS ?= -n 2 --dist loadfile
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up test test-unit test-integration test-e2e check fmt lint types proto proto-check bench clean
+
+help: ## list these commands
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
+
+setup: ## make the environment in .venv from nothing; quick when nothing changed
+	@tools/setup
+
+demo: setup ## run a whole campaign and write a report: [DATA=dir] [OUT=dir] [STRATEGY=..] [SEED=n] [PRESET=..] [SEED_CT=n]
+	@$(PY) -m rekindle_local demo --out "$(OUT)" --strategy "$(STRATEGY)" --seed "$(SEED)" \
+	  $(if $(DATA),--data "$(DATA)") $(if $(PRESET),--preset "$(PRESET)") $(if $(SEED_CT),--seed-ct "$(SEED_CT)")
+
+up: setup ## start the three services on loopback, state in $(STATE); Ctrl-C stops them
+	@$(PY) -m rekindle_local up --state "$(STATE)"
+
+test: setup ## unit, contract, integration and quick end-to-end tests (under 15 minutes on 2 cores)
+	@$(PY) -m pytest $(TESTS) tests
+
+test-unit: setup ## unit and contract tests only
+	@$(PY) -m pytest $(TESTS) tests/unit tests/contract
+
+test-integration: setup ## services against each other, in process
+	@$(PY) -m pytest $(TESTS) tests/integration
+
+test-e2e: setup ## services as processes: campaigns, kills, the command line
+	@$(PY) -m pytest tests/e2e
+
+check: lint types proto-check setup ## what CI runs besides the tests
+	@tools/check-installs
+
+fmt: setup ## format the code
+	@.venv/bin/ruff format . && .venv/bin/ruff check --fix --quiet .
+
+lint: setup ## ruff, layers, protos
+	@.venv/bin/ruff format --check . && .venv/bin/ruff check . && .venv/bin/lint-imports && .venv/bin/buf lint
+
+types: setup ## strict type checker
+	@.venv/bin/basedpyright --level error
+
+proto: setup ## generate the Python API from protos/
+	@tools/generate-api
+
+proto-check: setup ## fail when the generated API differs from the protos
+	@tools/check-api
+
+bench: setup ## measure speed and memory beside what a user would take instead
+	@$(PY) -m bench
+
+clean: ## remove the environment and everything generated
+	@rm -rf .venv .tools .setup out var build .pytest_cache .ruff_cache .hypothesis .import_linter_cache

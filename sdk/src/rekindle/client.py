@@ -1,0 +1,169 @@
+"""The way in: a client for Rekindle's three services."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from rekindle._call import Caller, Credentials, Retry, new_request_id
+from rekindle._services import Services
+from rekindle.api.common.v1 import common_pb2 as common
+from rekindle.api.inference.v1 import inference_pb2 as inference
+from rekindle.api.scheduler.v1 import scheduler_pb2 as scheduler
+from rekindle.config import ModalityName, Organ, Policy, modality_value
+from rekindle.errors import IntegrityError, InvalidInput
+from rekindle.projects import Project, selector
+from rekindle.records import OrganQuality
+from rekindle.volumes import CHUNK_BYTES, Source, VolumeFile, file_bytes
+
+#: Where `make up` listens.
+DEFAULT_ADDRESS = "127.0.0.1:50051"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segmentation:
+    """The mask of an ad hoc segmentation, on the grid of the volume that went in."""
+
+    mask: VolumeFile
+    model_version_id: str
+    quality: tuple[OrganQuality, ...]
+
+
+class Client:
+    """A connection to the three services. Synchronous; safe to share between threads."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    @classmethod
+    def connect(
+        cls,
+        address: str = DEFAULT_ADDRESS,
+        *,
+        inference: str | None = None,
+        trainer: str | None = None,
+        credentials: Credentials | None = None,
+        timeout_s: float = 60.0,
+        retry: Retry | None = None,
+    ) -> Client:
+        """Connects to the scheduler at `address` ("host:port").
+
+        Inference and trainer listen on the next two ports unless their addresses are given. Behind one gateway
+        give its address for all three. Raises InvalidInput for an address without a port.
+        """
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdigit():
+            raise InvalidInput(f"{address!r} is not host:port; for a local stack use {DEFAULT_ADDRESS}")
+        services = Services(
+            address,
+            inference or f"{host}:{int(port) + 1}",
+            trainer or f"{host}:{int(port) + 2}",
+            credentials,
+            Caller(timeout_s=timeout_s, retry=retry),
+        )
+        return cls(services)
+
+    def create_project(
+        self,
+        name: str,
+        organs: Sequence[Organ],
+        *,
+        modality: ModalityName = "CT",
+        policy: Policy | None = None,
+        request_id: str | None = None,
+    ) -> Project:
+        """Creates a project; nothing runs until `Project.start`."""
+        request = scheduler.CreateProjectRequest(
+            request_id=request_id or new_request_id(),
+            display_name=name,
+            organs=[organ.to_proto() for organ in organs],
+            target_modality=modality_value(modality),  # type: ignore[arg-type]
+        )
+        if policy is not None:
+            request.policy.CopyFrom(policy.to_proto())
+        answer = self._services.caller.unary(self._services.scheduler.CreateProject, request)
+        return Project(self._services, answer.project)
+
+    def project(self, project_id: str) -> Project:
+        """The project with this id. Raises NotFound."""
+        request = scheduler.GetProjectRequest(project_id=project_id)
+        return Project(
+            self._services, self._services.caller.unary(self._services.scheduler.GetProject, request).project
+        )
+
+    def projects(self) -> Iterator[Project]:
+        """Every project."""
+        token = ""
+        while True:
+            request = scheduler.ListProjectsRequest(page_size=100, page_token=token)
+            page = self._services.caller.unary(self._services.scheduler.ListProjects, request)
+            yield from (Project(self._services, project) for project in page.projects)
+            token = page.next_page_token
+            if not token:
+                return
+
+    def segment(
+        self,
+        image: Source,
+        *,
+        project_id: str,
+        model_version_id: str | None = None,
+        progress: Callable[[int, int], None] | None = None,
+        timeout_s: float = 600.0,
+    ) -> Segmentation:
+        """Segments one volume outside any round; nothing is stored. `progress` gets (slices done, in all)."""
+        data = file_bytes(image)
+        request = _segment_parts(project_id, model_version_id, data)
+        result: inference.SegmentResult | None = None
+        received = bytearray()
+        for part in self._services.caller.stream(
+            self._services.inference.Segment, request, timeout_s=timeout_s
+        ):
+            kind = part.WhichOneof("part")
+            if kind == "progress" and progress:
+                progress(part.progress.slices_done, part.progress.slices_total)
+            elif kind == "result":
+                result = part.result
+            elif kind == "chunk":
+                received += part.chunk
+        if result is None or hashlib.sha256(received).hexdigest() != result.sha256:
+            raise IntegrityError("the mask arrived damaged; segment the volume again")
+        return Segmentation(
+            mask=VolumeFile(bytes(received), ""),
+            model_version_id=result.model_version_id,
+            quality=tuple(OrganQuality.from_proto(item) for item in result.quality),
+        )
+
+    def close(self) -> None:
+        """Closes the channels."""
+        self._services.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def connect(address: str = DEFAULT_ADDRESS, **options: object) -> Client:
+    """Short for `Client.connect`."""
+    return Client.connect(address, **options)  # type: ignore[arg-type]
+
+
+def _segment_parts(
+    project_id: str, model_version_id: str | None, data: bytes
+) -> Iterator[inference.SegmentRequest]:
+    header = inference.SegmentHeader(
+        project_id=project_id,
+        model=selector(model_version_id),
+        format=common.FILE_FORMAT_NIFTI,
+        sha256=hashlib.sha256(data).hexdigest(),
+    )
+    yield inference.SegmentRequest(header=header)
+    for start in range(0, len(data), CHUNK_BYTES):
+        yield inference.SegmentRequest(chunk=data[start : start + CHUNK_BYTES])

@@ -1,0 +1,146 @@
+"""What a project is made of: organs and a policy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from google.protobuf.duration_pb2 import Duration
+
+from rekindle.api.common.v1 import common_pb2 as common
+from rekindle.api.scheduler.v1 import records_pb2 as records
+from rekindle.errors import InvalidInput
+
+ModalityName = Literal["CT", "MR"]
+OrderingName = Literal["easy-first", "hard-first", "random", "uncertainty", "first-come"]
+ScheduleName = Literal["first", "interleaved", "last"]
+OrganStatusName = Literal["edited", "accepted", "absent", "out_of_view", "not_reviewed"]
+
+
+def enum_value(enum: object, prefix: str, name: str) -> int:
+    """The number of `name` in a protobuf enum, or InvalidInput that lists the names there are."""
+    key = f"{prefix}_{name.upper().replace('-', '_')}"
+    values: dict[str, int] = dict(enum.items())  # type: ignore[attr-defined]
+    if key not in values or values[key] == 0:
+        known = ", ".join(enum_name(enum, prefix, number) for number in values.values() if number)
+        raise InvalidInput(f"{name!r} is not one of: {known}")
+    return values[key]
+
+
+def enum_name(enum: object, prefix: str, number: int) -> str:
+    """`ORGAN_STATUS_OUT_OF_VIEW` as "out-of-view"; numbers of a newer service as "unknown-7"."""
+    names: dict[int, str] = {value: key for key, value in enum.items()}  # type: ignore[attr-defined]
+    name = names.get(number)
+    return f"unknown-{number}" if name is None else name.removeprefix(f"{prefix}_").lower().replace("_", "-")
+
+
+@dataclass(frozen=True)
+class Organ:
+    """One class of a project."""
+
+    #: Stable name: lower-case letters, digits, underscores.
+    id: str
+    #: The organ's value in mask files, 1 to 255.
+    label_value: int
+    #: Coded concept as (scheme, value, meaning), e.g. ("SCT", "10200004", "Liver").
+    code: tuple[str, str, str] | None = None
+
+    def to_proto(self) -> common.Organ:
+        organ = common.Organ(id=self.id, label_value=self.label_value)
+        if self.code:
+            organ.code.CopyFrom(
+                common.CodedConcept(scheme=self.code[0], value=self.code[1], meaning=self.code[2])
+            )
+        return organ
+
+    @classmethod
+    def from_proto(cls, organ: common.Organ) -> Organ:
+        code = (organ.code.scheme, organ.code.value, organ.code.meaning) if organ.HasField("code") else None
+        return cls(organ.id, organ.label_value, code)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOut:
+    """Which cases measure the model and never train it."""
+
+    #: How many, drawn when registration is closed. Leave None to use `fraction`.
+    number: int | None = None
+    #: Share of the patients, decided case by case at registration.
+    fraction: float | None = None
+    schedule: ScheduleName = "interleaved"
+    #: `interleaved`: at most this share of a round's minutes goes to held-out cases.
+    share_of_round: float = 0.34
+
+    def to_proto(self) -> records.HeldOutPolicy:
+        message = records.HeldOutPolicy(
+            schedule=enum_value(records.HeldOutSchedule, "HELD_OUT_SCHEDULE", self.schedule),  # type: ignore[arg-type]
+            share_of_round=self.share_of_round,
+        )
+        if self.number is not None:
+            message.number = self.number
+        elif self.fraction is not None:
+            message.fraction = self.fraction
+        return message
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """How rounds are sized, how cases are ordered, when a model is promoted.
+
+    Give one of `sizes`, `geometric`, `minutes_per_round`; with none the service's default holds.
+    """
+
+    #: Cases per round in order; the last size repeats.
+    sizes: Sequence[int] | None = None
+    #: (first, factor): round k takes first * factor^(k-1) cases.
+    geometric: tuple[int, float] | None = None
+    #: As many cases as fit these minutes.
+    minutes_per_round: float | None = None
+    ordering: OrderingName = "easy-first"
+    #: Cases predicted before a round opens; 0 predicts all first.
+    candidate_pool: int = 0
+    held_out: HeldOut = field(default_factory=HeldOut)
+    #: A candidate may be worse than the serving model by at most this Dice, per organ.
+    margin_dice: float = 0.02
+    min_held_out_cases: int = 2
+    #: Networks, preprocessing and schedule of training: "paper", "cpu", ...
+    preset: str = "cpu"
+    #: "paper" (from scratch on corrected labels) or "default".
+    recipe: str = "default"
+    seed: int = 0
+    lease_minutes: float = 60.0
+    #: Keep the largest component per organ in coarse labels.
+    largest_component: bool = True
+
+    def to_proto(self) -> records.Policy:
+        message = records.Policy(
+            ordering=enum_value(records.Ordering, "ORDERING", self.ordering),  # type: ignore[arg-type]
+            candidate_pool=self.candidate_pool,
+            held_out=self.held_out.to_proto(),
+            promotion=records.PromotionPolicy(
+                margin_dice=self.margin_dice, min_held_out_cases=self.min_held_out_cases
+            ),
+            training=records.TrainingPolicy(preset=self.preset, recipe=self.recipe, seed=self.seed),
+            lease_duration=duration(self.lease_minutes * 60),
+            largest_component=self.largest_component,
+        )
+        if self.sizes is not None:
+            message.sizes.cases.extend(self.sizes)
+        elif self.geometric is not None:
+            message.geometric.first, message.geometric.factor = self.geometric
+        elif self.minutes_per_round is not None:
+            message.minutes.minutes_per_round = self.minutes_per_round
+        return message
+
+
+def duration(seconds: float) -> Duration:
+    """Seconds as a protobuf duration."""
+    message = Duration()
+    message.FromNanoseconds(round(seconds * 1e9))
+    return message
+
+
+def modality_value(name: str) -> int:
+    """The protobuf number of "CT" or "MR"."""
+    return enum_value(common.Modality, "MODALITY", name)

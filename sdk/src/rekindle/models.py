@@ -1,0 +1,55 @@
+"""Model versions of a project."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rekindle._call import new_request_id
+from rekindle._services import Services
+from rekindle.api.inference.v1 import inference_pb2 as inference
+from rekindle.config import enum_name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """An immutable version of a project's model."""
+
+    id: str
+    project_id: str
+    #: "igniter" or "sustainer".
+    role: str
+    version: int
+    package_digest: str
+    weights_digest: str
+    snapshot_digest: str
+    active: bool
+    services: Services
+
+    @classmethod
+    def from_proto(cls, model: inference.Model, services: Services) -> Model:
+        return cls(
+            id=model.model_version_id,
+            project_id=model.project_id,
+            role=enum_name(inference.ModelRole, "MODEL_ROLE", model.role),
+            version=model.version,
+            package_digest=model.package_digest,
+            weights_digest=model.weights_digest,
+            snapshot_digest=model.snapshot_digest,
+            active=model.active,
+            services=services,
+        )
+
+    def activate(self, *, expected_current: str) -> Model:
+        """Makes this version serve; with an older version, a rollback.
+
+        `expected_current` is the id of the version that you believe serves now ("" for none).
+        Raises VersionConflict when another one does.
+        """
+        request = inference.ActivateModelRequest(
+            request_id=new_request_id(),
+            project_id=self.project_id,
+            model_version_id=self.id,
+            expected_current=expected_current,
+        )
+        answer = self.services.caller.unary(self.services.inference.ActivateModel, request)
+        return Model.from_proto(answer.model, self.services)

@@ -1,0 +1,284 @@
+"""What services answer, as plain records that hide protobuf."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from rekindle.api.common.v1 import common_pb2 as common
+from rekindle.api.scheduler.v1 import records_pb2 as records
+from rekindle.api.trainer.v1 import trainer_pb2 as trainer
+from rekindle.config import enum_name
+
+
+def optional(message: Any, field: str) -> Any:
+    """The value of a field that may be unset, or None."""
+    return getattr(message, field) if message.HasField(field) else None
+
+
+def moment(message: Any, field: str) -> datetime | None:
+    """A timestamp field as an aware datetime in UTC, or None."""
+    return getattr(message, field).ToDatetime(tzinfo=UTC) if message.HasField(field) else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrganQuality:
+    """What a coarse label says about itself, for one organ."""
+
+    organ_id: str
+    soft_dice_confidence: float | None
+    predicted_ml: float
+    boundary_length_mm: float
+    components: int
+    slices: int
+
+    @classmethod
+    def from_proto(cls, message: common.OrganQuality) -> OrganQuality:
+        return cls(
+            organ_id=message.organ_id,
+            soft_dice_confidence=optional(message, "soft_dice_confidence"),
+            predicted_ml=message.predicted_ml,
+            boundary_length_mm=message.boundary_length_mm,
+            components=message.components,
+            slices=message.slices,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One volume of the target set."""
+
+    id: str
+    volume_id: str
+    group_key: str
+    #: "registered", "ready", "leased", "labelled" or "put-off".
+    state: str
+    mark: str
+    held_out: bool
+    round: int
+    submission_id: str
+    predicted_minutes: float | None
+    coarse_mask_volume_id: str
+    model_version_id: str
+    quality: tuple[OrganQuality, ...]
+
+    @classmethod
+    def from_proto(cls, case: records.Case) -> Case:
+        coarse = case.coarse_label
+        return cls(
+            id=case.case_id,
+            volume_id=case.volume_id,
+            group_key=case.group_key,
+            state=enum_name(records.CaseState, "CASE_STATE", case.state),
+            mark=enum_name(records.CaseMark, "CASE_MARK", case.mark),
+            held_out=case.held_out,
+            round=case.round,
+            submission_id=case.submission_id,
+            predicted_minutes=coarse.predicted_minutes if case.HasField("coarse_label") else None,
+            coarse_mask_volume_id=coarse.mask_volume_id,
+            model_version_id=coarse.model_version_id,
+            quality=tuple(OrganQuality.from_proto(item) for item in coarse.quality),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """One corrected label as it was sent. Immutable."""
+
+    id: str
+    case_id: str
+    round: int
+    mask_volume_id: str
+    mask_digest: str
+    #: "accepted", "draft" or "rejected".
+    review_state: str
+    held_out: bool
+    minutes: float
+    #: Organ id to Dice of the coarse label against this correction; None where both are empty.
+    coarse_dice: dict[str, float | None]
+    #: Organ id to the added path length in mm.
+    added_path_length_mm: dict[str, float]
+    coarse_model_version_id: str
+    revision: int
+
+    @classmethod
+    def from_proto(cls, message: records.Submission) -> Submission:
+        return cls(
+            id=message.submission_id,
+            case_id=message.case_id,
+            round=message.round,
+            mask_volume_id=message.mask_volume_id,
+            mask_digest=message.mask_digest,
+            review_state=enum_name(records.ReviewState, "REVIEW_STATE", message.review_state),
+            held_out=message.held_out,
+            minutes=sum(segment.active_seconds for segment in message.time_segments) / 60,
+            coarse_dice={item.organ_id: optional(item, "dice") for item in message.effort},
+            added_path_length_mm={item.organ_id: item.added_path_length_mm for item in message.effort},
+            coarse_model_version_id=message.coarse_model_version_id,
+            revision=message.revision,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """One turn of the loop; round 0 is the igniter's."""
+
+    number: int
+    #: "selecting", "annotating", "training", "promoting", "predicting" or "closed".
+    state: str
+    selected_case_ids: tuple[str, ...]
+    labelled_cases: int
+    labelled_total: int
+    run_id: str
+    snapshot_digest: str
+    candidate_model_version_id: str
+    serving_model_version_id: str
+    #: None until it is decided.
+    promoted: bool | None
+    decision_reason: str
+    minutes: float
+    reason: str
+
+    @classmethod
+    def from_proto(cls, message: records.Round) -> Round:
+        decided = message.HasField("decision")
+        return cls(
+            number=message.number,
+            state=enum_name(records.RoundState, "ROUND_STATE", message.state),
+            selected_case_ids=tuple(message.selected_case_ids),
+            labelled_cases=message.labelled_cases,
+            labelled_total=message.labelled_total,
+            run_id=message.run_id,
+            snapshot_digest=message.snapshot_digest,
+            candidate_model_version_id=message.candidate_model_version_id,
+            serving_model_version_id=message.serving_model_version_id,
+            promoted=message.decision.promoted if decided else None,
+            decision_reason=message.decision.reason if decided else "",
+            minutes=message.minutes,
+            reason=message.reason,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Something that happened in a project. Keep the cursor to go on from here."""
+
+    cursor: int
+    kind: str
+    message: str
+    round: int
+    details: dict[str, str]
+    time: datetime | None
+
+    @classmethod
+    def from_proto(cls, message: records.RoundEvent) -> Event:
+        return cls(
+            cursor=message.cursor,
+            kind=message.kind,
+            message=message.message,
+            round=message.round,
+            details=dict(message.details),
+            time=moment(message, "time"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LedgerEntry:
+    """One stretch of time that was written to the ledger."""
+
+    case_id: str
+    annotator_id: str
+    round: int
+    held_out: bool
+    kind: str
+    source: str
+    minutes: float
+    coarse_model_version_id: str
+    submission_id: str
+
+    @classmethod
+    def from_proto(cls, message: records.LedgerEntry) -> LedgerEntry:
+        return cls(
+            case_id=message.case_id,
+            annotator_id=message.annotator_id,
+            round=message.round,
+            held_out=message.held_out,
+            kind=enum_name(common.TimeKind, "TIME_KIND", message.segment.kind),
+            source=enum_name(common.TimeSource, "TIME_SOURCE", message.segment.source),
+            minutes=message.segment.active_seconds / 60,
+            coarse_model_version_id=message.coarse_model_version_id,
+            submission_id=message.submission_id,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundMinutes:
+    """A round's part of the ledger."""
+
+    round: int
+    cases: int
+    minutes: float
+    held_out_cases: int
+    held_out_minutes: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ledger:
+    """All minutes of a project."""
+
+    minutes_total: float
+    minutes_held_out: float
+    minutes_measured: float
+    minutes_inferred: float
+    minutes_simulated: float
+    rounds: tuple[RoundMinutes, ...]
+
+    @classmethod
+    def from_proto(cls, message: records.LedgerSummary) -> Ledger:
+        return cls(
+            minutes_total=message.minutes_total,
+            minutes_held_out=message.minutes_held_out,
+            minutes_measured=message.minutes_measured,
+            minutes_inferred=message.minutes_inferred,
+            minutes_simulated=message.minutes_simulated,
+            rounds=tuple(
+                RoundMinutes(
+                    round=item.round,
+                    cases=item.cases,
+                    minutes=item.minutes,
+                    held_out_cases=item.held_out_cases,
+                    held_out_minutes=item.held_out_minutes,
+                )
+                for item in message.rounds
+            ),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A point of a training run's curve."""
+
+    cursor: int
+    phase: str
+    step: int
+    steps: int
+    epoch: int
+    epochs: int
+    loss: float
+    dice: float | None
+    eta_seconds: float
+
+    @classmethod
+    def from_proto(cls, message: trainer.Metric) -> Metric:
+        return cls(
+            cursor=message.cursor,
+            phase=message.phase,
+            step=message.step,
+            steps=message.steps,
+            epoch=message.epoch,
+            epochs=message.epochs,
+            loss=message.loss,
+            dice=optional(message, "dice"),
+            eta_seconds=message.eta_seconds,
+        )

@@ -1,0 +1,88 @@
+"""Training runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rekindle._call import new_request_id
+from rekindle._services import Services
+from rekindle.api.trainer.v1 import trainer_pb2 as trainer
+from rekindle.config import enum_name
+from rekindle.records import Metric
+
+
+class Run:
+    """A handle on one training run; `refresh` brings it up to date."""
+
+    def __init__(self, services: Services, run: trainer.Run) -> None:
+        self._services = services
+        self._run = run
+
+    @property
+    def id(self) -> str:
+        return self._run.run_id
+
+    @property
+    def kind(self) -> str:
+        return enum_name(trainer.RunKind, "RUN_KIND", self._run.spec.kind)
+
+    @property
+    def state(self) -> str:
+        """ "queued", "running", "preempted", "succeeded", "failed" or "cancelled"."""
+        return enum_name(trainer.RunState, "RUN_STATE", self._run.state)
+
+    @property
+    def reason(self) -> str:
+        return self._run.reason
+
+    @property
+    def attempts(self) -> int:
+        return self._run.attempts
+
+    @property
+    def snapshot_digest(self) -> str:
+        return self._run.snapshot_digest
+
+    @property
+    def weights_digest(self) -> str:
+        """Of the finished weights; empty until the run has succeeded."""
+        return self._run.result.weights_digest
+
+    @property
+    def train_seconds(self) -> float:
+        return self._run.result.train_seconds
+
+    def held_out_dice(self) -> dict[str, float]:
+        """Organ id to the candidate's mean Dice over the held-out cases of the run, native grid."""
+        sums: dict[str, list[float]] = {}
+        for case in self._run.result.candidate:
+            for organ in case.organs:
+                if organ.HasField("dice"):
+                    sums.setdefault(organ.organ_id, []).append(organ.dice)
+        return {organ_id: sum(values) / len(values) for organ_id, values in sums.items()}
+
+    def refresh(self) -> Run:
+        request = trainer.GetRunRequest(project_id=self._run.project_id, run_id=self.id)
+        self._run = self._services.caller.unary(self._services.trainer.GetRun, request).run
+        return self
+
+    def cancel(self) -> Run:
+        """Stops the run and its process."""
+        request = trainer.CancelRunRequest(
+            request_id=new_request_id(), project_id=self._run.project_id, run_id=self.id
+        )
+        self._run = self._services.caller.unary(self._services.trainer.CancelRun, request).run
+        return self
+
+    def watch(self, *, after_cursor: int = 0, timeout_s: float | None = None) -> Iterator[Metric]:
+        """Yields metrics after the cursor, then live ones; ends with the run."""
+        request = trainer.WatchRunRequest(
+            project_id=self._run.project_id, run_id=self.id, after_cursor=after_cursor
+        )
+        for answer in self._services.caller.stream(
+            self._services.trainer.WatchRun, request, timeout_s=timeout_s or 24 * 3600
+        ):
+            if answer.WhichOneof("event") == "metric":
+                yield Metric.from_proto(answer.metric)
+            else:
+                self._run = answer.run
