@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -23,7 +23,7 @@ def bind(
     round: str | int | None = None,
     run: str | None = None,
     principal: Principal | None = None,
-) -> Iterator[None]:
+) -> Generator[None]:
     """Let what runs inside, also by `run_blocking`, belong to these; None leaves what was set outside."""
     given = {"request_id": request_id, "project": project, "round": round, "run": run}
     tokens = [(_IDS[name], _IDS[name].set(str(value))) for name, value in given.items() if value is not None]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from rekindle.errors import DependencyUnavailable, InvalidInput
 from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, OperationalError
 
 _READ_ONLY: Final = "rekindle_read_only"
 #: Arbitrary; migrations of one PostgreSQL database take turns under it.
@@ -55,7 +56,7 @@ def make_engine(url: str, *, busy_timeout_s: float = 30.0, pool_size: int = 10) 
     """An engine for ``sqlite:///path`` or ``postgresql://...``; InvalidInput for anything else."""
     try:
         parsed = make_url(url)
-    except sa.exc.ArgumentError:
+    except ArgumentError:
         raise _unusable("it is no URL") from None
     kind = parsed.get_backend_name()
     if kind == "sqlite":
@@ -72,7 +73,7 @@ def make_engine(url: str, *, busy_timeout_s: float = 30.0, pool_size: int = 10) 
 
 
 @contextmanager
-def write(engine: sa.Engine) -> Iterator[sa.Connection]:
+def write(engine: sa.Engine) -> Generator[sa.Connection]:
     """A transaction that may write; on SQLite the only one of its kind from its first statement on.
 
     Committed at the end, rolled back on any exception. DependencyUnavailable: the database is busy or away.
@@ -82,7 +83,7 @@ def write(engine: sa.Engine) -> Iterator[sa.Connection]:
 
 
 @contextmanager
-def read(engine: sa.Engine) -> Iterator[sa.Connection]:
+def read(engine: sa.Engine) -> Generator[sa.Connection]:
     """A transaction that only reads, one consistent state on SQLite, and never waits for a writer there."""
     options = {_READ_ONLY: True}
     if engine.dialect.name == "postgresql":
@@ -153,10 +154,10 @@ def _begin_sqlite(connection: sa.Connection) -> None:
 
 
 @contextmanager
-def _converted_errors() -> Iterator[None]:
+def _converted_errors() -> Generator[None]:
     try:
         yield
-    except sa.exc.OperationalError as error:
+    except OperationalError as error:
         if not _is_transient(error):
             raise
         raise DependencyUnavailable(
@@ -166,7 +167,7 @@ def _converted_errors() -> Iterator[None]:
         ) from error
 
 
-def _is_transient(error: sa.exc.OperationalError) -> bool:
+def _is_transient(error: OperationalError) -> bool:
     if isinstance(error.orig, sqlite3.Error):
         # The lower byte is the primary code.
         return (getattr(error.orig, "sqlite_errorcode", 0) & 0xFF) in _TRANSIENT_SQLITE

@@ -7,6 +7,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 from rekindle.errors import AlreadyExists, DependencyUnavailable, FieldViolation, InvalidInput
+from sqlalchemy.exc import IntegrityError
 
 from rekindle_servicekit.database import UtcDateTime
 from rekindle_servicekit.principal import Principal
@@ -84,7 +85,7 @@ def store(
     }
     try:
         conn.execute(sa.insert(requests).values(row))
-    except sa.exc.IntegrityError:
+    except IntegrityError:
         raise DependencyUnavailable(
             "the same request is being answered at this moment: send it again",
             reason="REQUEST_IN_PROGRESS",

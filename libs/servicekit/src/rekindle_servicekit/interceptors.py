@@ -8,7 +8,7 @@ import logging
 import re
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -53,12 +53,12 @@ class Surround(grpc.aio.ServerInterceptor, ABC):
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any]:
+    ) -> Any:
         handler = cast("Any", await continuation(handler_call_details))
         if handler is None:  # no such method
-            return handler
+            return None
         kind = f"{_word(handler.request_streaming)}_{_word(handler.response_streaming)}"
         behavior = self._surrounded(str(handler_call_details.method), getattr(handler, kind))
         make_handler = getattr(grpc, f"{kind}_rpc_method_handler")
@@ -99,7 +99,7 @@ class LogCalls(Surround):
     """One line a call: what, how it ended, how long it took; never what was in it. Sets the request id."""
 
     @asynccontextmanager
-    async def around(self, call: Call) -> AsyncIterator[None]:
+    async def around(self, call: Call) -> AsyncGenerator[None]:
         started = time.monotonic()
         code = grpc.StatusCode.UNKNOWN
         with context.bind(request_id=_request_id(call)):
@@ -138,16 +138,21 @@ def _final_code(servicer_context: ServicerContext, default: grpc.StatusCode) -> 
 
 
 def _cancellation_code(servicer_context: ServicerContext) -> grpc.StatusCode:
-    remaining_s = servicer_context.time_remaining()
+    remaining_s = _time_remaining_s(servicer_context)
     is_late = remaining_s is not None and remaining_s <= 0
     return grpc.StatusCode.DEADLINE_EXCEEDED if is_late else grpc.StatusCode.CANCELLED
+
+
+def _time_remaining_s(servicer_context: ServicerContext) -> float | None:
+    # The stubs do not know that calls without a deadline have None here.
+    return cast("float | None", servicer_context.time_remaining())
 
 
 class MapErrors(Surround):
     """Errors become statuses with details; the unforeseen becomes INTERNAL and a traceback in the log."""
 
     @asynccontextmanager
-    async def around(self, call: Call) -> AsyncIterator[None]:
+    async def around(self, call: Call) -> AsyncGenerator[None]:
         try:
             yield
         except grpc.aio.AbortError:
@@ -163,7 +168,7 @@ async def _abort(call: Call, error: Exception) -> None:
     mapped = error if isinstance(error, RekindleError) else None
     if mapped is None or status_code(mapped) is grpc.StatusCode.INTERNAL:
         mapped = _incident(error)
-    trailers = [*(call.context.trailing_metadata() or ()), (DETAILS_KEY, status_details(mapped))]
+    trailers = (*(call.context.trailing_metadata() or ()), (DETAILS_KEY, status_details(mapped)))
     await call.context.abort(status_code(mapped), status_message(mapped), trailers)
 
 
@@ -174,8 +179,13 @@ def _incident(error: Exception) -> InternalError:
         "incident %s", incident_id, exc_info=error, extra={"action": "incident", "incident_id": incident_id}
     )
     if isinstance(error, InternalError):
-        metadata = {**error.metadata, "incident_id": incident_id}
-        return InternalError(error.message, reason=error.reason, metadata=metadata)
+        return InternalError(
+            error.message,
+            reason=error.reason,
+            metadata={**error.metadata, "incident_id": incident_id},
+            violations=error.violations,
+            retry_after_s=error.retry_after_s,
+        )
     message = f"the service failed: its log has the details as incident {incident_id}"
     return InternalError(message, metadata={"incident_id": incident_id})
 
@@ -184,8 +194,8 @@ class RequireDeadline(Surround):
     """Refuses calls that would wait for ever."""
 
     @asynccontextmanager
-    async def around(self, call: Call) -> AsyncIterator[None]:
-        if call.context.time_remaining() is None and not call.method.startswith(_HEALTH):
+    async def around(self, call: Call) -> AsyncGenerator[None]:
+        if _time_remaining_s(call.context) is None and not call.method.startswith(_HEALTH):
             raise InvalidInput("the call has no deadline: set a timeout", reason="DEADLINE_REQUIRED")
         yield
 
@@ -197,7 +207,7 @@ class Authenticate(Surround):
         self._authenticator = authenticator
 
     @asynccontextmanager
-    async def around(self, call: Call) -> AsyncIterator[None]:
+    async def around(self, call: Call) -> AsyncGenerator[None]:
         if call.method.startswith(_HEALTH):
             yield
             return

@@ -10,12 +10,10 @@ import signal
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import SERVICE_NAME as HEALTH_SERVICE
-from grpc_health.v1.health import aio as health_aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from rekindle.errors import DependencyUnavailable, InvalidInput
 
@@ -74,7 +72,7 @@ class Server:
         interceptors = default_interceptors(authenticator, require_deadline=options.require_deadline)
         self._main = grpc.aio.server(interceptors=list(interceptors), options=_CHANNEL_OPTIONS)
         self._probes = grpc.aio.server(options=_CHANNEL_OPTIONS)
-        self._health = health_aio.HealthServicer()
+        self._health = _async_health()
         self._names: list[str] = []
         for server in (self._main, self._probes):
             health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
@@ -84,7 +82,7 @@ class Server:
         self.health_address = options.health_address
 
     def add(self, name: str, servicer: Any, add_to_server: Callable[[Any, grpc.aio.Server], None]) -> None:
-        """Serve `servicer` by the generated `add_to_server`; health knows it by its full `name`. Before `start`."""
+        """Serve `servicer` by the generated `add_to_server`; health knows it as `name`. Before `start`."""
         add_to_server(servicer, self._main)
         self._names.append(name)
 
@@ -97,7 +95,7 @@ class Server:
         """Listen; the addresses then hold the ports taken. DependencyUnavailable where one is in use."""
         options = self._options
         if options.reflection:
-            names = [*self._names, HEALTH_SERVICE, reflection.SERVICE_NAME]
+            names = [*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME]
             reflection.enable_server_reflection(names, self._main)
         self.address = _bind(self._main, options.address, options.credentials)
         if options.health_address is not None:
@@ -200,6 +198,11 @@ def check_exposure(options: ServerOptions) -> None:
             "listen on 127.0.0.1, or set insecure=true where the network itself is trusted",
             reason="INSECURE_ADDRESS",
         )
+
+
+def _async_health() -> Any:
+    # health.aio is assigned where the stubs do not see it.
+    return cast("Any", health).aio.HealthServicer()
 
 
 def _bind(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None) -> str:

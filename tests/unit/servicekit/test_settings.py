@@ -1,0 +1,89 @@
+"""Settings from the environment."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import Field, ValidationError
+from pydantic_settings import SettingsConfigDict
+from rekindle.errors import InvalidInput
+from rekindle_servicekit.settings import ServiceSettings, settings_table
+
+
+class _Settings(ServiceSettings):
+    model_config = SettingsConfigDict(env_prefix="REKINDLE_TESTER_")
+
+    address: str = Field(default="127.0.0.1:0", description="Where to listen.")
+    grace_seconds: float = Field(default=10.0, description="How long calls may still run.")
+    password: str | None = Field(default=None, description="Of the database.")
+
+
+def test_values_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable with the prefix sets its field; an argument wins over it; the rest keeps its default."""
+    monkeypatch.setenv("REKINDLE_TESTER_GRACE_SECONDS", "2.5")
+    monkeypatch.setenv("REKINDLE_TESTER_ADDRESS", "127.0.0.1:7000")
+    settings = _Settings.load(address="127.0.0.1:8000")
+    assert (2.5, "127.0.0.1:8000", None) == (settings.grace_seconds, settings.address, settings.password)
+
+
+@pytest.mark.parametrize(
+    ("variable", "nearest"),
+    [
+        ("REKINDLE_TESTER_ADRESS", "REKINDLE_TESTER_ADDRESS"),
+        ("REKINDLE_TESTER_GRACE_SECOND", "REKINDLE_TESTER_GRACE_SECONDS"),
+        ("rekindle_tester_pasword", "REKINDLE_TESTER_PASSWORD"),
+    ],
+)
+@pytest.mark.parametrize("build", [_Settings, _Settings.load])
+def test_misspelt_variable_is_refused(
+    monkeypatch: pytest.MonkeyPatch, variable: str, nearest: str, build: type[_Settings]
+) -> None:
+    """A variable with the prefix that sets nothing is an error that names the nearest known one."""
+    monkeypatch.setenv(variable, "secret-value")
+    with pytest.raises(InvalidInput, match=f"{variable}: did you mean {nearest}") as caught:
+        build()
+    assert "UNKNOWN_SETTING" == caught.value.reason
+    assert [variable] == [violation.field for violation in caught.value.violations]
+    assert "secret-value" not in str(caught.value)
+
+
+def test_far_off_variable_lists_what_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing is near, the error lists the known variables."""
+    monkeypatch.setenv("REKINDLE_TESTER_QQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQ", "1")
+    with pytest.raises(
+        InvalidInput, match="known are REKINDLE_TESTER_ADDRESS, REKINDLE_TESTER_GRACE_SECONDS"
+    ):
+        _Settings.load()
+
+
+def test_other_prefixes_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another service's variables, and the shell's, are none of this service's business."""
+    monkeypatch.setenv("REKINDLE_TESTING_ADRESS", "x")
+    monkeypatch.setenv("REKINDLE_OTHER", "x")
+    assert 10.0 == _Settings.load().grace_seconds
+
+
+def test_wrong_value_is_named_without_being_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names the variable and what is wrong, and does not repeat the value."""
+    monkeypatch.setenv("REKINDLE_TESTER_GRACE_SECONDS", "secret-value")
+    with pytest.raises(
+        InvalidInput, match="REKINDLE_TESTER_GRACE_SECONDS: Input should be a valid number"
+    ) as caught:
+        _Settings.load()
+    assert "secret-value" not in str(caught.value)
+
+
+def test_settings_are_frozen() -> None:
+    """Nobody changes settings once they are built."""
+    settings = _Settings.load()
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.address = "0.0.0.0:1"  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_table_lists_every_setting() -> None:
+    """The table for --help has variable, default and meaning of each setting, aligned."""
+    assert [
+        "variable                       default      meaning",
+        "REKINDLE_TESTER_ADDRESS        127.0.0.1:0  Where to listen.",
+        "REKINDLE_TESTER_GRACE_SECONDS  10.0         How long calls may still run.",
+        "REKINDLE_TESTER_PASSWORD       (empty)      Of the database.",
+    ] == settings_table(_Settings).splitlines()
