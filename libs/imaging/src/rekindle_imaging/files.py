@@ -10,7 +10,7 @@ import SimpleITK as sitk
 
 from rekindle_imaging.canonical import MAX_VOXELS, to_int16, to_labels
 from rekindle_imaging.errors import VolumeError
-from rekindle_imaging.nifti_header import check_gzip, check_header
+from rekindle_imaging.nifti_header import check_content, check_header
 from rekindle_imaging.volume import Volume, geometry_of
 
 
@@ -31,8 +31,7 @@ def read_volume(
     if format != "nifti":
         raise VolumeError("UNKNOWN_FORMAT", "the only format is nifti")
     header = check_header(path, max_voxels=max_voxels)
-    if header.compressed:
-        check_gzip(path, header)
+    check_content(path, header)
     with _named(path, ".nii.gz" if header.compressed else ".nii") as named:
         image = _read(named)
     volume = Volume.from_sitk(image)

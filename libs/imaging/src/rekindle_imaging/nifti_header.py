@@ -19,6 +19,7 @@ _CHUNK_BYTES: Final = 1 << 20
 _MAX_GZIP_RATIO: Final = 1040
 #: Bytes per voxel of the scalar data types.
 _DATATYPES: Final = {2: 1, 4: 2, 8: 4, 16: 4, 64: 8, 256: 1, 512: 2, 768: 4, 1024: 8, 1280: 8}
+_FLOATS: Final = {16: "f4", 64: "f8"}
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 
 
@@ -28,8 +29,11 @@ class NiftiHeader:
 
     #: (i, j, k)
     size: tuple[int, int, int]
-    #: Size of the whole file as the header has it, uncompressed.
-    file_bytes: int
+    #: Where the voxels begin, and how many bytes they take, uncompressed.
+    offset: int
+    content_bytes: int
+    #: Type of floating-point voxels with their byte order; None for whole numbers.
+    float_dtype: str | None
     compressed: bool
 
 
@@ -53,36 +57,55 @@ def check_header(path: Path, *, max_voxels: int) -> NiftiHeader:
     offset = struct.unpack_from(f"{order}f", raw, 108)[0]
     if not (offset == 0 or 352 <= offset <= 1 << 24):
         raise VolumeError("NOT_A_VOLUME", "the header says that the voxels begin at an impossible place")
-    file_bytes = max(int(offset), 352) + voxels * _voxel_bytes(raw, order)
+    start_of_voxels = max(int(offset), 352)
+    content_bytes = voxels * _voxel_bytes(raw, order)
     on_disk = path.stat().st_size
-    if on_disk * (_MAX_GZIP_RATIO if compressed else 1) < file_bytes:
+    if on_disk * (_MAX_GZIP_RATIO if compressed else 1) < start_of_voxels + content_bytes:
         raise VolumeError("TRUNCATED", "the file is too short for the voxels that its header claims")
-    return NiftiHeader(size=size, file_bytes=file_bytes, compressed=compressed)
+    float_type = _FLOATS.get(struct.unpack_from(f"{order}h", raw, 70)[0])
+    return NiftiHeader(
+        size=size,
+        offset=start_of_voxels,
+        content_bytes=content_bytes,
+        float_dtype=float_type and order + float_type,
+        compressed=compressed,
+    )
 
 
-def check_gzip(path: Path, header: NiftiHeader) -> None:
-    """Decompresses the whole file in small pieces, keeping none: its length and checksum must be right.
+def check_content(path: Path, header: NiftiHeader) -> None:
+    """Reads the whole file in small pieces, keeping none: length, checksum and floats must be right.
 
-    The reader behind SimpleITK fills what a cut-off file lacks with zeros, so this cannot be left to it.
-    Raises VolumeError: TRUNCATED, TOO_LARGE when the file holds much more than its header says.
+    The reader behind SimpleITK fills what a cut-off file lacks with zeros and turns NaN into zero, both in
+    silence, so neither can be left to it.
+    Raises VolumeError: TRUNCATED, NON_FINITE, TOO_LARGE when the file holds much more than its header says.
     """
     total = 0
     try:
-        with gzip.open(path, "rb") as file:
+        with gzip.open(path, "rb") if header.compressed else path.open("rb") as file:
+            file.seek(header.offset)
             while piece := file.read(_CHUNK_BYTES):
+                _check_finite(piece[: max(0, header.content_bytes - total)], header.float_dtype)
                 total += len(piece)
-                if total > header.file_bytes + _CHUNK_BYTES:
-                    raise VolumeError("TOO_LARGE", "the compressed file holds more than its header says")
+                if total > header.content_bytes + _CHUNK_BYTES:
+                    raise VolumeError("TOO_LARGE", "the file holds more than its header says")
     except (EOFError, OSError, zlib.error) as error:
-        raise VolumeError("TRUNCATED", "the compressed file is cut off or damaged; send it again") from error
-    if total < header.file_bytes:
+        raise VolumeError("TRUNCATED", "the file is cut off or damaged; send it again") from error
+    if total < header.content_bytes:
         raise VolumeError("TRUNCATED", "the file is too short for the voxels that its header claims")
+
+
+def _check_finite(piece: bytes, dtype: str | None) -> None:
+    if dtype is None:
+        return
+    whole = len(piece) - len(piece) % np.dtype(dtype).itemsize
+    if not np.isfinite(np.frombuffer(piece[:whole], dtype=dtype)).all():
+        raise VolumeError("NON_FINITE", "the file has voxels that are NaN or infinite; replace them")
 
 
 def _inflate_start(start: bytes) -> bytes:
     inflater = zlib.decompressobj(wbits=31)
     try:
-        return inflater.decompress(start, 4096)
+        return inflater.decompress(start, 352)
     except zlib.error as error:
         raise VolumeError("NOT_A_VOLUME", "the file is neither NIfTI nor gzip") from error
 
