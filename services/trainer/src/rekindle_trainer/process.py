@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlparse
@@ -44,6 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one attempt; returns the exit code."""
     args = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    # MONAI calls its own deprecated functions.
+    warnings.filterwarnings("ignore", category=FutureWarning, module="monai")
     torch.set_num_threads(args.threads)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())

@@ -39,6 +39,7 @@ def run(
     preset = preset_of(spec)
     # CUDA has no deterministic backward of bilinear upsampling; there a warning has to do.
     torch.use_deterministic_algorithms(True, warn_only=device != "cpu")
+    torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs time
 
     def check() -> None:
         if should_stop():

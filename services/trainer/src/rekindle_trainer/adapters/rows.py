@@ -1,0 +1,107 @@
+"""Rows to records and back."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+import sqlalchemy as sa
+
+from rekindle_trainer.domain.metrics import Metric, MetricRecord
+from rekindle_trainer.domain.results import CaseMetrics, OrganMetrics, RunPackage, RunResult
+from rekindle_trainer.domain.runs import Attempt, AttemptState, Run, RunState
+from rekindle_trainer.domain.specs import spec_json
+from rekindle_trainer.spec import compact_json, parse_spec
+
+
+def run_row(run: Run) -> dict[str, Any]:
+    """Columns of a run, all but its version."""
+    return {
+        "run_id": run.run_id,
+        "project_id": run.project_id,
+        "spec": spec_json(run.spec).decode(),
+        "snapshot_digest": run.snapshot_digest,
+        "state": run.state.value,
+        "reason": run.reason,
+        "created_by": run.created_by,
+        "created_at": run.created_at,
+        "started_at": run.started_at,
+        "ended_at": run.ended_at,
+        "attempts": run.attempts,
+        "failures": run.failures,
+        "cancel_requested": run.cancel_requested,
+        "committed_attempt": run.committed_attempt,
+        "result": None if run.result is None else compact_json(asdict(run.result)).decode(),
+    }
+
+
+def run_record(row: sa.Row[Any], latest: Metric | None) -> Run:
+    return Run(
+        run_id=row.run_id,
+        project_id=row.project_id,
+        spec=parse_spec(row.spec.encode()),
+        snapshot_digest=row.snapshot_digest,
+        state=RunState(row.state),
+        reason=row.reason,
+        created_by=row.created_by,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        attempts=row.attempts,
+        failures=row.failures,
+        cancel_requested=row.cancel_requested,
+        committed_attempt=row.committed_attempt,
+        result=None if row.result is None else _result(json.loads(row.result)),
+        latest=latest,
+        version=row.version,
+    )
+
+
+def attempt_row(attempt: Attempt) -> dict[str, Any]:
+    return {**asdict(attempt), "state": attempt.state.value}
+
+
+def attempt_record(row: sa.Row[Any]) -> Attempt:
+    return Attempt(**{**row._mapping, "state": AttemptState(row.state)})
+
+
+def metric_row(run_id: str, metric: Metric) -> dict[str, Any]:
+    return {
+        "run_id": run_id,
+        "cursor": metric.cursor,
+        "attempt": metric.attempt,
+        "number": metric.number,
+        "seen_at": metric.time,
+        "record": compact_json(asdict(metric.record)).decode(),
+    }
+
+
+def metric_record(row: sa.Row[Any]) -> Metric:
+    return Metric(
+        cursor=row.cursor,
+        attempt=row.attempt,
+        number=row.number,
+        time=row.seen_at,
+        record=MetricRecord(**json.loads(row.record)),
+    )
+
+
+def _result(raw: dict[str, Any]) -> RunResult:
+    def cases(name: str) -> tuple[CaseMetrics, ...]:
+        return tuple(
+            CaseMetrics(
+                image_digest=case["image_digest"],
+                case_id=case["case_id"],
+                organs=tuple(OrganMetrics(**organ) for organ in case["organs"]),
+            )
+            for case in raw[name]
+        )
+
+    return RunResult(
+        **{
+            **raw,
+            "packages": tuple(RunPackage(**package) for package in raw["packages"]),
+            **{name: cases(name) for name in ("candidate", "current", "training_check")},
+        }
+    )

@@ -1,0 +1,164 @@
+"""State in SQLite or PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from rekindle.errors import AlreadyExists, VersionConflict
+from rekindle_servicekit import database, idempotency
+from rekindle_servicekit.principal import Principal
+from sqlalchemy.exc import IntegrityError
+
+from rekindle_trainer.adapters.rows import (
+    attempt_record,
+    attempt_row,
+    metric_record,
+    metric_row,
+    run_record,
+    run_row,
+)
+from rekindle_trainer.adapters.tables import attempts, metrics, runs
+from rekindle_trainer.domain.metrics import Metric
+from rekindle_trainer.domain.runs import ENDED, Attempt, AttemptState, Run
+
+MIGRATIONS = "rekindle_trainer:migrations"
+#: Arbitrary; supervisors on one PostgreSQL database claim runs in turn under it.
+_QUEUE_LOCK = 0x52454B54
+
+
+class SqlState:
+    """Runs of one database whose schema is up to date."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    @contextmanager
+    def read(self) -> Generator[SqlTransaction]:
+        with database.read(self._engine) as connection:
+            yield SqlTransaction(connection, locks=False)
+
+    @contextmanager
+    def write(self) -> Generator[SqlTransaction]:
+        with database.write(self._engine) as connection:
+            yield SqlTransaction(connection, locks=True)
+
+
+class SqlTransaction:
+    """ports.Transaction on one connection."""
+
+    def __init__(self, connection: sa.Connection, *, locks: bool) -> None:
+        self._connection = connection
+        #: Whether what is read is kept from others until the end; SQLite has one writer anyhow.
+        self._locks = locks and connection.dialect.name == "postgresql"
+        self._now: datetime | None = None
+
+    @property
+    def now(self) -> datetime:
+        if self._now is None:
+            self._now = self._read_clock()
+        return self._now
+
+    def find_run(self, run_id: str) -> Run | None:
+        query = sa.select(runs).where(runs.c.run_id == run_id)
+        row = self._connection.execute(query.with_for_update() if self._locks else query).one_or_none()
+        return None if row is None else run_record(row, self.last_metric(run_id))
+
+    def add_run(self, run: Run) -> None:
+        try:
+            self._connection.execute(sa.insert(runs).values(**run_row(run), version=run.version))
+        except IntegrityError:
+            raise AlreadyExists("this run_id was taken at this moment: send the request again") from None
+
+    def update_run(self, run: Run) -> Run:
+        newest = sa.and_(runs.c.run_id == run.run_id, runs.c.version == run.version)
+        changed = sa.update(runs).where(newest).values(**run_row(run), version=run.version + 1)
+        if self._connection.execute(changed).rowcount != 1:
+            raise _changed_meanwhile(run.run_id)
+        stored = self.find_run(run.run_id)
+        assert stored is not None
+        return stored
+
+    def page_runs(self, project_id: str, limit: int, before: tuple[datetime, str] | None) -> list[Run]:
+        query = sa.select(runs).where(runs.c.project_id == project_id)
+        if before is not None:
+            created_at, run_id = before
+            older = runs.c.created_at < created_at
+            query = query.where(older | ((runs.c.created_at == created_at) & (runs.c.run_id < run_id)))
+        return self._runs(query.order_by(runs.c.created_at.desc(), runs.c.run_id.desc()).limit(limit))
+
+    def open_runs(self) -> list[Run]:
+        query = sa.select(runs).where(runs.c.state.not_in([state.value for state in ENDED]))
+        return self._runs(query.order_by(runs.c.created_at, runs.c.run_id))
+
+    def lock_queue(self) -> None:
+        if self._locks:
+            self._connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_QUEUE_LOCK)))
+
+    def find_attempt(self, run_id: str, number: int) -> Attempt | None:
+        row = self._connection.execute(sa.select(attempts).where(_attempt(run_id, number))).one_or_none()
+        return None if row is None else attempt_record(row)
+
+    def add_attempt(self, attempt: Attempt) -> None:
+        try:
+            self._connection.execute(sa.insert(attempts).values(attempt_row(attempt)))
+        except IntegrityError:
+            raise _changed_meanwhile(attempt.run_id) from None
+
+    def end_attempt(self, attempt: Attempt) -> None:
+        ended = {key: value for key, value in attempt_row(attempt).items() if key != "handle"}
+        still_open = _attempt(attempt.run_id, attempt.number) & (attempts.c.state == AttemptState.OPEN.value)
+        if self._connection.execute(sa.update(attempts).where(still_open).values(ended)).rowcount != 1:
+            raise _changed_meanwhile(attempt.run_id)
+
+    def record_handle(self, run_id: str, number: int, handle: str) -> bool:
+        free = sa.or_(attempts.c.handle.is_(None), attempts.c.handle == handle)
+        still_open = attempts.c.state == AttemptState.OPEN.value
+        noted = sa.update(attempts).where(_attempt(run_id, number), free, still_open).values(handle=handle)
+        return self._connection.execute(noted).rowcount == 1
+
+    def last_metric(self, run_id: str, attempt: int | None = None) -> Metric | None:
+        query = sa.select(metrics).where(metrics.c.run_id == run_id)
+        if attempt is not None:
+            query = query.where(metrics.c.attempt == attempt)
+        row = self._connection.execute(query.order_by(metrics.c.cursor.desc()).limit(1)).one_or_none()
+        return None if row is None else metric_record(row)
+
+    def add_metrics(self, run_id: str, new: Sequence[Metric]) -> None:
+        if not new:
+            return
+        try:
+            self._connection.execute(sa.insert(metrics), [metric_row(run_id, metric) for metric in new])
+        except IntegrityError:
+            raise _changed_meanwhile(run_id) from None
+
+    def metrics_after(self, run_id: str, cursor: int, limit: int) -> list[Metric]:
+        query = sa.select(metrics).where(metrics.c.run_id == run_id, metrics.c.cursor > cursor)
+        return [metric_record(row) for row in self._connection.execute(query.order_by(metrics.c.cursor).limit(limit))]
+
+    def was_answered(self, principal: Principal, method: str, request_id: str, request_digest: str) -> bool:
+        return idempotency.remember(self._connection, principal, method, request_id, request_digest) is not None
+
+    def mark_answered(self, principal: Principal, method: str, request_id: str, request_digest: str) -> None:
+        # What a repeated request gets is the run as it is then, so nothing but the fact is kept.
+        idempotency.store(self._connection, principal, method, request_id, request_digest, b"", now=self.now)
+
+    def _runs(self, query: sa.Select[Any]) -> list[Run]:
+        rows = self._connection.execute(query).all()
+        return [run_record(row, self.last_metric(row.run_id)) for row in rows]
+
+    def _read_clock(self) -> datetime:
+        if self._connection.dialect.name == "postgresql":
+            return self._connection.execute(sa.select(sa.func.transaction_timestamp())).scalar_one()
+        return datetime.now(UTC)
+
+
+def _attempt(run_id: str, number: int) -> sa.ColumnElement[bool]:
+    return sa.and_(attempts.c.run_id == run_id, attempts.c.number == number)
+
+
+def _changed_meanwhile(run_id: str) -> VersionConflict:
+    return VersionConflict(f"run {run_id} was changed by somebody else meanwhile: read it again")

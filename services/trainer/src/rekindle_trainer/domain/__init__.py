@@ -1,0 +1,1 @@
+"""Pure decisions and records of training runs: no clock, no I/O."""

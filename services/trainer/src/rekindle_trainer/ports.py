@@ -1,0 +1,118 @@
+"""What the trainer's decisions need from outside: state, launcher; objects come from the service kit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from rekindle_servicekit.principal import Principal
+
+from rekindle_trainer.domain.metrics import Metric
+from rekindle_trainer.domain.runs import Attempt, Run
+
+#: Preset -> recipes that it has.
+Catalogue = Mapping[str, frozenset[str]]
+
+
+class Transaction(Protocol):
+    """Runs, attempts and metrics as of one moment."""
+
+    @property
+    def now(self) -> datetime:
+        """The transaction's moment, with time zone."""
+        ...
+
+    def find_run(self, run_id: str) -> Run | None: ...
+
+    def add_run(self, run: Run) -> None: ...
+
+    def update_run(self, run: Run) -> Run:
+        """Store a changed run, and return it with its new version; VersionConflict where `run` was not the newest."""
+        ...
+
+    def page_runs(self, project_id: str, limit: int, before: tuple[datetime, str] | None) -> list[Run]:
+        """Runs of a project, newest first, that come after the one with this (created_at, run_id)."""
+        ...
+
+    def open_runs(self) -> list[Run]:
+        """Runs that have not ended, oldest first."""
+        ...
+
+    def lock_queue(self) -> None:
+        """Let nobody else claim a run until this transaction has ended."""
+        ...
+
+    def find_attempt(self, run_id: str, number: int) -> Attempt | None: ...
+
+    def add_attempt(self, attempt: Attempt) -> None: ...
+
+    def end_attempt(self, attempt: Attempt) -> None:
+        """Store the end of an attempt; VersionConflict where it had ended before."""
+        ...
+
+    def record_handle(self, run_id: str, number: int, handle: str) -> bool:
+        """Note how the attempt's process is found again; False where it has another one or has ended."""
+        ...
+
+    def last_metric(self, run_id: str, attempt: int | None = None) -> Metric | None:
+        """The newest metric of the run, or of one attempt."""
+        ...
+
+    def add_metrics(self, run_id: str, metrics: Sequence[Metric]) -> None:
+        """VersionConflict where somebody else has stored one of them."""
+        ...
+
+    def metrics_after(self, run_id: str, cursor: int, limit: int) -> list[Metric]: ...
+
+    def was_answered(self, principal: Principal, method: str, request_id: str, request_digest: str) -> bool:
+        """Whether this request was carried out before; AlreadyExists where its id belongs to another one."""
+        ...
+
+    def mark_answered(self, principal: Principal, method: str, request_id: str, request_digest: str) -> None: ...
+
+
+class State(Protocol):
+    """Where runs are kept."""
+
+    def read(self) -> AbstractContextManager[Transaction]: ...
+
+    def write(self) -> AbstractContextManager[Transaction]:
+        """All or nothing: rolled back on any exception."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessStatus:
+    """Whether an attempt's process runs, and how it ended where that is known."""
+
+    is_running: bool
+    exit_code: int | None = None
+
+
+class LaunchError(Exception):
+    """The process could not be started; the message says why, without secrets."""
+
+
+class Launcher(Protocol):
+    """Starts processes that outlive this one, and finds them again by a handle that can be written down."""
+
+    def launch(self, run_id: str, attempt: int) -> str:
+        """Start the process of an attempt; its handle. LaunchError."""
+        ...
+
+    def find(self, run_id: str, attempt: int) -> str | None:
+        """The handle of an attempt's live process, for whoever lost it between starting and writing it down."""
+        ...
+
+    def poll(self, handle: str) -> ProcessStatus: ...
+
+    def terminate(self, handle: str) -> None:
+        """Ask it to stop after a checkpoint, and do not wait."""
+        ...
+
+    def stop(self, handle: str) -> ProcessStatus:
+        """Ask it to stop, wait, and kill it with all its children where it does not; returns once it is gone."""
+        ...

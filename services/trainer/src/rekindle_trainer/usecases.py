@@ -1,0 +1,175 @@
+"""What the trainer does for its callers, one function each."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from rekindle.errors import AlreadyExists, FieldViolation, NotFound
+from rekindle_servicekit.objects import Objects
+from rekindle_servicekit.principal import Principal
+from rekindle_servicekit.workers import Cancellation
+
+from rekindle_trainer.domain.metrics import Metric
+from rekindle_trainer.domain.paging import decode_token, encode_token, page_limit
+from rekindle_trainer.domain.runs import WAITING, Run
+from rekindle_trainer.domain.validation import check_spec, raise_violations
+from rekindle_trainer.ports import Catalogue, State, Transaction
+from rekindle_trainer.spec import Example, RunSpec, compact_json
+from rekindle_trainer.domain.specs import spec_json
+
+_START, _CANCEL = "StartRun", "CancelRun"
+_CANCEL_POLL_S = 0.1
+_METRICS_PER_READ = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunPage:
+    """Some runs of a project, newest first."""
+
+    runs: list[Run]
+    #: Empty on the last page.
+    next_page_token: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunNews:
+    """What has happened to a run since somebody looked."""
+
+    run: Run
+    metrics: list[Metric]
+    #: Whether there is more to read at once.
+    has_more: bool
+
+
+def start_run(
+    state: State,
+    objects: Objects,
+    catalogue: Callable[[], Catalogue],
+    principal: Principal,
+    *,
+    request_id: str,
+    spec: RunSpec,
+) -> Run:
+    """Queue a run, once per run id.
+
+    InvalidInput with field violations; AlreadyExists where the run id stands for another spec or project.
+    """
+    content = spec_json(spec)
+    digest = hashlib.sha256(content).hexdigest()
+    with state.read() as tx:
+        known = _same_run(tx, spec, content)
+    if known is None:
+        # Looking for many objects takes time, so it happens before the transaction; objects never disappear
+        # while something refers to them.
+        check_spec(spec, catalogue())
+        raise_violations(list(_missing_objects(objects, spec)))
+    with state.write() as tx:
+        answered = tx.was_answered(principal, _START, request_id, digest)
+        known = _same_run(tx, spec, content)
+        if known is None:
+            tx.add_run(
+                Run(
+                    run_id=spec.run_id,
+                    project_id=spec.project_id,
+                    spec=spec,
+                    snapshot_digest=spec.snapshot_digest(),
+                    reason="waits to be started",
+                    created_by=f"{principal.issuer}/{principal.subject}",
+                    created_at=tx.now,
+                )
+            )
+        if not answered:
+            tx.mark_answered(principal, _START, request_id, digest)
+        return known or _require(tx, spec.project_id, spec.run_id)
+
+
+def get_run(state: State, principal: Principal, *, project_id: str, run_id: str) -> Run:
+    """NotFound also where the run belongs to another project."""
+    with state.read() as tx:
+        return _require(tx, project_id, run_id)
+
+
+def list_runs(state: State, principal: Principal, *, project_id: str, page_size: int, page_token: str) -> RunPage:
+    """Runs of a project, newest first; InvalidInput for a token of another list."""
+    if not project_id:
+        raise_violations([FieldViolation("project_id", "is missing")])
+    limit = page_limit(page_size)
+    position = decode_token(project_id, page_token)
+    with state.read() as tx:
+        runs = tx.page_runs(project_id, limit + 1, position)
+    page = runs[:limit]
+    more = encode_token(project_id, (page[-1].created_at, page[-1].run_id)) if len(runs) > limit else ""
+    return RunPage(runs=page, next_page_token=more)
+
+
+def cancel_run(
+    state: State,
+    advance: Callable[[str], None],
+    cancellation: Cancellation,
+    principal: Principal,
+    *,
+    request_id: str,
+    project_id: str,
+    run_id: str,
+) -> Run:
+    """Stop a run and its process, and return once it is gone; IllegalTransition where the run has ended.
+
+    `advance` looks after one run's process (see supervisor). Where the caller's time runs out meanwhile, the run
+    is cancelled all the same.
+    """
+    digest = hashlib.sha256(compact_json([project_id, run_id])).hexdigest()
+    with state.write() as tx:
+        run = _require(tx, project_id, run_id)
+        if not tx.was_answered(principal, _CANCEL, request_id, digest):
+            run = tx.update_run(run.cancel(tx.now) if run.state in WAITING else run.request_cancel())
+            tx.mark_answered(principal, _CANCEL, request_id, digest)
+    while not run.has_ended:
+        advance(run_id)
+        run = get_run(state, principal, project_id=project_id, run_id=run_id)
+        if not run.has_ended:
+            cancellation.raise_if_set()
+            time.sleep(_CANCEL_POLL_S)
+    return run
+
+
+def read_news(state: State, principal: Principal, *, project_id: str, run_id: str, after_cursor: int) -> RunNews:
+    """Metrics after a cursor, and the run as of the same moment."""
+    with state.read() as tx:
+        run = _require(tx, project_id, run_id)
+        metrics = tx.metrics_after(run_id, after_cursor, _METRICS_PER_READ)
+    return RunNews(run=run, metrics=metrics, has_more=len(metrics) == _METRICS_PER_READ)
+
+
+def _require(tx: Transaction, project_id: str, run_id: str) -> Run:
+    run = tx.find_run(run_id)
+    if run is None or run.project_id != project_id:
+        raise NotFound(f"there is no run {run_id[:100]!r} in this project", reason="RUN_NOT_FOUND")
+    return run
+
+
+def _same_run(tx: Transaction, spec: RunSpec, content: bytes) -> Run | None:
+    known = tx.find_run(spec.run_id)
+    if known is not None and spec_json(known.spec) != content:
+        raise AlreadyExists(
+            "this run_id stands for a run with another spec: make a new one for a new run", reason="RUN_DIFFERS"
+        )
+    return known
+
+
+def _missing_objects(objects: Objects, spec: RunSpec) -> Iterator[FieldViolation]:
+    for name, examples in (("training", spec.training), ("heldout", spec.heldout)):
+        for index, example in enumerate(examples):
+            yield from _missing_pixels(objects, f"spec.{name}[{index}]", example)
+    if spec.initial_weights is not None and not objects.exists(f"weights/{spec.initial_weights}"):
+        yield FieldViolation("spec.initial_weights_digest", "no such weights are stored")
+    if spec.current_package is not None and not objects.exists(f"packages/{spec.current_package}/manifest.json"):
+        yield FieldViolation("spec.current_package_digest", "no such package is stored")
+
+
+def _missing_pixels(objects: Objects, field: str, example: Example) -> Iterator[FieldViolation]:
+    for name, digest in (("image_digest", example.image_digest), ("mask_digest", example.mask_digest)):
+        if not objects.exists(f"canonical/{digest}"):
+            yield FieldViolation(f"{field}.{name}", "no such volume is stored: upload it first")
