@@ -87,25 +87,27 @@ def test_work_stops_at_the_deadline(stack: Stack, kind: str, eventually: Eventua
 
 
 def test_generator_ends_when_the_caller_hangs_up(stack: Stack, eventually: Eventually) -> None:
-    """A streaming servicer's `finally` runs at once when nobody reads any more, also while it is sending."""
-    closed = threading.Event()
+    """A streaming servicer's `finally` runs at once, in the call's own task, also while it is sending."""
+    tasks: list[asyncio.Task[Any] | None] = []
 
     async def endless(request: bytes, servicer_context: Any) -> AsyncIterator[bytes]:
+        tasks.append(asyncio.current_task())
         try:
             while True:
                 yield bytes(1024 * 1024)
         finally:
-            closed.set()
+            tasks.append(asyncio.current_task())
 
     async def scenario() -> None:
         async with stack(endless) as running:
             call = running.channel.unary_stream("/rekindle.tests.Echo/raw")(b"x")
             await call.read()
-            assert not closed.is_set()
+            assert 1 == len(tasks)
             call.cancel()
-            await eventually(closed.is_set)
+            await eventually(lambda: len(tasks) == 2)
 
     asyncio.run(scenario())
+    assert tasks[0] is tasks[1]
 
 
 def test_cancelling_waits_for_the_thread() -> None:
