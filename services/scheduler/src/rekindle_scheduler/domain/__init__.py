@@ -1,0 +1,1 @@
+"""Decisions and records of the scheduler: pure, without clock, I/O, SQL or wire formats."""

@@ -1,0 +1,72 @@
+"""Which cases are held out for evaluation: decided by seed and patient, never by ids that a run makes."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from rekindle_scheduler.domain.draws import draw
+from rekindle_scheduler.domain.ids import CaseId, Digest
+from rekindle_scheduler.domain.policy import Policy
+from rekindle_scheduler.domain.records import Case
+
+
+def group_of(group_key: str, image_digest: Digest) -> str:
+    """What joins the cases of one patient; a case without a group key is a group of its own."""
+    return f"group:{group_key}" if group_key else f"image:{image_digest}"
+
+
+def held_out_draw(seed: int, group_key: str, image_digest: Digest) -> float:
+    """The group's draw in [0, 1): below the policy's fraction it is held out; also the order of labelling."""
+    return draw(seed, "held-out", group_of(group_key, image_digest))
+
+
+def held_out_at_registration(policy: Policy, group_key: str, image_digest: Digest) -> bool:
+    """Whether a new case is held out. False where the policy draws a number: that waits for the close."""
+    fraction = policy.held_out.fraction
+    return fraction is not None and held_out_draw(policy.training.seed, group_key, image_digest) < fraction
+
+
+def held_out_at_close(policy: Policy, cases: Sequence[Case]) -> frozenset[CaseId]:
+    """The cases drawn when registration is closed: whole groups by their draw, while they fit the number.
+
+    `cases` are all of the project's. Groups with a labelled case are passed over, since it may have been
+    trained on, and the last group that could be drawn stays in training. Empty where there is a fraction.
+    """
+    number = policy.held_out.number
+    if not number:
+        return frozenset()
+    groups: defaultdict[str, list[Case]] = defaultdict(list)
+    for case in cases:
+        groups[group_of(case.group_key, case.image_digest)].append(case)
+    untouched = [group for group in groups.values() if all(case.submission_id is None for case in group)]
+    drawable = untouched if len(untouched) < len(groups) else in_draw_order(policy, untouched)[:-1]
+    drawn: list[CaseId] = []
+    for group in in_draw_order(policy, drawable):
+        if len(drawn) + len(group) <= number:
+            drawn.extend(case.case_id for case in group)
+    return frozenset(drawn)
+
+
+def in_draw_order(policy: Policy, groups: Iterable[Sequence[Case]]) -> list[Sequence[Case]]:
+    """Groups by their draw; ties, which do not happen by chance, by image."""
+    seed = policy.training.seed
+
+    def key(group: Sequence[Case]) -> tuple[float, str]:
+        first = group[0]
+        return held_out_draw(seed, first.group_key, first.image_digest), min(c.image_digest for c in group)
+
+    return sorted(groups, key=key)
+
+
+def in_labelling_order(policy: Policy, cases: Iterable[Case]) -> list[Case]:
+    """Held-out cases as they are handed out: by draw, so that no estimate of easiness picks the test set."""
+    seed = policy.training.seed
+    return sorted(
+        cases,
+        key=lambda case: (
+            held_out_draw(seed, case.group_key, case.image_digest),
+            case.image_digest,
+            case.sequence,
+        ),
+    )

@@ -1,0 +1,107 @@
+"""Leases: how long they last, who may renew them, and whether a submission still counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from rekindle.errors import IllegalTransition, InvalidInput, LeaseLost
+
+from rekindle_scheduler.domain.policy import Policy, lease_violations
+from rekindle_scheduler.domain.records import Case, Lease
+from rekindle_scheduler.domain.words import CaseMark, CaseState, LeaseState
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubmissionVerdict:
+    """Whether a label counts; one that does not is kept as a draft."""
+
+    accepted: bool
+    #: Why it does not, for the annotator; empty when it does.
+    reason: str = ""
+
+
+def lease_end(policy: Policy, requested: timedelta | None, now: datetime) -> datetime:
+    """When a lease taken or renewed now expires. InvalidInput for a duration outside 1 minute to 30 days."""
+    duration = policy.lease_duration if requested is None else requested
+    violations = lease_violations("duration", duration)
+    if violations:
+        raise InvalidInput(f"the lease's duration {violations[0].description}", violations=violations)
+    return now + duration
+
+
+def is_live(lease: Lease, now: datetime) -> bool:
+    """Whether the lease still keeps others away."""
+    return lease.state == LeaseState.LIVE and now < lease.expire_time
+
+
+def check_leasable(case: Case) -> None:
+    """IllegalTransition, in words, for a case that nobody can lease now; any READY case may be leased."""
+    match case.state:
+        case CaseState.READY:
+            return
+        case CaseState.LABELLED:
+            raise IllegalTransition("the case is labelled already", reason="CASE_LABELLED")
+        case CaseState.LEASED:
+            raise IllegalTransition("somebody holds the case: take another one", reason="CASE_LEASED")
+        case CaseState.REGISTERED:
+            raise IllegalTransition("the case has no coarse label yet", reason="CASE_NOT_PREDICTED")
+        case CaseState.PUT_OFF:
+            raise IllegalTransition("the case is put off: clear its mark first", reason="CASE_PUT_OFF")
+
+
+def case_state(*, labelled: bool, leased: bool, predicted: bool, mark: CaseMark) -> CaseState:
+    """A case's state from what is known of it. A lease outlives the mark that puts the case off."""
+    if labelled:
+        return CaseState.LABELLED
+    if leased:
+        return CaseState.LEASED
+    if mark == CaseMark.PUT_OFF:
+        return CaseState.PUT_OFF
+    return CaseState.READY if predicted else CaseState.REGISTERED
+
+
+def renewed_end(
+    lease: Lease, fencing_token: int, policy: Policy, requested: timedelta | None, now: datetime
+) -> datetime:
+    """When the renewed lease expires, never earlier than before. LeaseLost when it is gone."""
+    if fencing_token != lease.fencing_token:
+        raise LeaseLost("the fencing token is not this lease's: take up the lease again")
+    if not is_live(lease, now):
+        raise LeaseLost(f"the lease {_ended(lease)}: lease the case again")
+    return max(lease.expire_time, lease_end(policy, requested, now))
+
+
+def decide_submission(case: Case, lease: Lease, fencing_token: int) -> SubmissionVerdict:
+    """Accept while nobody has taken the case since, even after the lease's expiry: a delay loses no work.
+
+    Refused, and so kept as a draft: an old token, a labelled case, a lease that was given back.
+    """
+    if case.state == CaseState.LABELLED or case.submission_id is not None:
+        return _draft("the case was labelled meanwhile")
+    if fencing_token != lease.fencing_token:
+        return _draft("the fencing token is not this lease's")
+    if fencing_token != case.fencing_token:
+        return _draft("the lease expired and somebody else took the case")
+    if lease.state == LeaseState.RELEASED:
+        return _draft("the lease was given back before")
+    return SubmissionVerdict(accepted=True)
+
+
+def held_until(lease: Lease, now: datetime) -> datetime:
+    """Until when time on the case may be booked: now, or the lease's end where that came before."""
+    return min(now, lease.end_time) if lease.end_time is not None else now
+
+
+def _draft(reason: str) -> SubmissionVerdict:
+    return SubmissionVerdict(accepted=False, reason=f"{reason}: the label is kept as a draft")
+
+
+def _ended(lease: Lease) -> str:
+    match lease.state:
+        case LeaseState.SUBMITTED:
+            return "ended with its submission"
+        case LeaseState.RELEASED:
+            return "was given back"
+        case _:
+            return "has expired"

@@ -1,0 +1,370 @@
+"""What the scheduler keeps: projects, cases, leases, submissions, rounds, the ledger; frozen records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from rekindle_scheduler.domain.ids import (
+    AnnotatorId,
+    CaseId,
+    Digest,
+    LeaseId,
+    ModelVersionId,
+    ProjectId,
+    ReceiptId,
+    SeedCaseId,
+    SubmissionId,
+    VolumeId,
+)
+from rekindle_scheduler.domain.policy import Policy
+from rekindle_scheduler.domain.runs import TrainingRun
+from rekindle_scheduler.domain.words import (
+    CaseMark,
+    CaseState,
+    DecisionBasis,
+    ExampleSource,
+    LeaseState,
+    Modality,
+    OrganStatus,
+    PredictionState,
+    ProjectState,
+    ReviewState,
+    RoundState,
+    TimeKind,
+    TimeSource,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodedConcept:
+    """A concept of a coding scheme, for example SNOMED CT 10200004 "Liver"."""
+
+    scheme: str
+    value: str
+    meaning: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Organ:
+    """One class of a project."""
+
+    id: str
+    #: Its value in mask files, 1 to 255.
+    label_value: int
+    code: CodedConcept | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Project:
+    """One transfer from a seed set to a target set."""
+
+    project_id: ProjectId
+    display_name: str
+    organs: tuple[Organ, ...]
+    target_modality: Modality
+    policy: Policy
+    #: Increases with every policy update.
+    policy_version: int = 1
+    state: ProjectState = ProjectState.DRAFT
+    state_reason: str = ""
+    registration_open: bool = True
+    create_time: datetime
+    #: What serves; None before the first activation.
+    active_model_version_id: ModelVersionId | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrganState:
+    """What an annotator states about one organ of a mask."""
+
+    organ_id: str
+    status: OrganStatus
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedCase:
+    """One labelled public volume."""
+
+    seed_case_id: SeedCaseId
+    project_id: ProjectId
+    modality: Modality
+    image_volume_id: VolumeId
+    mask_volume_id: VolumeId
+    receipt_id: ReceiptId
+    image_digest: Digest
+    mask_digest: Digest
+    organ_states: tuple[OrganState, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrganQuality:
+    """What a prediction says about itself for one organ, without ground truth."""
+
+    organ_id: str
+    #: 2 * sum(p * y) / (sum p + sum y) over the volume; None when nothing is predicted.
+    soft_dice_confidence: float | None
+    predicted_ml: float = 0.0
+    boundary_length_mm: float = 0.0
+    components: int = 0
+    slices: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoarseLabel:
+    """A model version's prediction for a case, shown to the annotator to correct."""
+
+    mask_volume_id: VolumeId
+    mask_digest: Digest
+    model_version_id: ModelVersionId
+    quality: tuple[OrganQuality, ...] = ()
+    predicted_minutes: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One volume of the target set."""
+
+    case_id: CaseId
+    project_id: ProjectId
+    volume_id: VolumeId
+    #: Of the canonical image.
+    image_digest: Digest
+    #: Joins the cases of one patient; empty makes the case a group of its own.
+    group_key: str = ""
+    #: Place in the order of registration, from 1.
+    sequence: int
+    state: CaseState = CaseState.REGISTERED
+    mark: CaseMark = CaseMark.NONE
+    held_out: bool = False
+    #: Round that selected it, 0 when none has.
+    round: int = 0
+    #: Place in that round's selection, from 0.
+    rank: int = 0
+    coarse_label: CoarseLabel | None = None
+    #: The submission that counts; None while unlabelled.
+    submission_id: SubmissionId | None = None
+    #: The newest fencing token given out for it; 0 before the first lease.
+    fencing_token: int = 0
+    register_time: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lease:
+    """A case held by one annotator until it expires."""
+
+    lease_id: LeaseId
+    project_id: ProjectId
+    case_id: CaseId
+    fencing_token: int
+    annotator_id: AnnotatorId
+    start_time: datetime
+    expire_time: datetime
+    state: LeaseState = LeaseState.LIVE
+    round: int
+    #: The coarse label that was shown, None where there was none.
+    coarse_model_version_id: ModelVersionId | None = None
+    #: When it was submitted, released or lost; None while it lives.
+    end_time: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimeSegment:
+    """A stretch of an annotator's time on one case; idle time is left out of active_seconds."""
+
+    kind: TimeKind
+    source: TimeSource
+    start_time: datetime
+    active_seconds: float
+    #: The tool that measured it.
+    tool: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrganEffort:
+    """How much one organ of a correction differs from the coarse label that it started from."""
+
+    organ_id: str
+    voxels_changed: int
+    added_path_length_mm: float
+    #: Of the coarse label against the correction; None when both are empty.
+    dice: float | None = None
+    components_removed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """One corrected label as an annotator sent it."""
+
+    submission_id: SubmissionId
+    project_id: ProjectId
+    case_id: CaseId
+    round: int
+    annotator_id: AnnotatorId
+    lease_id: LeaseId | None = None
+    mask_volume_id: VolumeId
+    mask_digest: Digest
+    receipt_id: ReceiptId
+    organ_states: tuple[OrganState, ...]
+    time_segments: tuple[TimeSegment, ...] = ()
+    effort: tuple[OrganEffort, ...] = ()
+    coarse_model_version_id: ModelVersionId | None = None
+    create_time: datetime
+    revision: int = 1
+    supersedes_submission_id: SubmissionId | None = None
+    review_state: ReviewState = ReviewState.ACCEPTED
+    held_out: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrganComparison:
+    """Mean Dice of one organ under candidate and current; None where no case defines it."""
+
+    organ_id: str
+    candidate_dice: float | None
+    current_dice: float | None
+    cases: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromotionDecision:
+    """Whether a candidate serves, and why, in words."""
+
+    promoted: bool
+    reason: str
+    basis: DecisionBasis
+    organs: tuple[OrganComparison, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RollBackDecision:
+    """Whether the version that served in a round gives way to the one before it."""
+
+    roll_back: bool
+    reason: str
+    #: What serves afterwards when it does.
+    to_model_version_id: ModelVersionId | None = None
+    organs: tuple[OrganComparison, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """select, annotate, train, promote, predict. Round 0 is the igniter's."""
+
+    project_id: ProjectId
+    number: int
+    state: RoundState
+    selected_case_ids: tuple[CaseId, ...] = ()
+    #: Submissions that count for this round.
+    labelled_cases: int = 0
+    labelled_total: int = 0
+    #: None before its run is started, and after RetryProject.
+    run: TrainingRun | None = None
+    #: How many runs of it were given up on: part of the run's id.
+    run_retries: int = 0
+    snapshot_digest: Digest | None = None
+    candidate_model_version_id: ModelVersionId | None = None
+    decision: PromotionDecision | None = None
+    #: Whether the version that served here keeps serving; decided before training, at most once.
+    serving_check: RollBackDecision | None = None
+    #: What served while its cases were annotated; set when it opens.
+    opening_model_version_id: ModelVersionId | None = None
+    #: What serves after the round.
+    serving_model_version_id: ModelVersionId | None = None
+    #: Somebody said "train now".
+    train_requested: bool = False
+    start_time: datetime
+    end_time: datetime | None = None
+    #: Why it waits or failed, in words.
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundEvent:
+    """One line of a project's history."""
+
+    cursor: int
+    project_id: ProjectId
+    time: datetime
+    kind: str
+    message: str
+    round: int
+    details: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, kw_only=True)
+class LedgerEntry:
+    """One time segment of one submission or one given-up lease."""
+
+    project_id: ProjectId
+    case_id: CaseId
+    annotator_id: AnnotatorId
+    round: int
+    held_out: bool
+    coarse_model_version_id: ModelVersionId | None
+    segment: TimeSegment
+    #: What it was sent with: one of the two.
+    submission_id: SubmissionId | None = None
+    lease_id: LeaseId | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundMinutes:
+    """Minutes of one round; the held-out cases are a phase of their own."""
+
+    round: int
+    cases: int
+    minutes: float
+    held_out_cases: int
+    held_out_minutes: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class LedgerSummary:
+    """Minutes of a project by round and by how they were obtained."""
+
+    minutes_total: float
+    minutes_held_out: float
+    rounds: tuple[RoundMinutes, ...]
+    minutes_measured: float
+    minutes_inferred: float
+    minutes_simulated: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """One case of a snapshot: pixels by content."""
+
+    case_id: str
+    source: ExampleSource
+    modality: Modality
+    image_digest: Digest
+    mask_digest: Digest
+    organ_states: tuple[OrganState, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """The frozen labels of one run."""
+
+    digest: Digest
+    training: tuple[Example, ...]
+    heldout: tuple[Example, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictionTask:
+    """One case to be predicted by one model version."""
+
+    project_id: ProjectId
+    case_id: CaseId
+    model_version_id: ModelVersionId
+    #: Order of work, from 0; the policy's candidate pool comes first.
+    rank: int
+    #: The next round waits for it.
+    in_pool: bool
+    state: PredictionState = PredictionState.PENDING
+    attempts: int = 0
+    #: Why it failed, in words.
+    reason: str = ""

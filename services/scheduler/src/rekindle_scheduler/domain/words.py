@@ -1,0 +1,123 @@
+"""The scheduler's words: an enum per enum of the API; a value is the API's name, lower case, no prefix."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Modality(StrEnum):
+    CT = "ct"
+    MR = "mr"
+
+
+class OrganStatus(StrEnum):
+    EDITED = "edited"
+    ACCEPTED = "accepted"
+    ABSENT = "absent"
+    OUT_OF_VIEW = "out_of_view"
+    #: Nobody looked: masked from the loss and from every metric.
+    NOT_REVIEWED = "not_reviewed"
+
+
+class ProjectState(StrEnum):
+    DRAFT = "draft"
+    IGNITING = "igniting"
+    ACTIVE = "active"
+    COMPLETE = "complete"
+    STALLED = "stalled"
+
+
+class CaseState(StrEnum):
+    REGISTERED = "registered"
+    READY = "ready"
+    LEASED = "leased"
+    LABELLED = "labelled"
+    PUT_OFF = "put_off"
+
+
+class CaseMark(StrEnum):
+    NONE = "none"
+    EASY = "easy"
+    HARD = "hard"
+    PUT_OFF = "put_off"
+
+
+class LeaseState(StrEnum):
+    LIVE = "live"
+    SUBMITTED = "submitted"
+    RELEASED = "released"
+    EXPIRED = "expired"
+
+
+class ReviewState(StrEnum):
+    ACCEPTED = "accepted"
+    DRAFT = "draft"
+    REJECTED = "rejected"
+
+
+class RoundState(StrEnum):
+    SELECTING = "selecting"
+    ANNOTATING = "annotating"
+    TRAINING = "training"
+    PROMOTING = "promoting"
+    PREDICTING = "predicting"
+    CLOSED = "closed"
+
+
+class RunKind(StrEnum):
+    IGNITER = "igniter"
+    SUSTAINER = "sustainer"
+
+
+class RunState(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    PREEMPTED = "preempted"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class DecisionBasis(StrEnum):
+    HELD_OUT = "held_out"
+    PREQUENTIAL = "prequential"
+    FIRST = "first"
+
+
+class TimeKind(StrEnum):
+    READING = "reading"
+    EDITING = "editing"
+    WAITING = "waiting"
+
+
+class TimeSource(StrEnum):
+    MEASURED = "measured"
+    INFERRED = "inferred"
+    SIMULATED = "simulated"
+
+
+class ExampleSource(StrEnum):
+    SEED = "seed"
+    TARGET = "target"
+
+
+class OrderingName(StrEnum):
+    EASY_FIRST = "easy_first"
+    HARD_FIRST = "hard_first"
+    RANDOM = "random"
+    UNCERTAINTY = "uncertainty"
+    FIRST_COME = "first_come"
+
+
+class HeldOutSchedule(StrEnum):
+    FIRST = "first"
+    INTERLEAVED = "interleaved"
+    LAST = "last"
+
+
+class PredictionState(StrEnum):
+    PENDING = "pending"
+    DONE = "done"
+    #: Labelled meanwhile, or its version no longer serves.
+    SKIPPED = "skipped"
+    FAILED = "failed"
