@@ -1,6 +1,7 @@
 """Geometry: positions against SimpleITK, and what is refused."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -85,9 +86,9 @@ def test_nearest_lps_moves_no_voxel(grid: Geometry) -> None:
 
 
 @pytest.mark.parametrize("kind", ["flipped", "permuted", "sagittal", "left-handed"])
-def test_nearest_lps_agrees_with_dicom_orient(kind: str, make_geometry: object) -> None:
+def test_nearest_lps_agrees_with_dicom_orient(kind: str, make_geometry: Callable[..., Geometry]) -> None:
     """For right-angled grids the view equals SimpleITK's DICOMOrient to LPS."""
-    grid: Geometry = make_geometry(kind, 30.0)  # type: ignore[operator]
+    grid: Geometry = make_geometry(kind, 30.0)
     values = np.random.default_rng(3).integers(0, 99, grid.shape).astype(np.int16)
     expected = sitk.DICOMOrient(Volume(values, grid).to_sitk(), "LPS")
     view = oriented_view(Volume(values, grid))
@@ -97,9 +98,9 @@ def test_nearest_lps_agrees_with_dicom_orient(kind: str, make_geometry: object) 
     np.testing.assert_allclose(view.geometry.direction, expected.GetDirection(), atol=1e-9)
 
 
-def test_oblique_stays_oblique(make_geometry: object) -> None:
+def test_oblique_stays_oblique(make_geometry: Callable[..., Geometry]) -> None:
     """A tilted grid keeps its own axes; nothing is rotated to the patient's."""
-    grid: Geometry = make_geometry("oblique")  # type: ignore[operator]
+    grid: Geometry = make_geometry("oblique")
     oriented, order, flips = nearest_lps(grid)
     assert ((0, 1, 2), (False, False, False)) == (order, flips)
     assert grid.direction == oriented.direction

@@ -6,6 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from rekindle_imaging.errors import VolumeError
 from rekindle_imaging.geometry import Geometry
@@ -23,6 +25,7 @@ from rekindle_imaging.preprocessing import (
     stack_channels,
 )
 from rekindle_imaging.volume import Volume
+from scipy.spatial.transform import Rotation
 
 At = Callable[[Geometry], NDArray[np.float64]]
 RampAt = Callable[[NDArray[np.float64]], NDArray[np.float64]]
@@ -110,6 +113,38 @@ def test_a_liver_survives_there_and_back(
     assert score > 0.97
     shift = np.argwhere(back == 1).mean(axis=0) - np.argwhere(mask.voxels == 1).mean(axis=0)
     assert np.linalg.norm(shift * geometry.spacing_mm[::-1]) < 0.3
+
+
+@given(
+    st.tuples(*[st.floats(-40, 40)] * 3),
+    st.permutations([0, 1, 2]),
+    st.tuples(*[st.sampled_from([1.0, -1.0])] * 3),
+    st.tuples(*[st.floats(0.9, 6.0)] * 3),
+    st.sampled_from([None, 3.0, 6.0]),
+)
+@settings(max_examples=20, deadline=None)
+def test_a_ball_survives_on_any_grid(
+    turns: tuple[float, float, float],
+    order: list[int],
+    signs: tuple[float, float, float],
+    spacing: tuple[float, float, float],
+    slices: float | None,
+) -> None:
+    """However a grid is turned, reordered, flipped and stretched, a ball comes back in its place."""
+    axes = Rotation.from_euler("xyz", turns, degrees=True).as_matrix()[:, order] * signs
+    size = tuple(int(130 / s) for s in spacing)
+    centre, radius = np.array([7.3, -21.9, 400.2]), 45.0
+    origin = centre + np.array([2.0, -3.0, 1.0]) - axes @ ((np.array(size) - 1) / 2 * spacing)
+    source = Geometry(size=size, spacing_mm=spacing, origin_mm=tuple(origin), direction=tuple(axes.ravel()))
+    k, j, i = np.indices(source.shape)
+    points = np.stack([i, j, k], axis=-1) * spacing @ axes.T + origin
+    ball = (np.linalg.norm(points - centre, axis=-1) <= radius).astype(np.uint8)
+    grid = prepare(Volume(ball, source), _recipe(3.0, slices, 64)).grid
+    back = restore_labels(_one_hot(prepare_mask(Volume(ball, source), grid), 2), grid, source) == 1
+    score = dice(back, ball == 1)
+    assert score is not None
+    assert score > 0.95
+    assert np.linalg.norm(points[back].mean(axis=0) - points[ball == 1].mean(axis=0)) < 0.3
 
 
 def test_restoring_equals_simpleitk_and_argmax(geometry: Geometry) -> None:
