@@ -39,6 +39,9 @@ class Phase:
     augmentation: Literal["none", "mild", "paper"] = "none"
     #: Gradients are scaled down to this norm; None = never.
     clip_norm: float | None = None
+    #: Forward pass in bfloat16 where that is exact enough. On a CPU it doubles the speed of wide layers and
+    #: is several times slower on the few channels of a narrow igniter.
+    bf16: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +57,6 @@ class Preset:
     #: Phases of the sustainer by recipe. Under ``default`` the phase named ``seed`` is left out where
     #: compatible initial weights are given.
     recipes: dict[str, tuple[Phase, ...]]
-    bf16: bool = False
     channels_last: bool = False
     checkpoint_every_seconds: float = 60.0
     #: Also after so many steps; 0 = by time only.
@@ -132,23 +134,22 @@ CPU = Preset(
         "paper": (
             Phase(
                 name="corrected", optimizer="sgd", learning_rate=0.01, schedule="poly", epochs=20, batch=12,
-                weight_decay=1e-4, augmentation="mild",
+                weight_decay=1e-4, augmentation="mild", bf16=True,
             ),
         ),
         "default": (
             Phase(
                 name="seed", optimizer="adamw", learning_rate=1e-3, schedule="cosine", steps=500, warmup_steps=20,
                 batch=16, weight_decay=1e-2, seed_share=1.0, foreground_share=0.75, augmentation="mild",
-                clip_norm=1.0,
+                clip_norm=1.0, bf16=True,
             ),
             Phase(
                 name="corrected", optimizer="adamw", learning_rate=5e-4, schedule="cosine", steps=250,
                 warmup_steps=10, batch=16, weight_decay=1e-2, seed_share=0.25, foreground_share=0.75,
-                augmentation="mild", clip_norm=1.0,
+                augmentation="mild", clip_norm=1.0, bf16=True,
             ),
         ),
     },
-    bf16=True,
     channels_last=True,
 )  # fmt: skip
 
@@ -207,16 +208,15 @@ DEMO = Preset(
             Phase(
                 name="seed", optimizer="adamw", learning_rate=2e-3, schedule="cosine", steps=200, warmup_steps=10,
                 batch=12, weight_decay=1e-2, seed_share=1.0, foreground_share=0.75, augmentation="mild",
-                clip_norm=1.0,
+                clip_norm=1.0, bf16=True,
             ),
             Phase(
                 name="corrected", optimizer="adamw", learning_rate=1e-3, schedule="cosine", steps=100,
                 warmup_steps=5, batch=12, weight_decay=1e-2, seed_share=0.25, foreground_share=0.75,
-                augmentation="mild", clip_norm=1.0,
+                augmentation="mild", clip_norm=1.0, bf16=True,
             ),
         ),
     },
-    bf16=True,
     channels_last=True,
     checkpoint_every_seconds=20.0,
 )  # fmt: skip

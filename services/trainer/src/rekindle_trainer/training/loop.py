@@ -168,7 +168,8 @@ def _train_phase(
         # Dropout is a function of the step too, so that no generator's state needs saving.
         torch.manual_seed(stream_seed(job.seed, phase.name, "dropout", step)[0])
         batches = {
-            name: assembly.batch(stream.cases, stream.sampler.draw(step), step) for name, stream in streams.items()
+            name: assembly.batch(stream.cases, stream.sampler.draw(step), step)
+            for name, stream in streams.items()
         }
         loss = _step(job, phase, optimizer, batches)
         progress.phase_step, progress.step, progress.last_loss = step + 1, progress.step + 1, loss
@@ -186,7 +187,7 @@ def _train_phase(
 
 
 def _step(job: Job, phase: Phase, optimizer: torch.optim.Optimizer, batches: dict[str, Batch]) -> float:
-    with torch.autocast(job.device.type, dtype=torch.bfloat16, enabled=job.preset.bf16):
+    with torch.autocast(job.device.type, dtype=torch.bfloat16, enabled=phase.bf16):
         loss = batch_loss(job.network, batches)
     value = float(loss.detach())
     if not math.isfinite(value):
