@@ -58,7 +58,7 @@ def add_example(objects: Objects, seed: int, *, source: str, modality: str = "CT
 SpecMaker = Callable[..., dict[str, Any]]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def put_spec() -> SpecMaker:
     """Store a spec of two seed volumes per modality, two target cases and one held-out case, and return it."""
 

@@ -44,9 +44,17 @@ def published_file() -> dict[str, np.ndarray]:
             shapes[f"{name}/MultiHeadDotProductAttention_1/{part}/bias"] = (HEADS, size)
         shapes[f"{name}/MultiHeadDotProductAttention_1/out/kernel"] = (HEADS, size, HIDDEN)
         shapes[f"{name}/MultiHeadDotProductAttention_1/out/bias"] = (HIDDEN,)
-        shapes[f"{name}/MlpBlock_3/Dense_0/kernel"], shapes[f"{name}/MlpBlock_3/Dense_0/bias"] = (HIDDEN, MLP), (MLP,)
-        shapes[f"{name}/MlpBlock_3/Dense_1/kernel"], shapes[f"{name}/MlpBlock_3/Dense_1/bias"] = (MLP, HIDDEN), (HIDDEN,)
-        shapes |= {f"{name}/{norm}/{p}": (HIDDEN,) for norm in ("LayerNorm_0", "LayerNorm_2") for p in ("scale", "bias")}
+        shapes[f"{name}/MlpBlock_3/Dense_0/kernel"], shapes[f"{name}/MlpBlock_3/Dense_0/bias"] = (
+            (HIDDEN, MLP),
+            (MLP,),
+        )
+        shapes[f"{name}/MlpBlock_3/Dense_1/kernel"], shapes[f"{name}/MlpBlock_3/Dense_1/bias"] = (
+            (MLP, HIDDEN),
+            (HIDDEN,),
+        )
+        shapes |= {
+            f"{name}/{norm}/{p}": (HIDDEN,) for norm in ("LayerNorm_0", "LayerNorm_2") for p in ("scale", "bias")
+        }
     shapes |= {f"Transformer/encoder_norm/{p}": (HIDDEN,) for p in ("scale", "bias")}
     shapes["head/kernel"] = (HIDDEN, 10)
     rng = np.random.default_rng(0)

@@ -1,0 +1,169 @@
+"""The loop: schedules, decay, and resuming to the same weights."""
+
+from contextlib import suppress
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from rekindle_servicekit.objects import MemoryObjects
+from rekindle_trainer.networks.igniter import Igniter
+from rekindle_trainer.networks.transunet import TransUNet
+from rekindle_trainer.presets import PAPER, TINY, Phase, Preset
+from rekindle_trainer.training.checkpoint import Checkpoints, pack_weights, unpack_weights
+from rekindle_trainer.training.data import TrainingCase
+from rekindle_trainer.training.loop import Diverged, Job, RunStopped, train
+from rekindle_trainer.training.optim import build_optimizer, learning_rate
+from torch import nn
+
+
+def case(number: int, source: str, modality: str) -> TrainingCase:
+    rng = np.random.default_rng(number)
+    labels = np.zeros((4, 64, 64), np.uint8)
+    labels[1:3, 10:30, 10:30] = 1
+    images = (rng.standard_normal((4, 64, 64)) + labels).astype(np.float16)
+    return TrainingCase(f"{number:064x}", source, modality, images, labels, np.array([True, True]))
+
+
+CASES = [case(1, "seed", "CT"), case(2, "seed", "MR"), case(3, "target", "CT")]
+
+
+def igniter_job(preset: Preset) -> Job:
+    phases = tuple(replace(phase, steps=4, batch=2) for phase in preset.igniter_phases)
+    network = Igniter(replace(preset.igniter, dropout=0.2), 2, ("CT", "MR"))
+    return job(network, phases, preset, 3)
+
+
+def sustainer_job(preset: Preset) -> Job:
+    phases = tuple(replace(phase, steps=2, batch=2) for phase in preset.recipes["default"])
+    return job(TransUNet(replace(preset.transunet, dropout=0.2), 2), phases, preset, 1)
+
+
+def job(network: nn.Module, phases: tuple[Phase, ...], preset: Preset, channels: int) -> Job:
+    if preset.channels_last:
+        network.to(memory_format=torch.channels_last)
+    return Job(network, phases, CASES, "CT", preset, channels, 3, torch.device("cpu"))
+
+
+def run(job: Job, objects: MemoryObjects, *, attempt: int = 1, steps: int = 99) -> bytes:
+    """Weights after at most `steps` steps of this attempt."""
+    calls = iter(range(1000))
+    with suppress(RunStopped):
+        train(
+            job,
+            Checkpoints(objects, "r", attempt),
+            report=lambda **_: None,
+            should_stop=lambda: next(calls) >= steps,
+            phase_done=lambda _phase: "digest",
+        )
+    return pack_weights(job.network, {})
+
+
+@pytest.mark.parametrize("make", [igniter_job, sustainer_job])
+@pytest.mark.parametrize("fast", [False, True])
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_a_run_that_was_interrupted_ends_in_the_same_weights(make: object, fast: bool, steps: int) -> None:
+    """After one to three steps, within a phase and between phases, with and without bf16 channels-last."""
+    assert callable(make)
+    preset = replace(TINY, bf16=fast, channels_last=fast, checkpoint_every_steps=1)
+    torch.manual_seed(0)
+    whole = run(make(preset), MemoryObjects())
+    objects = MemoryObjects()
+    torch.manual_seed(0)
+    part = run(make(preset), objects, steps=steps)
+    torch.manual_seed(99)  # another process has other random numbers
+    resumed = run(make(preset), objects, attempt=2)
+    assert part != whole
+    assert whole == resumed
+
+
+def test_a_damaged_checkpoint_is_passed_over() -> None:
+    """The one before it is used, and a state without weights does not count."""
+    objects = MemoryObjects()
+    preset = replace(TINY, checkpoint_every_steps=1)
+    torch.manual_seed(0)
+    whole = run(igniter_job(preset), MemoryObjects())
+    torch.manual_seed(0)
+    run(igniter_job(preset), objects, steps=3)
+    newest = max(objects.list("runs/r/1/checkpoint/")).rpartition("/")[0]
+    damaged = objects.get(f"{newest}/weights.safetensors")[:-1] + b"\x7f"
+    objects.delete(f"{newest}/weights.safetensors")
+    objects.put(f"{newest}/weights.safetensors", damaged)
+    found = Checkpoints(objects, "r", 2).newest()
+    assert found is not None
+    assert 2 == found[0].step
+    assert whole == run(igniter_job(preset), objects, attempt=2)
+
+
+def test_only_the_newest_checkpoints_are_kept() -> None:
+    """Two remain of each attempt."""
+    objects = MemoryObjects()
+    run(igniter_job(replace(TINY, checkpoint_every_steps=1)), objects)
+    states = [key for key in objects.list("runs/r/") if key.endswith("state.json")]
+    assert ["runs/r/1/checkpoint/00000003/state.json", "runs/r/1/checkpoint/00000004/state.json"] == states
+
+
+def test_checkpoints_hold_no_pickle() -> None:
+    """Every object of a checkpoint is JSON or safetensors (which begins with its header's length)."""
+    objects = MemoryObjects()
+    run(sustainer_job(TINY), objects)
+    for key in objects.list("runs/r/1/checkpoint/"):
+        data = objects.get(key)
+        assert data[:1] == b"{" if key.endswith(".json") else data[8:9] == b"{"
+        assert b"\x80\x04" != data[:2]
+
+
+def test_weights_carry_their_description() -> None:
+    """What was packed is unpacked; other bytes are refused."""
+    network = nn.Linear(2, 2)
+    tensors, description = unpack_weights(pack_weights(network, {"network": "x", "config": {"a": [1]}}))
+    assert {"network": "x", "config": {"a": [1]}} == description
+    assert torch.equal(network.weight, tensors["weight"])
+    with pytest.raises(ValueError, match="not a weights file"):
+        unpack_weights(b"PK\x03\x04 something else")
+
+
+def test_a_loss_that_is_not_finite_stops_the_run() -> None:
+    """NaN in the images ends in Diverged, not in weights of NaN."""
+    broken = igniter_job(TINY)
+    bad = replace_images(CASES[0])
+    with pytest.raises(Diverged, match="phase 'seed'"):
+        run(Job(broken.network, broken.phases, [bad], "CT", TINY, 3, 3, torch.device("cpu")), MemoryObjects())
+
+
+def replace_images(case: TrainingCase) -> TrainingCase:
+    images = np.full_like(case.images, np.nan)
+    return TrainingCase(case.image_digest, case.source, case.modality, images, case.labels, case.reviewed)
+
+
+def test_learning_rates_follow_the_papers_schedules() -> None:
+    """Igniter: 1e-4 x 0.95^(step / 500); sustainer: 0.01 (1 - t)^0.9."""
+    igniter, sustainer = PAPER.igniter_phases[0], PAPER.recipes["paper"][0]
+    assert pytest.approx(1e-4 * 0.95**3) == learning_rate(igniter, 1999, 30_000)
+    assert pytest.approx(0.01 * 0.5**0.9) == learning_rate(sustainer, 50, 100)
+
+
+def test_warm_up_rises_linearly_and_cosine_falls_to_nothing() -> None:
+    """Half-way through the warm-up the rate is half of what it would be."""
+    phase = replace(TINY.igniter_phases[0], learning_rate=1.0, schedule="cosine", warmup_steps=4)
+    assert pytest.approx(0.5, abs=1e-3) == learning_rate(phase, 1, 1000)
+    assert pytest.approx(0.5) == learning_rate(phase, 500, 1000)
+    assert learning_rate(phase, 999, 1000) < 1e-4
+
+
+def test_adams_decay_is_the_papers_penalty_on_kernels_only() -> None:
+    """A step with decay w equals one whose loss has w / 2 times the kernels' sum of squares."""
+    phase = replace(PAPER.igniter_phases[0], weight_decay=0.1)
+    results = []
+    for explicit in (False, True):
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Conv2d(1, 2, 3, bias=False), nn.BatchNorm2d(2))
+        optimizer = build_optimizer(network, replace(phase, weight_decay=0.0) if explicit else phase)
+        loss = network(torch.ones(2, 1, 8, 8) * torch.arange(8.0)).square().mean()
+        if explicit:
+            loss = loss + 0.1 * network[0].weight.square().sum() / 2
+        loss.backward()
+        optimizer.step()
+        results.append([p.detach() for p in network.parameters()])
+    for expected, actual in zip(results[1], results[0], strict=True):
+        torch.testing.assert_close(expected, actual, atol=1e-6, rtol=0)
