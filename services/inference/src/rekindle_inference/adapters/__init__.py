@@ -1,0 +1,1 @@
+"""The ports' other sides, by technology."""

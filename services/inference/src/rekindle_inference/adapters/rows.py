@@ -1,0 +1,105 @@
+"""Records to rows and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from typing import Any
+
+from rekindle_imaging.geometry import Geometry
+
+from rekindle_inference.domain.records import (
+    CodedConcept,
+    FileFormat,
+    Modality,
+    ModelRole,
+    ModelVersion,
+    Organ,
+    OrganEffort,
+    OrganFound,
+    OrganQuality,
+    Prediction,
+    Receipt,
+    SourceReference,
+    VolumeKind,
+    VolumeRecord,
+)
+
+Row = Mapping[str, Any]
+
+
+def volume_row(volume: VolumeRecord) -> dict[str, Any]:
+    source = {**asdict(volume.source), "sop_instance_uids": list(volume.source.sop_instance_uids)}
+    return {**_plain(volume), "geometry": volume.geometry.to_dict(), "source": source}
+
+
+def volume_of(row: Row) -> VolumeRecord:
+    source = row["source"]
+    return VolumeRecord(
+        **{
+            **row,
+            "kind": VolumeKind(row["kind"]),
+            "geometry": Geometry.from_dict(row["geometry"]),
+            "original_format": FileFormat(row["original_format"]),
+            "source": SourceReference(**{**source, "sop_instance_uids": tuple(source["sop_instance_uids"])}),
+            "modality": None if row["modality"] is None else Modality(row["modality"]),
+        }
+    )
+
+
+def receipt_row(receipt: Receipt) -> dict[str, Any]:
+    return {
+        **_plain(receipt),
+        "organs": [asdict(organ) for organ in receipt.organs],
+        "effort": [asdict(effort) for effort in receipt.effort],
+    }
+
+
+def receipt_of(row: Row) -> Receipt:
+    return Receipt(
+        **{
+            **row,
+            "organs": tuple(OrganFound(**organ) for organ in row["organs"]),
+            "effort": tuple(OrganEffort(**effort) for effort in row["effort"]),
+        }
+    )
+
+
+def model_row(model: ModelVersion) -> dict[str, Any]:
+    row = {**_plain(model), "organs": [asdict(organ) for organ in model.organs]}
+    del row["active"]  # the pointer is kept apart
+    return row
+
+
+def model_of(row: Row) -> ModelVersion:
+    return ModelVersion(
+        **{
+            **row,
+            "role": ModelRole(row["role"]),
+            "organs": tuple(_organ(organ) for organ in row["organs"]),
+            "modality": Modality(row["modality"]),
+            "active": bool(row["active"]),
+        }
+    )
+
+
+def prediction_row(prediction: Prediction) -> dict[str, Any]:
+    return {**_plain(prediction), "quality": [asdict(quality) for quality in prediction.quality]}
+
+
+def prediction_of(row: Row) -> Prediction:
+    return Prediction(**{**row, "quality": tuple(OrganQuality(**quality) for quality in row["quality"])})
+
+
+def _organ(fields_: Row) -> Organ:
+    code = fields_["code"]
+    return Organ(
+        id=fields_["id"],
+        label_value=fields_["label_value"],
+        code=None if code is None else CodedConcept(**code),
+    )
+
+
+def _plain(record: Any) -> dict[str, Any]:
+    """The record's fields as they are; `asdict` would take apart what is converted by hand."""
+    return {field.name: getattr(record, field.name) for field in fields(record)}

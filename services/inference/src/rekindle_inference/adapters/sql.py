@@ -1,0 +1,197 @@
+"""State in SQLite or PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from rekindle.errors import DependencyUnavailable
+from rekindle_servicekit import idempotency
+from rekindle_servicekit.database import make_engine, migrate, read, write
+from sqlalchemy.exc import IntegrityError
+
+from rekindle_inference.adapters import rows
+from rekindle_inference.adapters.tables import active_models, models, predictions, receipts, volumes
+from rekindle_inference.domain.records import (
+    ModelRole,
+    ModelVersion,
+    ModelVersionId,
+    Prediction,
+    ProjectId,
+    Receipt,
+    ReceiptId,
+    VolumeId,
+    VolumeRecord,
+)
+from rekindle_inference.ports import Request
+
+#: More ids than this in one statement would exceed what SQLite takes.
+_IDS_AT_ONCE = 500
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class SqlState:
+    """The service's database; its schema is brought up to date when it is opened."""
+
+    def __init__(self, url: str, *, clock: Callable[[], datetime] = _utc_now) -> None:
+        self._engine = make_engine(url)
+        self._clock = clock
+        migrate(self._engine, "rekindle_inference:migrations")
+
+    @contextmanager
+    def read(self) -> Generator[SqlReads]:
+        with read(self._engine) as connection:
+            yield SqlReads(connection)
+
+    @contextmanager
+    def write(self) -> Generator[SqlWrites]:
+        try:
+            with write(self._engine) as connection:
+                yield SqlWrites(connection, self._clock())
+        except IntegrityError as error:
+            raise DependencyUnavailable(
+                "the same thing was written at this moment by another call: try again",
+                reason="CONCURRENT_WRITE",
+                retry_after_s=0.1,
+            ) from error
+
+    def close(self) -> None:
+        """Let go of all connections."""
+        self._engine.dispose()
+
+
+class SqlReads:
+    """Everything as one transaction sees it."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self._connection = connection
+
+    def answer_to(self, request: Request) -> str | None:
+        response = idempotency.remember(
+            self._connection, request.principal, request.method, request.request_id, request.digest
+        )
+        return None if response is None else response.decode()
+
+    def volume(self, project_id: ProjectId, volume_id: VolumeId) -> VolumeRecord | None:
+        return self.volumes(project_id, [volume_id]).get(volume_id)
+
+    def volumes(self, project_id: ProjectId, ids: Iterable[VolumeId]) -> dict[VolumeId, VolumeRecord]:
+        wanted, found = list(ids), dict[VolumeId, VolumeRecord]()
+        for first in range(0, len(wanted), _IDS_AT_ONCE):
+            part = wanted[first : first + _IDS_AT_ONCE]
+            query = sa.select(volumes).where(volumes.c.project_id == project_id, volumes.c.volume_id.in_(part))
+            for row in self._connection.execute(query).mappings():
+                record = rows.volume_of(dict(row))
+                found[record.volume_id] = record
+        return found
+
+    def receipt(self, project_id: ProjectId, receipt_id: ReceiptId) -> Receipt | None:
+        return self._receipt(project_id, receipts.c.receipt_id == receipt_id)
+
+    def receipt_of(self, project_id: ProjectId, mask_volume_id: VolumeId) -> Receipt | None:
+        return self._receipt(project_id, receipts.c.mask_volume_id == mask_volume_id)
+
+    def model(self, project_id: ProjectId, model_version_id: ModelVersionId) -> ModelVersion | None:
+        found = self._models(project_id, models.c.model_version_id == model_version_id)
+        return found[0] if found else None
+
+    def model_of(self, project_id: ProjectId, role: ModelRole, package_digest: str) -> ModelVersion | None:
+        is_it = sa.and_(models.c.role == role, models.c.package_digest == package_digest)
+        found = self._models(project_id, is_it)
+        return found[0] if found else None
+
+    def active_model(self, project_id: ProjectId) -> ModelVersion | None:
+        found = self._models(project_id, active_models.c.model_version_id.is_not(None))
+        return found[0] if found else None
+
+    def models(self, project_id: ProjectId, *, limit: int, before_version: int | None) -> list[ModelVersion]:
+        older = sa.true() if before_version is None else models.c.version < before_version
+        return self._models(project_id, older, limit)
+
+    def prediction(self, model_version_id: ModelVersionId, image: VolumeId) -> Prediction | None:
+        query = sa.select(predictions).where(
+            predictions.c.model_version_id == model_version_id, predictions.c.image_volume_id == image
+        )
+        row = self._connection.execute(query).mappings().one_or_none()
+        return None if row is None else rows.prediction_of(dict(row))
+
+    def _receipt(self, project_id: ProjectId, is_it: sa.ColumnElement[bool]) -> Receipt | None:
+        query = sa.select(receipts).where(receipts.c.project_id == project_id, is_it)
+        row = self._connection.execute(query).mappings().one_or_none()
+        return None if row is None else rows.receipt_of(dict(row))
+
+    def _models(
+        self, project_id: ProjectId, which: sa.ColumnElement[bool], limit: int | None = None
+    ) -> list[ModelVersion]:
+        pointer = sa.and_(
+            active_models.c.project_id == models.c.project_id,
+            active_models.c.model_version_id == models.c.model_version_id,
+        )
+        query = (
+            sa.select(models, active_models.c.model_version_id.is_not(None).label("active"))
+            .select_from(models.outerjoin(active_models, pointer))
+            .where(models.c.project_id == project_id, which)
+            .order_by(models.c.version.desc())
+            .limit(limit)
+        )
+        return [rows.model_of(dict(row)) for row in self._connection.execute(query).mappings()]
+
+
+class SqlWrites(SqlReads):
+    """A transaction that writes."""
+
+    def __init__(self, connection: sa.Connection, now: datetime) -> None:
+        super().__init__(connection)
+        self._now = now
+
+    @property
+    def now(self) -> datetime:
+        return self._now
+
+    def answer(self, request: Request, answer: str) -> None:
+        idempotency.store(
+            self._connection,
+            request.principal,
+            request.method,
+            request.request_id,
+            request.digest,
+            answer.encode(),
+            now=self._now,
+        )
+
+    def add_volume(self, volume: VolumeRecord) -> None:
+        self._insert(volumes, rows.volume_row(volume))
+
+    def add_receipt(self, receipt: Receipt) -> None:
+        self._insert(receipts, rows.receipt_row(receipt))
+
+    def next_version(self, project_id: ProjectId) -> int:
+        newest = sa.select(sa.func.max(models.c.version)).where(models.c.project_id == project_id)
+        return (self._connection.execute(newest).scalar() or 0) + 1
+
+    def add_model(self, model: ModelVersion) -> None:
+        self._insert(models, rows.model_row(replace(model, active=False)))
+
+    def move_pointer(self, project_id: ProjectId, *, expected: ModelVersionId | None, to: ModelVersionId) -> bool:
+        if expected is None:
+            pointed = sa.select(active_models.c.project_id).where(active_models.c.project_id == project_id)
+            if self._connection.execute(pointed).first() is not None:
+                return False
+            self._insert(active_models, {"project_id": project_id, "model_version_id": to})
+            return True
+        on_expected = sa.and_(active_models.c.project_id == project_id, active_models.c.model_version_id == expected)
+        move = sa.update(active_models).where(on_expected).values(model_version_id=to)
+        return self._connection.execute(move).rowcount == 1
+
+    def add_prediction(self, prediction: Prediction) -> None:
+        self._insert(predictions, rows.prediction_row(prediction))
+
+    def _insert(self, table: sa.Table, row: dict[str, Any]) -> None:
+        self._connection.execute(sa.insert(table).values(row))

@@ -1,0 +1,77 @@
+"""The tables of the service's database."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from rekindle_servicekit.database import UtcDateTime
+from rekindle_servicekit.idempotency import define_requests
+
+metadata = sa.MetaData()
+requests = define_requests(metadata)
+
+volumes = sa.Table(
+    "volumes",
+    metadata,
+    sa.Column("volume_id", sa.Text, primary_key=True),
+    sa.Column("project_id", sa.Text, nullable=False, index=True),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("geometry", sa.JSON, nullable=False),
+    sa.Column("original_digest", sa.Text, nullable=False),
+    sa.Column("canonical_digest", sa.Text, nullable=False, index=True),
+    sa.Column("original_format", sa.Text, nullable=False),
+    sa.Column("source", sa.JSON, nullable=False),
+    sa.Column("image_volume_id", sa.Text, sa.ForeignKey("volumes.volume_id"), nullable=True),
+    sa.Column("modality", sa.Text, nullable=True),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+)
+
+receipts = sa.Table(
+    "receipts",
+    metadata,
+    sa.Column("receipt_id", sa.Text, primary_key=True),
+    sa.Column("project_id", sa.Text, nullable=False),
+    sa.Column("mask_volume_id", sa.Text, sa.ForeignKey("volumes.volume_id"), nullable=False, unique=True),
+    sa.Column("image_volume_id", sa.Text, sa.ForeignKey("volumes.volume_id"), nullable=False),
+    sa.Column("coarse_mask_volume_id", sa.Text, sa.ForeignKey("volumes.volume_id"), nullable=True),
+    sa.Column("mask_digest", sa.Text, nullable=False),
+    sa.Column("image_digest", sa.Text, nullable=False),
+    sa.Column("organs", sa.JSON, nullable=False),
+    sa.Column("effort", sa.JSON, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+)
+
+models = sa.Table(
+    "models",
+    metadata,
+    sa.Column("model_version_id", sa.Text, primary_key=True),
+    sa.Column("project_id", sa.Text, nullable=False),
+    sa.Column("role", sa.Text, nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("package_digest", sa.Text, nullable=False),
+    sa.Column("organs", sa.JSON, nullable=False),
+    sa.Column("modality", sa.Text, nullable=False),
+    sa.Column("weights_digest", sa.Text, nullable=False),
+    sa.Column("snapshot_digest", sa.Text, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.UniqueConstraint("project_id", "version", name="uq_models_project_version"),
+    sa.UniqueConstraint("project_id", "role", "package_digest", name="uq_models_project_role_package"),
+)
+
+active_models = sa.Table(
+    "active_models",
+    metadata,
+    sa.Column("project_id", sa.Text, primary_key=True),
+    sa.Column("model_version_id", sa.Text, sa.ForeignKey("models.model_version_id"), nullable=False),
+)
+
+predictions = sa.Table(
+    "predictions",
+    metadata,
+    sa.Column("model_version_id", sa.Text, sa.ForeignKey("models.model_version_id"), primary_key=True),
+    sa.Column("image_volume_id", sa.Text, sa.ForeignKey("volumes.volume_id"), primary_key=True),
+    sa.Column("mask_volume_id", sa.Text, sa.ForeignKey("volumes.volume_id"), nullable=False),
+    sa.Column("mask_digest", sa.Text, nullable=False),
+    sa.Column("quality", sa.JSON, nullable=False),
+    sa.Column("predicted_minutes", sa.Float, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+)

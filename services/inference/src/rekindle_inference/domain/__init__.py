@@ -1,0 +1,1 @@
+"""Records and pure decisions: no transport, no database, no clock."""

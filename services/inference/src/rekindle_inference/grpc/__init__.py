@@ -1,0 +1,1 @@
+"""Servicers: convert, call, convert."""

@@ -1,0 +1,129 @@
+"""VolumeService."""
+
+# ruff: noqa: N802 - methods are named as the proto names them
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Protocol
+
+import grpc
+from rekindle.api.inference.v1 import volumes_pb2 as messages
+from rekindle.api.inference.v1.volumes_pb2_grpc import VolumeServiceServicer
+from rekindle_servicekit import context
+from rekindle_servicekit.idempotency import digest_request
+from rekindle_servicekit.workers import Workers
+
+from rekindle_inference.domain.records import FileFormat
+from rekindle_inference.grpc import convert
+from rekindle_inference.grpc.streams import (
+    check_arrived,
+    check_sha256,
+    chunks_of,
+    receive_file,
+    receive_header,
+    sha256_of,
+)
+from rekindle_inference.ports import Request
+from rekindle_inference.usecases import volumes as usecases
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class Folders(Protocol):
+    """Where files of one call lie, and no longer than it lasts."""
+
+    def folder(self) -> AbstractContextManager[Path]: ...
+
+
+class VolumeServicer(VolumeServiceServicer):
+    """Convert, call, convert. `transfers` moves bytes and asks the database, `compute` reads and measures."""
+
+    def __init__(
+        self,
+        volumes: usecases.Volumes,
+        folders: Folders,
+        *,
+        transfers: Workers,
+        compute: Workers,
+        max_file_bytes: int,
+    ) -> None:
+        self._volumes = volumes
+        self._folders = folders
+        self._transfers = transfers
+        self._compute = compute
+        self._max_file_bytes = max_file_bytes
+
+    async def UploadVolume(
+        self, request_iterator: AsyncIterator[messages.UploadVolumeRequest], context_: Context
+    ) -> messages.UploadVolumeResponse:
+        header: messages.UploadVolumeHeader = await receive_header(request_iterator)
+        upload = convert.to_upload(header)
+        usecases.check_upload(upload)
+        check_sha256(header.sha256)
+        request = make_request("UploadVolume", header.request_id, header)
+        with context.bind(project=header.project_id), self._folders.folder() as folder:
+            received = await receive_file(
+                request_iterator, folder / "upload", max_bytes=self._max_file_bytes, workers=self._transfers
+            )
+            check_arrived(received, header.sha256)
+            uploaded = await self._compute.run_cancellable(
+                context_,
+                lambda stop: usecases.upload_volume(self._volumes, request, upload, received.path, stop),
+            )
+        receipt = uploaded.receipt
+        return messages.UploadVolumeResponse(
+            volume=convert.from_volume(uploaded.volume),
+            receipt=None if receipt is None else convert.from_receipt(receipt),
+        )
+
+    async def DownloadVolume(
+        self, request: messages.DownloadVolumeRequest, context_: Context
+    ) -> AsyncGenerator[messages.DownloadVolumeResponse]:
+        format = convert.to_format_or(request.format, FileFormat.NIFTI, field="format")
+        with self._folders.folder() as folder:
+            record, path = await self._transfers.run_cancellable(
+                context_,
+                lambda _: usecases.write_volume(self._volumes, request.project_id, request.volume_id, format, folder),
+            )
+            header = messages.DownloadHeader(
+                volume=convert.from_volume(record),
+                format=convert.from_format(format),
+                sha256=await self._transfers.run_blocking(sha256_of, path),
+                size_bytes=path.stat().st_size,
+            )
+            yield messages.DownloadVolumeResponse(header=header)
+            async for chunk in chunks_of(path, self._transfers):
+                yield messages.DownloadVolumeResponse(chunk=chunk)
+
+    async def GetVolume(self, request: messages.GetVolumeRequest, context_: Context) -> messages.GetVolumeResponse:
+        volume = await self._transfers.run_blocking(
+            usecases.get_volume, self._volumes, request.project_id, request.volume_id
+        )
+        return messages.GetVolumeResponse(volume=convert.from_volume(volume))
+
+    async def BatchGetVolumes(
+        self, request: messages.BatchGetVolumesRequest, context_: Context
+    ) -> messages.BatchGetVolumesResponse:
+        found = await self._transfers.run_blocking(
+            usecases.get_volumes, self._volumes, request.project_id, list(request.volume_ids)
+        )
+        return messages.BatchGetVolumesResponse(volumes=[convert.from_volume(volume) for volume in found])
+
+    async def GetReceipt(self, request: messages.GetReceiptRequest, context_: Context) -> messages.GetReceiptResponse:
+        receipt = await self._transfers.run_blocking(
+            usecases.get_receipt, self._volumes, request.project_id, request.receipt_id
+        )
+        return messages.GetReceiptResponse(receipt=convert.from_receipt(receipt))
+
+
+def make_request(method: str, request_id: str, message: Any) -> Request:
+    """The identity of a mutation; the digest tells a retry from another request under the same id."""
+    return Request(
+        principal=context.principal(),
+        method=method,
+        request_id=request_id,
+        digest=digest_request(message.SerializeToString(deterministic=True)),
+    )

@@ -1,0 +1,167 @@
+"""What the use cases need of the outside: state, objects, an engine, a reader and a writer of files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from rekindle_imaging.volume import Volume
+from rekindle_servicekit.principal import Principal
+from rekindle_servicekit.workers import Cancellation
+
+from rekindle_inference.domain.manifest import Manifest
+from rekindle_inference.domain.records import (
+    FileFormat,
+    ModelRole,
+    ModelVersion,
+    ModelVersionId,
+    Prediction,
+    ProjectId,
+    Receipt,
+    ReceiptId,
+    VolumeId,
+    VolumeKind,
+    VolumeRecord,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A mutation's identity: who sent it, under which id, and what was in it."""
+
+    principal: Principal
+    method: str
+    request_id: str
+    #: SHA-256 of the request, to tell a retry from another request under the same id.
+    digest: str
+
+
+class Reads(Protocol):
+    """One consistent state of everything; None where something does not exist in that project."""
+
+    def answer_to(self, request: Request) -> str | None:
+        """What the request was answered with before; AlreadyExists where its id was another request's."""
+        ...
+
+    def volume(self, project_id: ProjectId, volume_id: VolumeId) -> VolumeRecord | None: ...
+
+    def volumes(self, project_id: ProjectId, ids: Iterable[VolumeId]) -> dict[VolumeId, VolumeRecord]: ...
+
+    def receipt(self, project_id: ProjectId, receipt_id: ReceiptId) -> Receipt | None: ...
+
+    def receipt_of(self, project_id: ProjectId, mask_volume_id: VolumeId) -> Receipt | None: ...
+
+    def model(self, project_id: ProjectId, model_version_id: ModelVersionId) -> ModelVersion | None: ...
+
+    def model_of(self, project_id: ProjectId, role: ModelRole, package_digest: str) -> ModelVersion | None: ...
+
+    def active_model(self, project_id: ProjectId) -> ModelVersion | None: ...
+
+    def models(self, project_id: ProjectId, *, limit: int, before_version: int | None) -> list[ModelVersion]:
+        """Newest first."""
+        ...
+
+    def prediction(self, model_version_id: ModelVersionId, image: VolumeId) -> Prediction | None: ...
+
+
+class Writes(Reads, Protocol):
+    """A transaction: all of it or nothing."""
+
+    @property
+    def now(self) -> datetime: ...
+
+    def answer(self, request: Request, answer: str) -> None:
+        """Remember the answer together with what this transaction does."""
+        ...
+
+    def add_volume(self, volume: VolumeRecord) -> None: ...
+
+    def add_receipt(self, receipt: Receipt) -> None: ...
+
+    def next_version(self, project_id: ProjectId) -> int: ...
+
+    def add_model(self, model: ModelVersion) -> None: ...
+
+    def move_pointer(self, project_id: ProjectId, *, expected: ModelVersionId | None, to: ModelVersionId) -> bool:
+        """Compare and set; False where the pointer was not on `expected` (None: nowhere)."""
+        ...
+
+    def add_prediction(self, prediction: Prediction) -> None: ...
+
+
+class State(Protocol):
+    """The service's own database."""
+
+    def read(self) -> AbstractContextManager[Reads]: ...
+
+    def write(self) -> AbstractContextManager[Writes]:
+        """DependencyUnavailable where another writer got in between: the caller may try again."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Package:
+    """A graph in the object store and what it says of itself."""
+
+    digest: str
+    manifest: Manifest
+
+
+class Engine(Protocol):
+    """Runs packages' graphs. Safe to use from several threads."""
+
+    @property
+    def batch_size(self) -> int:
+        """Images that it likes to be given at a time."""
+        ...
+
+    def check(self, package: Package, model: bytes) -> None:
+        """InvalidInput where the graph is not what the manifest says, or could reach outside its file."""
+        ...
+
+    def predict(self, package: Package, images: NDArray[np.float32], cancellation: Cancellation) -> NDArray[np.float32]:
+        """Logits (N, K, H, W) of images (N, C, H, W); the same for the same input.
+
+        NotFound (package), InvalidInput (MODEL_NOT_LOADABLE, MODEL_FAILED), Cancelled, DeadlineExceeded.
+        """
+        ...
+
+    def forget(self, package_digest: str) -> None:
+        """Free what is held for a package; it is loaded again when it is needed."""
+        ...
+
+
+class Reader(Protocol):
+    """Reads foreign files without letting them harm the service."""
+
+    def read(self, path: Path, kind: VolumeKind, format: FileFormat, cancellation: Cancellation) -> bytes:
+        """The canonical bytes of a file; InvalidInput says what is wrong with it."""
+        ...
+
+
+class Writer(Protocol):
+    """Writes volumes as files for clients."""
+
+    def write(self, volume: Volume, format: FileFormat, folder: Path) -> Path:
+        """A complete file in `folder`, the same bytes for the same volume."""
+        ...
+
+
+class Objects(Protocol):
+    """What is used of `rekindle_servicekit.objects.Objects`."""
+
+    def put(self, key: str, data: bytes) -> None: ...
+
+    def put_file(self, key: str, path: Path) -> None: ...
+
+    def get(self, key: str) -> bytes: ...
+
+    def exists(self, key: str) -> bool: ...
+
+    def size(self, key: str) -> int: ...

@@ -1,0 +1,118 @@
+"""Everything of the service, put together from settings: what `__main__` serves and tests talk to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rekindle.api.inference.v1.inference_pb2_grpc import add_InferenceServiceServicer_to_server
+from rekindle.api.inference.v1.volumes_pb2_grpc import add_VolumeServiceServicer_to_server
+from rekindle_servicekit.identity import LoopbackAuthenticator
+from rekindle_servicekit.objects import DirectoryObjects, Objects, PrefixedObjects
+from rekindle_servicekit.server import Server, ServerOptions
+from rekindle_servicekit.workers import Workers
+
+from rekindle_inference.adapters.incoming import Incoming
+from rekindle_inference.adapters.nifti import NiftiWriter
+from rekindle_inference.adapters.onnxruntime import OnnxRuntimeEngine
+from rekindle_inference.adapters.sandbox import SandboxReader
+from rekindle_inference.adapters.sandbox_child import Limits
+from rekindle_inference.adapters.sql import SqlState
+from rekindle_inference.grpc.inference import InferenceServicer
+from rekindle_inference.grpc.volumes import VolumeServicer
+from rekindle_inference.ports import Engine
+from rekindle_inference.settings import Settings
+from rekindle_inference.usecases.models import Models
+from rekindle_inference.usecases.predictions import Predictions
+from rekindle_inference.usecases.volumes import Volumes
+
+VOLUME_SERVICE = "rekindle.api.inference.v1.VolumeService"
+INFERENCE_SERVICE = "rekindle.api.inference.v1.InferenceService"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """The server, ready to start, and what must be closed after it."""
+
+    server: Server
+    state: SqlState
+    objects: Objects
+    incoming: Incoming
+    pools: tuple[Workers, ...]
+
+    def close(self) -> None:
+        """Once the server has stopped."""
+        for pool in self.pools:
+            pool.close()
+        self.state.close()
+        self.incoming.close()
+
+
+def build_service(settings: Settings, *, engine: Engine | None = None) -> Service:
+    """Wire the service; inside a running event loop. `engine` replaces the embedded one."""
+    objects = open_objects(settings.objects_directory, settings.installation_id)
+    state = SqlState(settings.database_url)
+    incoming = Incoming(settings.temporary_directory)
+    engine = engine or OnnxRuntimeEngine(
+        objects,
+        threads=settings.engine_threads,
+        memory_bytes=settings.engine_memory_bytes,
+        batch_size=settings.engine_batch,
+    )
+    reader = SandboxReader(incoming.root, _limits(settings))
+    writer, most = NiftiWriter(), settings.max_voxels
+    volumes = Volumes(state=state, objects=objects, reader=reader, writer=writer, max_voxels=most)
+    models = Models(state=state, objects=objects, engine=engine)
+    predictions = Predictions(
+        state=state, objects=objects, engine=engine, reader=reader, writer=writer, max_voxels=most
+    )
+    transfers = Workers(max_threads=settings.transfer_threads, name="transfer")
+    compute = Workers(max_threads=settings.compute_threads, name="compute")
+    server = Server(_options(settings), LoopbackAuthenticator())
+    server.add(
+        VOLUME_SERVICE,
+        VolumeServicer(volumes, incoming, transfers=transfers, compute=compute, max_file_bytes=settings.max_file_bytes),
+        add_VolumeServiceServicer_to_server,
+    )
+    server.add(
+        INFERENCE_SERVICE,
+        InferenceServicer(
+            models,
+            predictions,
+            incoming,
+            transfers=transfers,
+            compute=compute,
+            max_file_bytes=settings.max_file_bytes,
+            max_model_bytes=settings.max_model_bytes,
+        ),
+        add_InferenceServiceServicer_to_server,
+    )
+    return Service(server=server, state=state, objects=objects, incoming=incoming, pools=(transfers, compute))
+
+
+def open_objects(directory: Path, installation_id: str | None) -> Objects:
+    """The object store, or the part of it that belongs to this installation."""
+    objects = DirectoryObjects(directory)
+    return PrefixedObjects(objects, installation_id) if installation_id else objects
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        memory_bytes=settings.parser_memory_bytes,
+        cpu_s=settings.parser_cpu_s,
+        wall_s=settings.parser_wall_s,
+        output_bytes=2 * settings.max_voxels + 1024 * 1024,
+        max_voxels=settings.max_voxels,
+    )
+
+
+def _options(settings: Settings) -> ServerOptions:
+    return ServerOptions(
+        address=settings.address,
+        health_address=settings.health_address or None,
+        insecure=settings.insecure,
+        reflection=settings.reflection,
+        require_deadline=settings.require_deadline,
+        grace_s=settings.grace_s,
+        port_file=settings.port_file,
+    )

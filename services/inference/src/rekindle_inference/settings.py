@@ -1,0 +1,58 @@
+"""Settings of the inference service, from the environment."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+from rekindle_servicekit.settings import ServiceSettings
+
+
+class Settings(ServiceSettings):
+    """Built once, in `__main__`."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix="REKINDLE_INFERENCE_", env_nested_delimiter="__"
+    )
+
+    address: str = Field("127.0.0.1:50052", description="where to listen: host:port or unix:path")
+    health_address: str | None = Field(
+        "127.0.0.1:50062", description="where health alone is answered in plain text; empty for nowhere"
+    )
+    database_url: str = Field(
+        "sqlite:///inference.sqlite3", description="sqlite:///path/to/file or postgresql://host/database"
+    )
+    objects_directory: Path = Field(
+        Path("objects"), description="directory of the object store, the same as the trainer's"
+    )
+    installation_id: str | None = Field(
+        None, description="prefix of all object keys, for installations that share a store; empty for none"
+    )
+    temporary_directory: Path = Field(
+        Path(tempfile.gettempdir()), description="directory for files that are on their way in or out"
+    )
+    compute_threads: int = Field(
+        1, ge=1, le=256, description="volumes that are parsed, measured or predicted at a time"
+    )
+    transfer_threads: int = Field(16, ge=2, le=256, description="threads that move bytes and ask the database")
+    engine_threads: int = Field(1, ge=1, le=256, description="threads that ONNX Runtime uses for one batch")
+    engine_batch: int = Field(16, ge=1, le=256, description="slices that the engine is given at a time")
+    engine_memory_bytes: int = Field(
+        4 * 1024**3, ge=0, description="models are kept loaded up to this, by what their manifests say"
+    )
+    max_file_bytes: int = Field(2 * 1024**3, ge=1, description="largest file of a volume that is taken")
+    max_model_bytes: int = Field(2 * 1024**3, ge=1, description="largest ONNX file that is taken")
+    max_voxels: int = Field(2**28, ge=1, description="largest volume that is taken")
+    parser_memory_bytes: int = Field(
+        2 * 1024**3, ge=64 * 1024**2, description="memory that reading one foreign file may take"
+    )
+    parser_cpu_s: int = Field(30, ge=1, description="processor time that reading one foreign file may take")
+    parser_wall_s: float = Field(60.0, gt=0, description="seconds that reading one foreign file may take")
+    insecure: bool = Field(False, description="allow plain text beyond the loopback interface")
+    reflection: bool = Field(True, description="answer gRPC server reflection")
+    require_deadline: bool = Field(False, description="refuse calls that have no deadline")
+    grace_s: float = Field(10.0, ge=0, description="seconds that calls may still run after a signal to stop")
+    port_file: Path | None = Field(None, description="file to write the addresses taken to, as JSON")
+    log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")

@@ -1,0 +1,65 @@
+"""Checks that several use cases share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from rekindle.errors import FieldViolation, InvalidInput, NotFound
+from rekindle_imaging import canonical
+from rekindle_imaging.errors import VolumeError
+from rekindle_imaging.volume import Volume
+
+from rekindle_inference.domain.records import Organ, ProjectId, VolumeId, VolumeRecord
+from rekindle_inference.ports import Objects, Reads
+
+_PROJECT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_ORGAN_ID = re.compile(r"[a-z0-9_]{1,64}")
+
+
+def check_project(project_id: str) -> ProjectId:
+    """InvalidInput unless it can be a project's id."""
+    if _PROJECT_ID.fullmatch(project_id) is None:
+        raise wrong_field("project_id", "must be the id of a project")
+    return ProjectId(project_id)
+
+
+def check_organs(organs: Sequence[Organ]) -> tuple[Organ, ...]:
+    """InvalidInput unless they are 1 to 255 with ids and label values of their own."""
+    if not 1 <= len(organs) <= 255:
+        raise wrong_field("organs", "must list 1 to 255 organs")
+    for index, organ in enumerate(organs):
+        if _ORGAN_ID.fullmatch(organ.id) is None:
+            raise wrong_field(f"organs[{index}].id", "must be a-z, 0-9 and _, at most 64 of them")
+        if not 1 <= organ.label_value <= 255:
+            raise wrong_field(f"organs[{index}].label_value", "must be 1 to 255")
+    if len({o.id for o in organs}) < len(organs) or len({o.label_value for o in organs}) < len(organs):
+        raise wrong_field("organs", "must not share ids or label values")
+    return tuple(organs)
+
+
+def wrong_field(field: str, description: str) -> InvalidInput:
+    """What to raise for one field of the request."""
+    return InvalidInput(f"{field} {description}", violations=[FieldViolation(field, description)])
+
+
+def require_volume(reads: Reads, project_id: ProjectId, volume_id: str, *, field: str) -> VolumeRecord:
+    """The volume; NotFound where it does not exist or belongs to another project."""
+    found = reads.volume(project_id, VolumeId(volume_id))
+    if found is None:
+        raise NotFound(f"there is no volume {volume_id[:64]!r} in this project ({field})", reason="VOLUME_NOT_FOUND")
+    return found
+
+
+def load_volume(objects: Objects, digest: str, max_voxels: int) -> Volume:
+    """The voxels of a canonical object; every byte is checked against its digest."""
+    data = objects.get(canonical_key(digest))
+    try:
+        return canonical.decode(data, max_voxels=max_voxels, expected_digest=digest)
+    except VolumeError as error:
+        raise RuntimeError(f"canonical object {digest} cannot be used: {error.reason}") from error
+
+
+def canonical_key(digest: str) -> str:
+    """Where the canonical form lies, which the trainer reads too."""
+    return f"canonical/{digest}"

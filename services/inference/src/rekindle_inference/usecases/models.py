@@ -1,0 +1,183 @@
+"""Model versions: register packages, list them, move the project's pointer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import uuid4
+
+from rekindle.errors import InvalidInput, ModelNotReady, NotFound, VersionConflict
+from rekindle_servicekit.workers import Cancellation
+
+from rekindle_inference.domain.records import (
+    ModelRole,
+    ModelVersion,
+    ModelVersionId,
+    Organ,
+    ProjectId,
+)
+from rekindle_inference.ports import Engine, Objects, Package, Reads, Request, State, Writes
+from rekindle_inference.usecases.checks import check_organs, check_project, wrong_field
+from rekindle_inference.usecases.packages import prove_package, read_package
+
+DEFAULT_PAGE = 50
+MAX_PAGE = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Models:
+    """What the use cases of models work with."""
+
+    state: State
+    objects: Objects
+    engine: Engine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activated:
+    model: ModelVersion
+    #: None where no version was active before.
+    previous: ModelVersionId | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelPage:
+    #: Newest first.
+    models: tuple[ModelVersion, ...]
+    #: Empty at the end.
+    next_page_token: str
+
+
+def register_model(
+    models: Models,
+    request: Request,
+    *,
+    project_id: str,
+    role: ModelRole,
+    package_digest: str,
+    organs: Sequence[Organ],
+    cancellation: Cancellation,
+) -> ModelVersion:
+    """Make a stored package a version of a project, once it has proven to work; once per role.
+
+    NotFound, IntegrityError, InvalidInput: ORGANS_MISMATCH, BAD_MANIFEST, the engine's reasons, SMOKE_TEST.
+    """
+    project, wanted = check_project(project_id), check_organs(organs)
+    with models.state.read() as reads:
+        known = _registered(reads, request, project, role, package_digest)
+    if known is None:
+        package = read_package(models.objects, package_digest)
+        _check_same_organs(package, wanted)
+        prove_package(models.objects, models.engine, package, cancellation)
+        with models.state.write() as writes:
+            known = _registered(writes, request, project, role, package_digest)
+            if known is None:
+                known = _add(writes, project, role, package, wanted)
+                writes.answer(request, known.model_version_id)
+    # The same package may come again with other organs, which it does not predict.
+    if [(o.id, o.label_value) for o in known.organs] != [(o.id, o.label_value) for o in wanted]:
+        raise _other_organs(known.organs)
+    return known
+
+
+def get_model(models: Models, project_id: str, model_version_id: str | None) -> ModelVersion:
+    """One version by id, or the active one (None). NotFound, ModelNotReady where none is active."""
+    with models.state.read() as reads:
+        return require_model(reads, check_project(project_id), model_version_id)
+
+
+def list_models(models: Models, project_id: str, page_size: int, page_token: str) -> ModelPage:
+    """A page of a project's versions, newest first. InvalidInput for a token that is none of ours."""
+    limit = min(page_size, MAX_PAGE) if page_size > 0 else DEFAULT_PAGE
+    if page_token and not (page_token.isascii() and page_token.isdigit() and len(page_token) < 10):
+        raise wrong_field("page_token", "must be the next_page_token of an answer before, or empty")
+    before = int(page_token) if page_token else None
+    with models.state.read() as reads:
+        found = reads.models(check_project(project_id), limit=limit + 1, before_version=before)
+    page = tuple(found[:limit])
+    return ModelPage(models=page, next_page_token=str(page[-1].version) if len(found) > limit else "")
+
+
+def activate_model(
+    models: Models, request: Request, *, project_id: str, model_version_id: str, expected_current: str
+) -> Activated:
+    """Move the pointer, if it is where the caller believes it to be (empty: nowhere).
+
+    VersionConflict, NotFound.
+    """
+    project = check_project(project_id)
+    expected = ModelVersionId(expected_current) if expected_current else None
+    with models.state.write() as writes:
+        answered = writes.answer_to(request)
+        if answered is not None:
+            known = json.loads(answered)
+            return Activated(model=require_model(writes, project, known["model"]), previous=known["previous"])
+        wanted = require_model(writes, project, model_version_id)
+        if not writes.move_pointer(project, expected=expected, to=wanted.model_version_id):
+            raise _moved(writes.active_model(project))
+        writes.answer(request, json.dumps({"model": wanted.model_version_id, "previous": expected}))
+        return Activated(model=require_model(writes, project, model_version_id), previous=expected)
+
+
+def require_model(reads: Reads, project_id: ProjectId, model_version_id: str | None) -> ModelVersion:
+    """A version of the project by id, or the active one (None). NotFound, ModelNotReady."""
+    if model_version_id is None:
+        active = reads.active_model(project_id)
+        if active is None:
+            raise ModelNotReady("no model version of this project is active: register one and activate it")
+        return active
+    found = reads.model(project_id, ModelVersionId(model_version_id))
+    if found is None:
+        raise NotFound(f"there is no model version {model_version_id[:64]!r} in this project", reason="MODEL_NOT_FOUND")
+    return found
+
+
+def _registered(
+    reads: Reads, request: Request, project: ProjectId, role: ModelRole, digest: str
+) -> ModelVersion | None:
+    answered = reads.answer_to(request)
+    if answered is not None:
+        return require_model(reads, project, answered)
+    return reads.model_of(project, role, digest)
+
+
+def _add(
+    writes: Writes, project: ProjectId, role: ModelRole, package: Package, organs: tuple[Organ, ...]
+) -> ModelVersion:
+    model = ModelVersion(
+        model_version_id=ModelVersionId(str(uuid4())),
+        project_id=project,
+        role=role,
+        version=writes.next_version(project),
+        package_digest=package.digest,
+        organs=organs,
+        modality=package.manifest.modality,
+        created_at=writes.now,
+        weights_digest=package.manifest.weights_digest,
+        snapshot_digest=package.manifest.snapshot_digest,
+    )
+    writes.add_model(model)
+    return model
+
+
+def _check_same_organs(package: Package, organs: tuple[Organ, ...]) -> None:
+    predicted = package.manifest.organs
+    if [(o.id, o.label_value) for o in predicted] != [(o.id, o.label_value) for o in organs]:
+        raise _other_organs(predicted)
+
+
+def _other_organs(predicted: Sequence[Organ]) -> InvalidInput:
+    listed = ", ".join(f"{organ.id}={organ.label_value}" for organ in predicted)
+    return InvalidInput(
+        f"the package predicts {listed}: the project must have exactly these organs, in this order",
+        reason="ORGANS_MISMATCH",
+    )
+
+
+def _moved(active: ModelVersion | None) -> VersionConflict:
+    current = "" if active is None else active.model_version_id
+    return VersionConflict(
+        f"expected_current is not the active model version: {current or 'none'} is; read it and decide again",
+        metadata={"current": current},
+    )

@@ -1,0 +1,147 @@
+"""Predictions: registered volumes with one model version, once each; and single files, which are not kept."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+from rekindle.errors import InvalidInput
+from rekindle_imaging import canonical
+from rekindle_imaging.volume import Volume
+from rekindle_servicekit.workers import Cancellation
+
+from rekindle_inference.domain.easiness import predicted_minutes
+from rekindle_inference.domain.records import (
+    FileFormat,
+    ModelVersion,
+    OrganQuality,
+    Prediction,
+    SourceReference,
+    VolumeId,
+    VolumeKind,
+    VolumeRecord,
+)
+from rekindle_inference.ports import Engine, Objects, Reader, State, Writer, Writes
+from rekindle_inference.usecases.checks import canonical_key, load_volume, require_volume
+from rekindle_inference.usecases.packages import read_package
+from rekindle_inference.usecases.segmentation import Progress, Segmentation, segment
+
+MAX_VOLUMES = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predictions:
+    """What the use cases of predictions work with."""
+
+    state: State
+    objects: Objects
+    engine: Engine
+    reader: Reader
+    writer: Writer
+    max_voxels: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentedFile:
+    """A mask as a file, and what it says of itself."""
+
+    path: Path
+    sha256: str
+    size_bytes: int
+    mask: Volume
+    quality: tuple[OrganQuality, ...]
+
+
+def predict_volume(
+    predictions: Predictions, model: ModelVersion, volume_id: str, cancellation: Cancellation
+) -> Prediction:
+    """The prediction of a registered image with a model version: the stored one, or a new one that is stored.
+
+    NotFound, InvalidInput (NOT_AN_IMAGE, MODALITY_MISMATCH, what the model makes of it), Cancelled.
+    """
+    with predictions.state.read() as reads:
+        image = require_volume(reads, model.project_id, volume_id, field="volume_ids")
+        known = reads.prediction(model.model_version_id, image.volume_id)
+    if known is not None:
+        return known
+    _check_fits(image, model)
+    package = read_package(predictions.objects, model.package_digest)
+    voxels = load_volume(predictions.objects, image.canonical_digest, predictions.max_voxels)
+    result = segment(voxels, package, predictions.engine, cancellation, _unwatched)
+    data = canonical.encode(result.mask, VolumeKind.MASK.value)
+    digest = canonical.digest(data)
+    predictions.objects.put(canonical_key(digest), data)
+    with predictions.state.write() as writes:
+        known = writes.prediction(model.model_version_id, image.volume_id)
+        return known or _record(writes, model, image, result, digest)
+
+
+def segment_file(
+    predictions: Predictions,
+    model: ModelVersion,
+    file: Path,
+    formats: tuple[FileFormat, FileFormat],
+    on_progress: Progress,
+    cancellation: Cancellation,
+) -> SegmentedFile:
+    """Segment one foreign file, `formats` being its own and the mask's; nothing is stored.
+
+    The mask's file lies beside the one that came. InvalidInput, Cancelled, DeadlineExceeded.
+    """
+    data = predictions.reader.read(file, VolumeKind.IMAGE, formats[0], cancellation)
+    image = canonical.decode(data, max_voxels=predictions.max_voxels)
+    package = read_package(predictions.objects, model.package_digest)
+    result = segment(image, package, predictions.engine, cancellation, on_progress)
+    path = predictions.writer.write(result.mask, formats[1], file.parent)
+    with path.open("rb") as written:
+        sha256 = hashlib.file_digest(written, "sha256").hexdigest()
+    return SegmentedFile(
+        path=path,
+        sha256=sha256,
+        size_bytes=path.stat().st_size,
+        mask=result.mask,
+        quality=result.quality,
+    )
+
+
+def _check_fits(image: VolumeRecord, model: ModelVersion) -> None:
+    if image.kind is not VolumeKind.IMAGE:
+        raise InvalidInput("the volume is a mask: only images can be predicted", reason="NOT_AN_IMAGE")
+    if image.modality is not model.modality:
+        raise InvalidInput(
+            f"the volume is {image.modality} and the model is made for {model.modality}",
+            reason="MODALITY_MISMATCH",
+        )
+
+
+def _record(writes: Writes, model: ModelVersion, image: VolumeRecord, result: Segmentation, digest: str) -> Prediction:
+    mask = VolumeRecord(
+        volume_id=VolumeId(str(uuid4())),
+        project_id=model.project_id,
+        kind=VolumeKind.MASK,
+        geometry=result.mask.geometry,
+        original_digest="",
+        canonical_digest=digest,
+        original_format=FileFormat.NIFTI,
+        source=SourceReference(),
+        created_at=writes.now,
+        image_volume_id=image.volume_id,
+    )
+    prediction = Prediction(
+        model_version_id=model.model_version_id,
+        image_volume_id=image.volume_id,
+        mask_volume_id=mask.volume_id,
+        mask_digest=digest,
+        quality=result.quality,
+        predicted_minutes=predicted_minutes(result.quality, image.geometry.size[2]),
+        created_at=writes.now,
+    )
+    writes.add_volume(mask)
+    writes.add_prediction(prediction)
+    return prediction
+
+
+def _unwatched(_done: int, _total: int) -> None:
+    """For predictions whose progress nobody watches."""

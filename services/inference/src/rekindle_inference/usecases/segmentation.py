@@ -1,0 +1,103 @@
+"""From an image to a mask: the one way, for stored volumes and for streamed ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from rekindle.errors import InvalidInput
+from rekindle_imaging.errors import VolumeError
+from rekindle_imaging.masks import keep_largest_per_class
+from rekindle_imaging.preprocessing import Prepared, prepare, restore_labels, stack_channels
+from rekindle_imaging.quality import organ_quality
+from rekindle_imaging.volume import Volume
+from rekindle_servicekit.workers import Cancellation
+
+from rekindle_inference.domain.manifest import Manifest
+from rekindle_inference.domain.records import OrganQuality
+from rekindle_inference.ports import Engine, Package
+
+#: Slices done, slices in all; of the model's grid.
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segmentation:
+    #: Label values uint8 (k, j, i) on the image's grid.
+    mask: Volume
+    quality: tuple[OrganQuality, ...]
+
+
+def segment(
+    image: Volume, package: Package, engine: Engine, cancellation: Cancellation, on_progress: Progress
+) -> Segmentation:
+    """Predict a whole volume with one package.
+
+    Prepared as the manifest says, softmax per slice, probabilities interpolated back to the native grid, then
+    argmax and clean-up. InvalidInput (of the volume or the model), Cancelled, DeadlineExceeded.
+    """
+    manifest = package.manifest
+    try:
+        prepared = prepare(image, manifest.preprocessing)
+        probabilities = _probabilities(prepared, package, engine, cancellation, on_progress)
+        classes = restore_labels(probabilities, prepared.grid, prepared.source)
+    except VolumeError as error:
+        raise InvalidInput(error.message, reason=error.reason) from error
+    cancellation.raise_if_set()
+    if manifest.keeps_largest_component:
+        classes = keep_largest_per_class(classes, manifest.n_classes)
+    cancellation.raise_if_set()
+    quality = _quality(probabilities, classes, prepared, manifest)
+    return Segmentation(mask=Volume(_label_values(manifest)[classes], image.geometry), quality=quality)
+
+
+def _probabilities(
+    prepared: Prepared, package: Package, engine: Engine, cancellation: Cancellation, on_progress: Progress
+) -> NDArray[np.float32]:
+    """Softmax (D, K, H, W) on the model grid."""
+    manifest, depth = package.manifest, len(prepared.images)
+    _, rows, columns = manifest.input_shape
+    result = np.empty((depth, manifest.n_classes, rows, columns), dtype=np.float32)
+    on_progress(0, depth)
+    for first in range(0, depth, engine.batch_size):
+        cancellation.raise_if_set()
+        indices = np.arange(first, min(first + engine.batch_size, depth))
+        images = stack_channels(prepared.images, indices, manifest.preprocessing.channels)
+        logits = engine.predict(package, images, cancellation)
+        if not np.isfinite(logits).all():
+            raise InvalidInput(f"package {package.digest} gives logits that are not finite", reason="MODEL_FAILED")
+        result[indices] = _softmax(logits)
+        on_progress(int(indices[-1]) + 1, depth)
+    return result
+
+
+def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Over the classes of (N, K, H, W)."""
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def _label_values(manifest: Manifest) -> NDArray[np.uint8]:
+    """Class index -> label value."""
+    return np.asarray([0, *(organ.label_value for organ in manifest.organs)], dtype=np.uint8)
+
+
+def _quality(
+    probabilities: NDArray[np.float32], classes: NDArray[np.uint8], prepared: Prepared, manifest: Manifest
+) -> tuple[OrganQuality, ...]:
+    qualities: list[OrganQuality] = []
+    for index, organ in enumerate(manifest.organs, start=1):
+        found = organ_quality(probabilities, classes, prepared.source, index)
+        qualities.append(
+            OrganQuality(
+                organ_id=organ.id,
+                soft_dice_confidence=found.soft_dice_confidence if found.slices else None,
+                predicted_ml=found.predicted_ml,
+                boundary_length_mm=found.boundary_length_mm,
+                components=found.components,
+                slices=found.slices,
+            )
+        )
+    return tuple(qualities)

@@ -1,0 +1,254 @@
+"""Volumes: take them in, give them out, say what is in a mask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+from rekindle.errors import InvalidInput, NotFound
+from rekindle_imaging import canonical
+from rekindle_imaging.geometry import Geometry
+from rekindle_imaging.volume import Volume
+from rekindle_servicekit.workers import Cancellation
+
+from rekindle_inference.domain.receipts import (
+    check_geometry,
+    check_labels,
+    correction_effort,
+    found_organs,
+)
+from rekindle_inference.domain.records import (
+    FileFormat,
+    Modality,
+    Organ,
+    OrganEffort,
+    OrganFound,
+    Receipt,
+    ReceiptId,
+    SourceReference,
+    VolumeId,
+    VolumeKind,
+    VolumeRecord,
+)
+from rekindle_inference.ports import Objects, Reader, Reads, Request, State, Writer, Writes
+from rekindle_inference.usecases.checks import (
+    canonical_key,
+    check_organs,
+    check_project,
+    load_volume,
+    require_volume,
+    wrong_field,
+)
+
+MAX_BATCH = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Volumes:
+    """What the use cases of volumes work with."""
+
+    state: State
+    objects: Objects
+    reader: Reader
+    writer: Writer
+    max_voxels: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upload:
+    """What a client says of the file that it sends; the file's digest has been checked."""
+
+    project_id: str
+    kind: VolumeKind
+    format: FileFormat
+    sha256: str
+    source: SourceReference
+    modality: Modality | None
+    image_volume_id: str
+    coarse_mask_volume_id: str
+    organs: tuple[Organ, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Uploaded:
+    """A volume, and what is said of it if it is a mask."""
+
+    volume: VolumeRecord
+    receipt: Receipt | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Examined:
+    image: VolumeRecord
+    coarse: VolumeRecord | None
+    found: tuple[OrganFound, ...]
+    effort: tuple[OrganEffort, ...]
+
+
+def check_upload(upload: Upload) -> None:
+    """InvalidInput naming the field that is missing or does not belong; before any byte is taken."""
+    check_project(upload.project_id)
+    if upload.kind is VolumeKind.IMAGE:
+        if upload.modality is None:
+            raise wrong_field("modality", "is required for images: CT or MR")
+        if upload.image_volume_id or upload.coarse_mask_volume_id or upload.organs:
+            raise wrong_field("kind", "is image: image_volume_id, coarse_mask_volume_id, organs are for masks")
+        return
+    if not upload.image_volume_id:
+        raise wrong_field("image_volume_id", "is required for masks: the image that the mask belongs to")
+    check_organs(upload.organs)
+
+
+def upload_volume(
+    volumes: Volumes, request: Request, upload: Upload, file: Path, cancellation: Cancellation
+) -> Uploaded:
+    """Take in a file, once per request id. Objects first; one commit then makes all of it visible.
+
+    InvalidInput (the reader's reasons, GEOMETRY_MISMATCH, UNKNOWN_LABEL_VALUES), NotFound, AlreadyExists.
+    """
+    with volumes.state.read() as reads:
+        answered = _answered(reads, request, upload)
+        if answered is not None:
+            return answered
+        # Before the costly part, so that a wrong id costs nothing.
+        image, coarse = _bases(reads, upload)
+    data = volumes.reader.read(file, upload.kind, upload.format, cancellation)
+    examined = None
+    if image is not None:
+        mask = canonical.decode(data, max_voxels=volumes.max_voxels)
+        examined = _examine(volumes, mask, image, coarse, upload.organs)
+    cancellation.raise_if_set()
+    digest = canonical.digest(data)
+    volumes.objects.put_file(f"volumes/{upload.sha256}", file)
+    volumes.objects.put(canonical_key(digest), data)
+    with volumes.state.write() as writes:
+        answered = _answered(writes, request, upload)
+        if answered is not None:
+            return answered
+        uploaded = _record(writes, upload, data, digest, examined)
+        writes.answer(request, uploaded.volume.volume_id)
+    return uploaded
+
+
+def get_volume(volumes: Volumes, project_id: str, volume_id: str) -> VolumeRecord:
+    """NotFound where it does not exist in the project."""
+    with volumes.state.read() as reads:
+        return require_volume(reads, check_project(project_id), volume_id, field="volume_id")
+
+
+def get_volumes(volumes: Volumes, project_id: str, volume_ids: list[str]) -> list[VolumeRecord]:
+    """In the order of the ids. NotFound names those that are missing, InvalidInput for more than 1,000."""
+    if len(volume_ids) > MAX_BATCH:
+        raise wrong_field("volume_ids", f"must be at most {MAX_BATCH}")
+    wanted = [VolumeId(volume_id) for volume_id in volume_ids]
+    with volumes.state.read() as reads:
+        found = reads.volumes(check_project(project_id), wanted)
+    missing = [volume_id for volume_id in wanted if volume_id not in found]
+    if missing:
+        listed = ", ".join(repr(volume_id[:64]) for volume_id in missing[:10])
+        more = f" and {len(missing) - 10} more" if len(missing) > 10 else ""
+        raise NotFound(f"there are no volumes {listed}{more} in this project", reason="VOLUME_NOT_FOUND")
+    return [found[volume_id] for volume_id in wanted]
+
+
+def get_receipt(volumes: Volumes, project_id: str, receipt_id: str) -> Receipt:
+    """NotFound where it does not exist in the project."""
+    with volumes.state.read() as reads:
+        receipt = reads.receipt(check_project(project_id), ReceiptId(receipt_id))
+    if receipt is None:
+        raise NotFound(f"there is no receipt {receipt_id[:64]!r} in this project", reason="RECEIPT_NOT_FOUND")
+    return receipt
+
+
+def write_volume(
+    volumes: Volumes, project_id: str, volume_id: str, format: FileFormat, folder: Path
+) -> tuple[VolumeRecord, Path]:
+    """A volume as a file in `folder`, with the geometry that went in; NotFound."""
+    record = get_volume(volumes, project_id, volume_id)
+    volume = load_volume(volumes.objects, record.canonical_digest, volumes.max_voxels)
+    return record, volumes.writer.write(volume, format, folder)
+
+
+def _answered(reads: Reads, request: Request, upload: Upload) -> Uploaded | None:
+    volume_id = reads.answer_to(request)
+    if volume_id is None:
+        return None
+    project_id = check_project(upload.project_id)
+    volume = require_volume(reads, project_id, volume_id, field="request_id")
+    return Uploaded(volume=volume, receipt=reads.receipt_of(project_id, volume.volume_id))
+
+
+def _bases(reads: Reads, upload: Upload) -> tuple[VolumeRecord | None, VolumeRecord | None]:
+    """The image of a mask and the coarse label that it started from, both checked to belong to it."""
+    if upload.kind is VolumeKind.IMAGE:
+        return None, None
+    project_id = check_project(upload.project_id)
+    image = require_volume(reads, project_id, upload.image_volume_id, field="image_volume_id")
+    if image.kind is not VolumeKind.IMAGE:
+        raise wrong_field("image_volume_id", "names a mask: name the image that the mask belongs to")
+    if not upload.coarse_mask_volume_id:
+        return image, None
+    coarse = require_volume(reads, project_id, upload.coarse_mask_volume_id, field="coarse_mask_volume_id")
+    if coarse.kind is not VolumeKind.MASK:
+        raise wrong_field("coarse_mask_volume_id", "names an image: name the mask that was corrected")
+    if coarse.image_volume_id != image.volume_id:
+        raise InvalidInput(
+            "coarse_mask_volume_id is a mask of another image: name the one that was shown for this image",
+            reason="OTHER_IMAGE",
+        )
+    return image, coarse
+
+
+def _examine(
+    volumes: Volumes,
+    mask: Volume,
+    image: VolumeRecord,
+    coarse: VolumeRecord | None,
+    organs: tuple[Organ, ...],
+) -> _Examined:
+    check_geometry(mask.geometry, image.geometry)
+    check_labels(mask.voxels, organs)
+    before = None
+    if coarse is not None:
+        before = load_volume(volumes.objects, coarse.canonical_digest, volumes.max_voxels).voxels
+    return _Examined(
+        image=image,
+        coarse=coarse,
+        found=found_organs(mask.voxels, organs, mask.geometry),
+        effort=correction_effort(before, mask.voxels, organs, mask.geometry),
+    )
+
+
+def _record(writes: Writes, upload: Upload, data: bytes, digest: str, examined: _Examined | None) -> Uploaded:
+    project_id = check_project(upload.project_id)
+    volume = VolumeRecord(
+        volume_id=VolumeId(str(uuid4())),
+        project_id=project_id,
+        kind=upload.kind,
+        geometry=Geometry.from_dict(canonical.read_header(data)["geometry"]),
+        original_digest=upload.sha256,
+        canonical_digest=digest,
+        original_format=upload.format,
+        source=upload.source,
+        created_at=writes.now,
+        image_volume_id=None if examined is None else examined.image.volume_id,
+        modality=upload.modality,
+    )
+    writes.add_volume(volume)
+    if examined is None:
+        return Uploaded(volume=volume, receipt=None)
+    receipt = Receipt(
+        receipt_id=ReceiptId(str(uuid4())),
+        project_id=project_id,
+        mask_volume_id=volume.volume_id,
+        image_volume_id=examined.image.volume_id,
+        mask_digest=digest,
+        image_digest=examined.image.canonical_digest,
+        coarse_mask_volume_id=None if examined.coarse is None else examined.coarse.volume_id,
+        organs=examined.found,
+        effort=examined.effort,
+        created_at=writes.now,
+    )
+    writes.add_receipt(receipt)
+    return Uploaded(volume=volume, receipt=receipt)
