@@ -40,7 +40,7 @@ def export_onnx(network: nn.Module, channels: int, size: tuple[int, int]) -> byt
         torch.onnx.export(
             plain,
             (torch.from_numpy(reference_input(channels, size)),),
-            buffer,
+            buffer,  # pyright: ignore[reportArgumentType]: this exporter takes files too
             input_names=["image"],
             output_names=["logits"],
             dynamic_axes={"image": {0: "N"}, "logits": {0: "N"}},
@@ -83,9 +83,14 @@ def peak_activation_bytes(network: nn.Module, channels: int, size: tuple[int, in
     return total
 
 
+def in_layout(network: nn.Module, layout: torch.memory_format) -> nn.Module:
+    """`network` itself, with its kernels laid out as said."""
+    return network.to(memory_format=layout)  # pyright: ignore[reportCallIssue]: torch's overloads lack it
+
+
 def _on_cpu(network: nn.Module) -> nn.Module:
     plain = copy.deepcopy(network).to("cpu", torch.float32)
-    return plain.to(memory_format=torch.contiguous_format).eval()
+    return in_layout(plain, torch.contiguous_format).eval()
 
 
 def _for_export(network: nn.Module) -> nn.Module:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from typing import Any
 
+import numpy as np
 from rekindle_imaging.preprocessing import Preprocessing
 from rekindle_servicekit.objects import Objects
 from torch import nn
@@ -29,7 +30,13 @@ _SAMPLE = 16
 
 
 def write_package(
-    objects: Objects, spec: RunSpec, network: nn.Module, *, modality: str, preprocessing: Preprocessing, weights: str
+    objects: Objects,
+    spec: RunSpec,
+    network: nn.Module,
+    *,
+    modality: str,
+    preprocessing: Preprocessing,
+    weights: str,
 ) -> str:
     """Export `network` (images -> logits), store graph and manifest, and return the package's digest.
 
@@ -54,7 +61,8 @@ def write_package(
                 "batch": REFERENCE_BATCH,
                 # Rounded, so that the last bits of another processor do not make another package.
                 "logits_sample": [round(float(value), 4) for value in logits.ravel()[:_SAMPLE]],
-                "tolerance": TOLERANCE,
+                # Absolute, and as the parity check of the export: relative to the largest logit.
+                "tolerance": round(TOLERANCE * max(1.0, float(np.abs(logits).max())), 3),
             },
             "lineage": _lineage(spec, weights),
             "postprocessing": {"largest_component": True},

@@ -37,7 +37,10 @@ def open_objects(location: str) -> Objects:
     if parsed.scheme == "file":
         return DirectoryObjects(Path(parsed.path))
     if parsed.scheme:
-        raise BadSpec("UNKNOWN_OBJECT_STORE", f"object stores of kind {parsed.scheme!r} are not supported: give a folder")
+        raise BadSpec(
+            "UNKNOWN_OBJECT_STORE",
+            f"object stores of kind {parsed.scheme!r} are not supported: give a folder",
+        )
     return DirectoryObjects(Path(location))
 
 
@@ -82,7 +85,8 @@ def _fail(objects: Objects, args: argparse.Namespace, reason: str, message: str,
     _log.error("%s: %s", reason, message)
     with suppress(AlreadyExists):  # an attempt that was started again and failed again
         objects.put(
-            f"runs/{args.run}/{args.attempt}/failure.json", compact_json({"reason": reason, "message": message})
+            f"runs/{args.run}/{args.attempt}/failure.json",
+            compact_json({"reason": reason, "message": message}),
         )
     return code
 
@@ -93,7 +97,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--run", required=True, help="run id; its spec is runs/<run>/spec.json")
     parser.add_argument("--attempt", required=True, type=int, help="number of this attempt, from 1")
     threads = int(os.environ.get("REKINDLE_TRAINER_THREADS") or os.cpu_count() or 1)
-    parser.add_argument("--threads", type=int, default=threads, help="CPU threads (default: REKINDLE_TRAINER_THREADS or all)")
+    parser.add_argument(
+        "--threads", type=int, default=threads, help="CPU threads (default: REKINDLE_TRAINER_THREADS or all)"
+    )
     parser.add_argument("--device", default="auto", help="cpu, cuda or auto (default)")
     return parser
 

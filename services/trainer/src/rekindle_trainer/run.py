@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from rekindle_servicekit.objects import Objects
 
 from rekindle_trainer.evaluation import Served, evaluate_case
+from rekindle_trainer.export import in_layout
 from rekindle_trainer.metrics import MetricsWriter
 from rekindle_trainer.networks.igniter import Igniter, SingleModality
 from rekindle_trainer.package import load_package, write_package
@@ -21,16 +22,37 @@ from rekindle_trainer.training.checkpoint import Checkpoints, Progress, store_we
 from rekindle_trainer.training.data import load_cases
 from rekindle_trainer.training.loop import Job, RunStopped, train
 
-_log = logging.getLogger(__name__)
+
+@dataclass(frozen=True)
+class Attempt:
+    """What every step of an attempt needs."""
+
+    objects: Objects
+    spec: RunSpec
+    preset: Preset
+    beginning: Start
+    number: int
+    metrics: MetricsWriter
+    should_stop: Callable[[], bool]
+
+    def check(self) -> None:
+        """Raise RunStopped where the run is to stop."""
+        if self.should_stop():
+            raise RunStopped
 
 
 def run(
-    objects: Objects, run_id: str, attempt: int, should_stop: Callable[[], bool] = lambda: False, *, device: str = "cpu"
+    objects: Objects,
+    run_id: str,
+    attempt: int,
+    should_stop: Callable[[], bool] = lambda: False,
+    *,
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """Train, evaluate and package as ``runs/<run_id>/spec.json`` says; the result, which is stored last.
 
-    Goes on from the newest checkpoint of any attempt of the run. Raises BadSpec, RunStopped (after a checkpoint),
-    training.loop.Diverged, export.ParityError.
+    Goes on from the newest checkpoint of any attempt of the run. Switches torch to deterministic algorithms.
+    Raises BadSpec, RunStopped (after a checkpoint), training.loop.Diverged, export.ParityError.
     """
     result_key = f"runs/{run_id}/{attempt}/result.json"
     if objects.exists(result_key):
@@ -39,24 +61,20 @@ def run(
     preset = preset_of(spec)
     # CUDA has no deterministic backward of bilinear upsampling; there a warning has to do.
     torch.use_deterministic_algorithms(True, warn_only=device != "cpu")
-    torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs time
-
-    def check() -> None:
-        if should_stop():
-            raise RunStopped
-
+    # A debugging aid that costs time; torch's stubs do not know it.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
     metrics = MetricsWriter(objects, run_id, attempt)
     metrics.report(phase="prepare", step=0, epoch=0, epochs=0)
     beginning = start(spec, preset, objects)
-    progress = _train(objects, spec, preset, beginning, attempt, metrics, should_stop, device)
+    work = Attempt(objects, spec, preset, beginning, attempt, metrics, should_stop)
+    progress = _train(work, device)
     weights = store_weights(objects, beginning.network, beginning.description)
-    packages = _packages(objects, spec, preset, beginning, weights)
-    evaluation = _evaluate(objects, spec, preset, packages, metrics, progress, check)
+    packages = _packages(work, weights)
     result = {
         "weights_digest": weights,
         "packages": [{"modality": m, "package_digest": digest} for m, digest in packages.items()],
         "snapshot_digest": spec.snapshot_digest(),
-        **evaluation,
+        **_evaluate(work, packages[spec.modality], progress),
         "train_seconds": round(progress.train_seconds, 3),
         "epochs": progress.epochs,
         "final_loss": progress.last_loss,
@@ -74,35 +92,32 @@ def _read_spec(objects: Objects, run_id: str) -> RunSpec:
     return parse_spec(objects.get(key))
 
 
-def _train(
-    objects: Objects,
-    spec: RunSpec,
-    preset: Preset,
-    beginning: Start,
-    attempt: int,
-    metrics: MetricsWriter,
-    should_stop: Callable[[], bool],
-    device: str,
-) -> Progress:
-    def check() -> None:
-        if should_stop():
-            raise RunStopped
-
+def _train(work: Attempt, device: str) -> Progress:
+    spec, preset, beginning = work.spec, work.preset, work.beginning
     cases = load_cases(
-        objects, _used(spec, beginning), spec.organs, lambda m: preprocessing_of(preset, spec.kind, m), check
+        work.objects,
+        _used(spec, beginning),
+        spec.organs,
+        lambda modality: preprocessing_of(preset, spec.kind, modality),
+        work.check,
     )
     layout = torch.channels_last if preset.channels_last else torch.contiguous_format
-    beginning.network.to(device, memory_format=layout)
-    job = Job(
-        beginning.network, beginning.phases, cases, spec.modality, preset, beginning.channels, spec.seed,
-        torch.device(device),
-    )  # fmt: skip
+    network = in_layout(beginning.network.to(device), layout)
     return train(
-        job,
-        Checkpoints(objects, spec.run_id, attempt),
-        report=metrics.report,
-        should_stop=should_stop,
-        phase_done=lambda _phase: store_weights(objects, beginning.network, beginning.description),
+        Job(
+            network,
+            beginning.phases,
+            cases,
+            spec.modality,
+            preset,
+            beginning.channels,
+            spec.seed,
+            torch.device(device),
+        ),
+        Checkpoints(work.objects, spec.run_id, work.number),
+        report=work.metrics.report,
+        should_stop=work.should_stop,
+        phase_done=lambda _phase: store_weights(work.objects, network, beginning.description),
     )
 
 
@@ -119,50 +134,42 @@ def _used(spec: RunSpec, beginning: Start) -> list[Example]:
     ]
 
 
-def _packages(
-    objects: Objects, spec: RunSpec, preset: Preset, beginning: Start, weights: str
-) -> dict[str, str]:
+def _packages(work: Attempt, weights: str) -> dict[str, str]:
     """Package digest by modality: the igniter once per modality that it was trained on."""
-    network = beginning.network
-    modalities = network.modalities if isinstance(network, Igniter) else (spec.modality,)
+    network = work.beginning.network
+    modalities = network.modalities if isinstance(network, Igniter) else (work.spec.modality,)
     return {
         modality: write_package(
-            objects,
-            spec,
+            work.objects,
+            work.spec,
             SingleModality(network, modality) if isinstance(network, Igniter) else network,
             modality=modality,
-            preprocessing=preprocessing_of(preset, spec.kind, modality),
+            preprocessing=preprocessing_of(work.preset, work.spec.kind, modality),
             weights=weights,
         )
         for modality in modalities
     }
 
 
-def _evaluate(
-    objects: Objects,
-    spec: RunSpec,
-    preset: Preset,
-    packages: dict[str, str],
-    metrics: MetricsWriter,
-    progress: Progress,
-    check: Callable[[], None],
-) -> dict[str, Any]:
-    """Measure the packages themselves, as they will be served."""
-    threads = torch.get_num_threads()
-    candidate = load_package(objects, packages[spec.modality], threads=threads)
-    current = load_package(objects, spec.current_package, threads=threads) if spec.current_package else None
+def _evaluate(work: Attempt, package: str, progress: Progress) -> dict[str, Any]:
+    """Measure the packages themselves, as they are served: candidate and current on the held-out cases."""
+    spec, threads = work.spec, torch.get_num_threads()
 
-    def measure(served: Served | None, examples: tuple[Example, ...]) -> list[dict[str, Any]]:
-        cases = []
-        for example in examples if served else ():
-            check()
-            metrics.report(phase="evaluate", step=progress.step, epoch=progress.epochs, epochs=progress.epochs)
-            cases.append(evaluate_case(objects, example, spec.organs, served))
+    def measure(served: Served, examples: Sequence[Example]) -> list[dict[str, Any]]:
+        cases: list[dict[str, Any]] = []
+        for example in examples:
+            work.check()
+            work.metrics.report(phase="evaluate", step=progress.step, epoch=progress.epochs, epochs=progress.epochs)
+            cases.append(evaluate_case(work.objects, example, spec.organs, served))
         return cases
 
-    targets = tuple(e for e in spec.training if e.source == "target")[: preset.check_cases]
-    heldout = tuple(e for e in spec.heldout if e.modality == spec.modality)
+    candidate = load_package(work.objects, package, threads=threads)
+    heldout = [example for example in spec.heldout if example.modality == spec.modality]
+    targets = [example for example in spec.training if example.source == "target"]
+    current: list[dict[str, Any]] = []
+    if spec.current_package is not None:
+        current = measure(load_package(work.objects, spec.current_package, threads=threads), heldout)
     return {
-        "evaluation": {"candidate": measure(candidate, heldout), "current": measure(current, heldout)},
-        "training_check": measure(candidate, targets),
+        "evaluation": {"candidate": measure(candidate, heldout), "current": current},
+        "training_check": measure(candidate, targets[: work.preset.check_cases]),
     }

@@ -87,15 +87,11 @@ def compact_json(value: Any) -> bytes:
 def parse_spec(data: bytes) -> RunSpec:
     """Raise BadSpec where `data` is not a complete and consistent spec."""
     try:
-        raw = json.loads(data)
-        spec = RunSpec(
-            **{
-                **raw,
-                "organs": tuple(Organ(**organ) for organ in raw["organs"]),
-                "training": _examples(raw["training"]),
-                "heldout": _examples(raw["heldout"]),
-            }
-        )
+        raw: dict[str, Any] = json.loads(data)
+        raw["organs"] = tuple(Organ(**organ) for organ in raw["organs"])
+        raw["training"] = _examples(raw["training"])
+        raw["heldout"] = _examples(raw["heldout"])
+        spec = RunSpec(**raw)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise BadSpec("BAD_SPEC", f"the run's spec cannot be read: {type(error).__name__}: {error}") from None
     _check(spec)
@@ -114,7 +110,7 @@ def _plain(examples: tuple[Example, ...]) -> list[dict[str, Any]]:
 def _check(spec: RunSpec) -> None:
     if spec.kind not in ("igniter", "sustainer"):
         raise BadSpec("BAD_SPEC", f"kind is {spec.kind!r}: use 'igniter' or 'sustainer'")
-    if not isinstance(spec.seed, int) or spec.seed < 0:
+    if type(spec.seed) is not int or spec.seed < 0:
         raise BadSpec("BAD_SPEC", "seed must be an integer that is not negative")
     values = [organ.label_value for organ in spec.organs]
     if not values or len(set(values)) != len(values) or any(not 1 <= value <= 255 for value in values):

@@ -58,7 +58,7 @@ def _resnet(network: TransUNet, arrays: Arrays) -> dict[str, torch.Tensor]:
     state = {"resnet.root_conv.weight": _kernel(arrays["conv_root/kernel"])}
     state |= _norm(arrays, "gn_root", "resnet.root_gn")
     for b, stage in enumerate(network.resnet.stages):
-        for u, unit in enumerate(stage):
+        for u, unit in enumerate(stage.children()):
             assert isinstance(unit, Bottleneck)
             source, target = f"block{b + 1}/unit{u + 1}", f"resnet.stages.{b}.{u}"
             for n in (1, 2, 3):
@@ -82,9 +82,7 @@ def _transformer(network: TransUNet, arrays: Arrays) -> dict[str, torch.Tensor]:
     state = {
         "patch_embedding.weight": _kernel(arrays["embedding/kernel"]),
         "patch_embedding.bias": _tensor(arrays["embedding/bias"].reshape(-1)),
-        "position_embedding": _positions(
-            arrays["Transformer/posembed_input/pos_embedding"], network.grid, hidden
-        ),
+        "position_embedding": _positions(arrays["Transformer/posembed_input/pos_embedding"], network.grid, hidden),
     }
     for n in range(network.config.layers):
         source, target = f"Transformer/encoderblock_{n}", f"layers.{n}"

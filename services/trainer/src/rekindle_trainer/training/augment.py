@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import monai.data
 import numpy as np
@@ -54,13 +55,11 @@ def transforms(name: str) -> Compose | None:
     raise ValueError(f"unknown augmentation {name!r}")
 
 
-def augment(
-    name: str, image: torch.Tensor, label: torch.Tensor, seed: int
-) -> tuple[torch.Tensor, torch.Tensor]:
+def augment(name: str, image: torch.Tensor, label: torch.Tensor, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Image (C, H, W) float32 and label (1, H, W), changed together; the same seed changes them the same way."""
     pipeline = transforms(name)
     if pipeline is None:
         return image, label
     pipeline.set_random_state(seed=seed)
-    result = pipeline({"image": image, "label": label})
+    result: Any = pipeline({"image": image, "label": label})
     return torch.as_tensor(result["image"]), torch.as_tensor(result["label"])

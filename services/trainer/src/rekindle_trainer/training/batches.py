@@ -53,6 +53,4 @@ class Assembly:
         if self.channels_last:
             stacked = stacked.contiguous(memory_format=torch.channels_last)
         reviewed = torch.from_numpy(np.stack([cases[ref.case].reviewed for ref in refs]))
-        return Batch(
-            stacked.to(self.device), torch.stack(labels).to(self.device), reviewed.to(self.device)
-        )
+        return Batch(stacked.to(self.device), torch.stack(labels).to(self.device), reviewed.to(self.device))

@@ -151,9 +151,7 @@ def _train_phase(
 ) -> None:
     steps, per_epoch = phase_steps(phase, streams)
     epochs = math.ceil(steps / per_epoch)
-    assembly = Assembly(
-        job.channels, phase.augmentation, job.seed, phase.name, job.device, job.preset.channels_last
-    )
+    assembly = Assembly(job.channels, phase.augmentation, job.seed, phase.name, job.device, job.preset.channels_last)
     job.network.train()
     started, first, saved = time.monotonic(), progress.step, time.monotonic()
     before = progress.train_seconds
@@ -168,8 +166,7 @@ def _train_phase(
         # Dropout is a function of the step too, so that no generator's state needs saving.
         torch.manual_seed(stream_seed(job.seed, phase.name, "dropout", step)[0])
         batches = {
-            name: assembly.batch(stream.cases, stream.sampler.draw(step), step)
-            for name, stream in streams.items()
+            name: assembly.batch(stream.cases, stream.sampler.draw(step), step) for name, stream in streams.items()
         }
         loss = _step(job, phase, optimizer, batches)
         progress.phase_step, progress.step, progress.last_loss = step + 1, progress.step + 1, loss

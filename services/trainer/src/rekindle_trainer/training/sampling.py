@@ -36,7 +36,7 @@ class Sampler:
         pools: dict[str, list[SliceRef]] = {"seed": [], "target": []}
         foreground: set[SliceRef] = set()
         for number, case in enumerate(cases):
-            shows_organ = case.labels.any(axis=(1, 2))
+            shows_organ: list[bool] = np.any(case.labels, axis=(1, 2)).tolist()
             for index in range(len(case.labels)):
                 ref = SliceRef(number, index)
                 pools[case.source].append(ref)
