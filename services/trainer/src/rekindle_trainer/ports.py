@@ -30,7 +30,7 @@ class Transaction(Protocol):
     def add_run(self, run: Run) -> None: ...
 
     def update_run(self, run: Run) -> Run:
-        """Store a changed run, and return it with its new version; VersionConflict where `run` was not the newest."""
+        """Store a changed run, whose version grows; VersionConflict where `run` was not the newest."""
         ...
 
     def page_runs(self, project_id: str, limit: int, before: tuple[datetime, str] | None) -> list[Run]:
@@ -104,7 +104,7 @@ class Launcher(Protocol):
         ...
 
     def find(self, run_id: str, attempt: int) -> str | None:
-        """The handle of an attempt's live process, for whoever lost it between starting and writing it down."""
+        """The handle of an attempt's live process, where it was lost between starting and writing it down."""
         ...
 
     def poll(self, handle: str) -> ProcessStatus: ...
@@ -114,5 +114,5 @@ class Launcher(Protocol):
         ...
 
     def stop(self, handle: str) -> ProcessStatus:
-        """Ask it to stop, wait, and kill it with all its children where it does not; returns once it is gone."""
+        """Ask it to stop, and kill it with all its children where it does not; returns once it is gone."""
         ...

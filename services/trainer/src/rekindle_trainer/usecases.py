@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
-from rekindle.errors import AlreadyExists, FieldViolation, NotFound
+from rekindle.errors import AlreadyExists, FieldViolation, NotFound, VersionConflict
 from rekindle_servicekit.objects import Objects
 from rekindle_servicekit.principal import Principal
 from rekindle_servicekit.workers import Cancellation
@@ -15,10 +16,10 @@ from rekindle_servicekit.workers import Cancellation
 from rekindle_trainer.domain.metrics import Metric
 from rekindle_trainer.domain.paging import decode_token, encode_token, page_limit
 from rekindle_trainer.domain.runs import WAITING, Run
+from rekindle_trainer.domain.specs import in_order, spec_json
 from rekindle_trainer.domain.validation import check_spec, raise_violations
 from rekindle_trainer.ports import Catalogue, State, Transaction
 from rekindle_trainer.spec import Example, RunSpec, compact_json
-from rekindle_trainer.domain.specs import spec_json
 
 _START, _CANCEL = "StartRun", "CancelRun"
 _CANCEL_POLL_S = 0.1
@@ -57,6 +58,7 @@ def start_run(
 
     InvalidInput with field violations; AlreadyExists where the run id stands for another spec or project.
     """
+    given, spec = spec, in_order(spec)
     content = spec_json(spec)
     digest = hashlib.sha256(content).hexdigest()
     with state.read() as tx:
@@ -64,8 +66,8 @@ def start_run(
     if known is None:
         # Looking for many objects takes time, so it happens before the transaction; objects never disappear
         # while something refers to them.
-        check_spec(spec, catalogue())
-        raise_violations(list(_missing_objects(objects, spec)))
+        check_spec(given, catalogue())
+        raise_violations(list(_missing_objects(objects, given)))
     with state.write() as tx:
         answered = tx.was_answered(principal, _START, request_id, digest)
         known = _same_run(tx, spec, content)
@@ -117,8 +119,8 @@ def cancel_run(
 ) -> Run:
     """Stop a run and its process, and return once it is gone; IllegalTransition where the run has ended.
 
-    `advance` looks after one run's process (see supervisor). Where the caller's time runs out meanwhile, the run
-    is cancelled all the same.
+    `advance` looks after one run's process (see supervisor). Where the caller's time runs out meanwhile,
+    the run is cancelled all the same.
     """
     digest = hashlib.sha256(compact_json([project_id, run_id])).hexdigest()
     with state.write() as tx:
@@ -127,7 +129,8 @@ def cancel_run(
             run = tx.update_run(run.cancel(tx.now) if run.state in WAITING else run.request_cancel())
             tx.mark_answered(principal, _CANCEL, request_id, digest)
     while not run.has_ended:
-        advance(run_id)
+        with suppress(VersionConflict):  # the supervisor was faster
+            advance(run_id)
         run = get_run(state, principal, project_id=project_id, run_id=run_id)
         if not run.has_ended:
             cancellation.raise_if_set()
@@ -154,7 +157,8 @@ def _same_run(tx: Transaction, spec: RunSpec, content: bytes) -> Run | None:
     known = tx.find_run(spec.run_id)
     if known is not None and spec_json(known.spec) != content:
         raise AlreadyExists(
-            "this run_id stands for a run with another spec: make a new one for a new run", reason="RUN_DIFFERS"
+            "this run_id stands for a run with another spec: make a new one for a new run",
+            reason="RUN_DIFFERS",
         )
     return known
 

@@ -63,7 +63,16 @@ def attempt_row(attempt: Attempt) -> dict[str, Any]:
 
 
 def attempt_record(row: sa.Row[Any]) -> Attempt:
-    return Attempt(**{**row._mapping, "state": AttemptState(row.state)})
+    return Attempt(
+        run_id=row.run_id,
+        number=row.number,
+        state=AttemptState(row.state),
+        handle=row.handle,
+        claimed_at=row.claimed_at,
+        ended_at=row.ended_at,
+        exit_code=row.exit_code,
+        reason=row.reason,
+    )
 
 
 def metric_row(run_id: str, metric: Metric) -> dict[str, Any]:
@@ -99,9 +108,12 @@ def _result(raw: dict[str, Any]) -> RunResult:
         )
 
     return RunResult(
-        **{
-            **raw,
-            "packages": tuple(RunPackage(**package) for package in raw["packages"]),
-            **{name: cases(name) for name in ("candidate", "current", "training_check")},
-        }
+        weights_digest=raw["weights_digest"],
+        packages=tuple(RunPackage(**package) for package in raw["packages"]),
+        candidate=cases("candidate"),
+        current=cases("current"),
+        training_check=cases("training_check"),
+        train_seconds=raw["train_seconds"],
+        epochs=raw["epochs"],
+        final_loss=raw["final_loss"],
     )

@@ -21,7 +21,8 @@ from rekindle_trainer.adapters.rows import (
     run_record,
     run_row,
 )
-from rekindle_trainer.adapters.tables import attempts, metrics, runs
+from rekindle_trainer.adapters.tables import attempts, runs
+from rekindle_trainer.adapters.tables import metrics as metric_rows
 from rekindle_trainer.domain.metrics import Metric
 from rekindle_trainer.domain.runs import ENDED, Attempt, AttemptState, Run
 
@@ -121,23 +122,25 @@ class SqlTransaction:
         return self._connection.execute(noted).rowcount == 1
 
     def last_metric(self, run_id: str, attempt: int | None = None) -> Metric | None:
-        query = sa.select(metrics).where(metrics.c.run_id == run_id)
+        query = sa.select(metric_rows).where(metric_rows.c.run_id == run_id)
         if attempt is not None:
-            query = query.where(metrics.c.attempt == attempt)
-        row = self._connection.execute(query.order_by(metrics.c.cursor.desc()).limit(1)).one_or_none()
+            query = query.where(metric_rows.c.attempt == attempt)
+        row = self._connection.execute(query.order_by(metric_rows.c.cursor.desc()).limit(1)).one_or_none()
         return None if row is None else metric_record(row)
 
-    def add_metrics(self, run_id: str, new: Sequence[Metric]) -> None:
-        if not new:
+    def add_metrics(self, run_id: str, metrics: Sequence[Metric]) -> None:
+        if not metrics:
             return
         try:
-            self._connection.execute(sa.insert(metrics), [metric_row(run_id, metric) for metric in new])
+            self._connection.execute(sa.insert(metric_rows), [metric_row(run_id, metric) for metric in metrics])
         except IntegrityError:
             raise _changed_meanwhile(run_id) from None
 
     def metrics_after(self, run_id: str, cursor: int, limit: int) -> list[Metric]:
-        query = sa.select(metrics).where(metrics.c.run_id == run_id, metrics.c.cursor > cursor)
-        return [metric_record(row) for row in self._connection.execute(query.order_by(metrics.c.cursor).limit(limit))]
+        query = sa.select(metric_rows).where(metric_rows.c.run_id == run_id, metric_rows.c.cursor > cursor)
+        return [
+            metric_record(row) for row in self._connection.execute(query.order_by(metric_rows.c.cursor).limit(limit))
+        ]
 
     def was_answered(self, principal: Principal, method: str, request_id: str, request_digest: str) -> bool:
         return idempotency.remember(self._connection, principal, method, request_id, request_digest) is not None

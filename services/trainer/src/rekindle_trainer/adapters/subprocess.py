@@ -23,15 +23,15 @@ MARKER: Final = "REKINDLE_TRAINING_ATTEMPT"
 #: Settings of the service, among them the database's password, are none of the child's business.
 _OWN_PREFIX: Final = "REKINDLE_"
 _POLL_S: Final = 0.05
-#: Clocks of the process table have a resolution of 10 ms.
-_START_TOLERANCE_S: Final = 0.05
+#: A start time is computed from the time of boot, which moves a little as the clock is set right.
+_START_TOLERANCE_S: Final = 2.0
 
 
 class SubprocessLauncher:
     """Starts `command`, in whose parts ``{run_id}`` and ``{attempt}`` are filled in.
 
-    A child survives this process and is found again by its pid and start time, so a database that holds handles
-    of this launcher belongs to one machine. Output goes to ``<run_id>-<attempt>.log`` below `log_folder`.
+    A child survives this process and is found again by its pid and start time, so a database with handles of
+    this launcher belongs to one machine. Output goes to ``<run_id>-<attempt>.log`` below `log_folder`.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class SubprocessLauncher:
         mark = f"{run_id}/{attempt}"
         for process in psutil.process_iter():
             with suppress(psutil.Error, OSError):
-                # Children of the child inherit the mark; the one that leads its session is the process itself.
+                # Children of the child inherit the mark; the process itself leads its session.
                 is_marked = process.environ().get(MARKER) == mark
                 if is_marked and os.getsid(process.pid) == process.pid:
                     return _format_handle(process.pid, process.create_time())
@@ -101,7 +101,7 @@ class SubprocessLauncher:
         self.terminate(handle)
         status = self._wait(handle, self._stop_grace_s)
         # Whatever it started belongs to its session and must not outlive it.
-        _kill_group(_parse_handle(handle)[0], handle)
+        _kill_group(_parse_handle(handle)[0])
         return self._wait(handle, None) if status.is_running else status
 
     def _wait(self, handle: str, timeout_s: float | None) -> ProcessStatus:
@@ -158,10 +158,9 @@ def _find_process(handle: str) -> psutil.Process | None:
         return None
 
 
-def _kill_group(group: int, handle: str) -> None:
-    """Kill what is left of a child's session, unless the number has passed to somebody else."""
+def _kill_group(group: int) -> None:
+    """Kill what is left of a child's session; the mark tells it from a later owner of the same number."""
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
-            is_mine = os.getpgid(process.pid) == group and process.create_time() >= _parse_handle(handle)[1] - 1
-            if is_mine and process.environ().get(MARKER):
+            if os.getpgid(process.pid) == group and MARKER in process.environ():
                 process.kill()

@@ -30,7 +30,7 @@ def encode_token(project_id: str, position: Position) -> str:
 
 
 def decode_token(project_id: str, token: str) -> Position | None:
-    """The position that a token stands for, None for the first page; InvalidInput for a token from elsewhere."""
+    """The position that a token stands for, None for the first page; InvalidInput for other tokens."""
     if not token:
         return None
     try:

@@ -72,7 +72,9 @@ class RetryPolicy:
         if end.failure is not None and end.failure.reason not in self.transient_reasons:
             return Decision(Verdict.FAIL, f"{end.failure.reason}: {end.failure.message}")
         if end.exit_code == BAD_SPEC_CODE:
-            return Decision(Verdict.FAIL, "the training process refused the run's spec and did not say why: see its log")
+            return Decision(
+                Verdict.FAIL, "the training process refused the run's spec and did not say why: see its log"
+            )
         if end.was_told_to_stop or end.exit_code == STOPPED_CODE:
             return Decision(Verdict.PREEMPT, "stopped after a checkpoint: goes on from there")
         return self._after_death(how_it_ended(end), failures)

@@ -125,9 +125,7 @@ class Run:
         return self._to(RunState.PREEMPTED, reason=reason)
 
     def succeed(self, attempt: int, result: RunResult, now: datetime) -> Run:
-        return self._to(
-            RunState.SUCCEEDED, reason="", committed_attempt=attempt, result=result, ended_at=now
-        )
+        return self._to(RunState.SUCCEEDED, reason="", committed_attempt=attempt, result=result, ended_at=now)
 
     def fail(self, reason: str, now: datetime) -> Run:
         return self._to(RunState.FAILED, reason=reason, ended_at=now)

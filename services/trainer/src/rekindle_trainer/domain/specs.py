@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from dataclasses import replace
 
 from rekindle_trainer.spec import Example, RunSpec, compact_json
 
 
-def sort_examples(examples: Iterable[Example]) -> tuple[Example, ...]:
-    """By content, so that neither ids nor the caller's order decide anything."""
-    return tuple(sorted(examples, key=lambda e: (e.source, e.image_digest, e.mask_digest)))
+def in_order(spec: RunSpec) -> RunSpec:
+    """The spec with its examples sorted by content, so that the caller's order decides nothing."""
+    return replace(spec, training=_sorted(spec.training), heldout=_sorted(spec.heldout))
 
 
 def spec_json(spec: RunSpec) -> bytes:
-    """``runs/<run_id>/spec.json``: deterministic for equal specs."""
+    """``runs/<run_id>/spec.json`` of a spec in order: deterministic for equal specs."""
     return compact_json(
         {
             **vars(spec),
@@ -22,3 +22,7 @@ def spec_json(spec: RunSpec) -> bytes:
             "heldout": [vars(example) for example in spec.heldout],
         }
     )
+
+
+def _sorted(examples: tuple[Example, ...]) -> tuple[Example, ...]:
+    return tuple(sorted(examples, key=lambda e: (e.source, e.image_digest, e.mask_digest)))

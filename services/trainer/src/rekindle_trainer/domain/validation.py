@@ -15,7 +15,7 @@ _ORGAN_ID = re.compile(r"[a-z0-9_]{1,64}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _MAX_PROJECT_ID_LENGTH = 128
 _MAX_SEED: Final = 2**63 - 1
-#: A message is at most 4 MiB, and its violations must fit into a trailer: the first ones are enough to act on.
+#: Violations travel in a trailer, which is small; the first ones are enough to act on.
 MAX_VIOLATIONS = 20
 
 
@@ -53,7 +53,9 @@ def _violations(spec: RunSpec, catalogue: Mapping[str, frozenset[str]]) -> Itera
     if not spec.training:
         yield FieldViolation("spec.training", "at least one training example is needed: label a case first")
     elif spec.kind == "igniter" and spec.modality not in spec.modalities:
-        yield FieldViolation("spec.training", f"an igniter for {spec.modality} needs at least one {spec.modality} example")
+        yield FieldViolation(
+            "spec.training", f"an igniter for {spec.modality} needs at least one {spec.modality} example"
+        )
     organ_ids = {organ.id for organ in spec.organs}
     for name, examples in (("training", spec.training), ("heldout", spec.heldout)):
         for index, example in enumerate(examples):

@@ -1,0 +1,124 @@
+"""``python -m rekindle_trainer``: the training service, wired from its settings."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import sys
+import threading
+from collections.abc import Sequence
+from functools import cache, partial
+
+from rekindle.api.trainer.v1 import trainer_pb2, trainer_pb2_grpc
+from rekindle.errors import RekindleError
+from rekindle_servicekit import database
+from rekindle_servicekit.identity import LoopbackAuthenticator
+from rekindle_servicekit.logs import install_logging
+from rekindle_servicekit.objects import DirectoryObjects
+from rekindle_servicekit.server import Server, ServerOptions, serve
+from rekindle_servicekit.settings import settings_table
+from rekindle_servicekit.workers import Workers
+
+from rekindle_trainer.adapters.sql import MIGRATIONS, SqlState
+from rekindle_trainer.adapters.subprocess import SubprocessLauncher
+from rekindle_trainer.domain.retry import RetryPolicy
+from rekindle_trainer.grpc.servicer import TrainerServicer
+from rekindle_trainer.ports import Catalogue
+from rekindle_trainer.settings import TrainerSettings
+from rekindle_trainer.supervisor import Supervisor, supervise
+
+SERVICE_NAME: str = trainer_pb2.DESCRIPTOR.services_by_name["TrainerService"].full_name
+_log = logging.getLogger(__name__)
+
+
+def main(arguments: Sequence[str] | None = None, *, command: Sequence[str] | None = None) -> int:
+    """Serve until SIGTERM or SIGINT; `command` replaces the training process. The exit code."""
+    argparse.ArgumentParser(
+        prog="rekindle-trainer",
+        description="The training service. Settings come from the environment:\n\n" + settings_table(TrainerSettings),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    ).parse_args(arguments)
+    try:
+        settings = TrainerSettings.load()
+        install_logging("trainer", level=settings.log_level.upper())
+        asyncio.run(run_service(settings, command or training_command(settings)))
+    except RekindleError as error:
+        print(f"rekindle-trainer: {error.message}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def training_command(settings: TrainerSettings) -> list[str]:
+    """The training process, in the interpreter and with the objects of this service."""
+    objects = str(settings.objects.absolute()).replace("{", "{{").replace("}", "}}")
+    process = [sys.executable, "-m", "rekindle_trainer.process", "--objects", objects]
+    return [*process, "--run", "{run_id}", "--attempt", "{attempt}"]
+
+
+async def run_service(settings: TrainerSettings, command: Sequence[str]) -> None:
+    """Wire everything and serve."""
+    engine = database.make_engine(settings.effective_database_url())
+    workers, supervision = Workers(), Workers(max_threads=1, name="supervisor")
+    try:
+        database.migrate(engine, MIGRATIONS)
+        state, objects = SqlState(engine), DirectoryObjects(settings.objects)
+        supervisor = Supervisor(
+            state=state,
+            objects=objects,
+            launcher=_launcher(settings, command),
+            policy=RetryPolicy(max_retries=settings.max_retries),
+            max_concurrent_runs=settings.max_concurrent_runs,
+            claim_timeout_s=settings.claim_timeout_s,
+        )
+        server = Server(_options(settings), LoopbackAuthenticator())
+        servicer = TrainerServicer(state, objects, load_catalogue, supervisor.advance, workers, server.stopping)
+        server.add(SERVICE_NAME, servicer, trainer_pb2_grpc.add_TrainerServiceServicer_to_server)
+        # The first run need not wait for torch to be imported.
+        threading.Thread(target=load_catalogue, name="catalogue", daemon=True).start()
+        supervision_loop = partial(
+            supervise,
+            supervisor,
+            supervision,
+            interval_s=settings.poll_interval_s,
+            stop_children_on_exit=settings.stop_children_on_exit,
+        )
+        await serve(server, [supervision_loop])
+    finally:
+        supervision.close()
+        workers.close()
+        engine.dispose()
+
+
+@cache
+def load_catalogue() -> Catalogue:
+    """Presets and recipes; late, as the networks that they describe bring torch along."""
+    from rekindle_trainer.presets import PRESETS
+
+    return {name: frozenset(preset.recipes) for name, preset in PRESETS.items()}
+
+
+def _launcher(settings: TrainerSettings, command: Sequence[str]) -> SubprocessLauncher:
+    return SubprocessLauncher(
+        command,
+        settings.state_folder / "logs",
+        threads=settings.threads or os.cpu_count() or 1,
+        nice=settings.nice,
+        stop_grace_s=settings.stop_grace_s,
+    )
+
+
+def _options(settings: TrainerSettings) -> ServerOptions:
+    return ServerOptions(
+        address=settings.address,
+        health_address=settings.health_address or None,
+        insecure=settings.insecure,
+        reflection=settings.reflection,
+        grace_s=settings.grace_s,
+        port_file=settings.port_file,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

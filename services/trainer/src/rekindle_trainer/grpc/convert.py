@@ -1,0 +1,171 @@
+"""Protobuf to records and back."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from rekindle.api.common.v1 import common_pb2
+from rekindle.api.trainer.v1 import trainer_pb2 as pb
+
+from rekindle_trainer.domain.metrics import Metric
+from rekindle_trainer.domain.results import CaseMetrics, OrganMetrics, RunResult
+from rekindle_trainer.domain.runs import Run, RunState
+from rekindle_trainer.spec import Example, Organ, RunSpec
+
+_KINDS: Final = {pb.RUN_KIND_IGNITER: "igniter", pb.RUN_KIND_SUSTAINER: "sustainer"}
+_MODALITIES: Final = {common_pb2.MODALITY_CT: "CT", common_pb2.MODALITY_MR: "MR"}
+_SOURCES: Final = {common_pb2.EXAMPLE_SOURCE_SEED: "seed", common_pb2.EXAMPLE_SOURCE_TARGET: "target"}
+_STATUSES: Final = {
+    common_pb2.ORGAN_STATUS_EDITED: "edited",
+    common_pb2.ORGAN_STATUS_ACCEPTED: "accepted",
+    common_pb2.ORGAN_STATUS_ABSENT: "absent",
+    common_pb2.ORGAN_STATUS_OUT_OF_VIEW: "out_of_view",
+    common_pb2.ORGAN_STATUS_NOT_REVIEWED: "not_reviewed",
+}
+_STATES: Final = {
+    RunState.QUEUED: pb.RUN_STATE_QUEUED,
+    RunState.RUNNING: pb.RUN_STATE_RUNNING,
+    RunState.PREEMPTED: pb.RUN_STATE_PREEMPTED,
+    RunState.SUCCEEDED: pb.RUN_STATE_SUCCEEDED,
+    RunState.FAILED: pb.RUN_STATE_FAILED,
+    RunState.CANCELLED: pb.RUN_STATE_CANCELLED,
+}
+_KIND_NUMBERS: Final = {word: number for number, word in _KINDS.items()}
+_MODALITY_NUMBERS: Final = {word: number for number, word in _MODALITIES.items()}
+_SOURCE_NUMBERS: Final = {word: number for number, word in _SOURCES.items()}
+_STATUS_NUMBERS: Final = {word: number for number, word in _STATUSES.items()}
+
+
+def read_spec(run_id: str, project_id: str, message: pb.RunSpec) -> RunSpec:
+    """A spec whose unknown enum values are empty words, for the validation to name."""
+    kind = _KINDS.get(message.kind, "")
+    return RunSpec(
+        run_id=run_id,
+        project_id=project_id,
+        kind=kind,
+        preset=message.preset,
+        # An igniter has one recipe only, so it need not be named.
+        recipe=message.recipe or ("default" if kind == "igniter" else ""),
+        seed=message.seed,
+        modality=_MODALITIES.get(message.modality, ""),
+        organs=tuple(Organ(id=organ.id, label_value=organ.label_value) for organ in message.organs),
+        training=tuple(_read_example(example) for example in message.training),
+        heldout=tuple(_read_example(example) for example in message.heldout),
+        initial_weights=message.initial_weights_digest or None,
+        current_package=message.current_package_digest or None,
+    )
+
+
+def write_run(run: Run, *, with_examples: bool = True) -> pb.Run:
+    return pb.Run(
+        run_id=run.run_id,
+        project_id=run.project_id,
+        spec=_write_spec(run.spec, with_examples=with_examples),
+        state=_STATES[run.state],
+        reason=run.reason,
+        create_time=_write_time(run.created_at),
+        start_time=_write_time(run.started_at),
+        end_time=_write_time(run.ended_at),
+        attempts=run.attempts,
+        latest=None if run.latest is None else write_metric(run.latest),
+        result=None if run.result is None else _write_result(run.result),
+        snapshot_digest=run.snapshot_digest,
+    )
+
+
+def write_metric(metric: Metric) -> pb.Metric:
+    record = metric.record
+    return pb.Metric(
+        cursor=metric.cursor,
+        step=record.step,
+        steps=record.steps,
+        epoch=record.epoch,
+        epochs=record.epochs,
+        loss=record.loss or 0.0,
+        learning_rate=record.learning_rate or 0.0,
+        eta_seconds=record.eta_seconds or 0.0,
+        phase=record.phase,
+        dice=record.dice,
+        time=_write_time(metric.time),
+    )
+
+
+def _read_example(message: common_pb2.Example) -> Example:
+    return Example(
+        case_id=message.case_id,
+        source=_SOURCES.get(message.source, ""),
+        modality=_MODALITIES.get(message.modality, ""),
+        image_digest=message.image_digest,
+        mask_digest=message.mask_digest,
+        organ_statuses={state.organ_id: _STATUSES.get(state.status, "") for state in message.organ_states},
+    )
+
+
+def _write_spec(spec: RunSpec, *, with_examples: bool) -> pb.RunSpec:
+    return pb.RunSpec(
+        kind=_KIND_NUMBERS[spec.kind],
+        preset=spec.preset,
+        recipe=spec.recipe,
+        seed=spec.seed,
+        modality=_MODALITY_NUMBERS[spec.modality],
+        organs=[common_pb2.Organ(id=organ.id, label_value=organ.label_value) for organ in spec.organs],
+        training=[_write_example(example) for example in spec.training] if with_examples else [],
+        heldout=[_write_example(example) for example in spec.heldout] if with_examples else [],
+        initial_weights_digest=spec.initial_weights or "",
+        current_package_digest=spec.current_package or "",
+    )
+
+
+def _write_example(example: Example) -> common_pb2.Example:
+    return common_pb2.Example(
+        case_id=example.case_id,
+        source=_SOURCE_NUMBERS[example.source],
+        modality=_MODALITY_NUMBERS[example.modality],
+        image_digest=example.image_digest,
+        mask_digest=example.mask_digest,
+        organ_states=[
+            common_pb2.OrganState(organ_id=organ_id, status=_STATUS_NUMBERS[status])
+            for organ_id, status in sorted(example.organ_statuses.items())
+        ],
+    )
+
+
+def _write_result(result: RunResult) -> pb.RunResult:
+    return pb.RunResult(
+        packages=[
+            pb.RunPackage(modality=_MODALITY_NUMBERS[package.modality], package_digest=package.package_digest)
+            for package in result.packages
+        ],
+        weights_digest=result.weights_digest,
+        candidate=[_write_case(case) for case in result.candidate],
+        current=[_write_case(case) for case in result.current],
+        training_check=[_write_case(case) for case in result.training_check],
+        train_seconds=result.train_seconds,
+        epochs=result.epochs,
+        final_loss=result.final_loss or 0.0,
+    )
+
+
+def _write_case(case: CaseMetrics) -> pb.CaseMetrics:
+    organs = [_write_organ(organ) for organ in case.organs]
+    return pb.CaseMetrics(image_digest=case.image_digest, case_id=case.case_id, organs=organs)
+
+
+def _write_organ(organ: OrganMetrics) -> pb.OrganMetrics:
+    return pb.OrganMetrics(
+        organ_id=organ.organ_id,
+        dice=organ.dice,
+        hd95_mm=organ.hd95_mm,
+        volume_error_ml=organ.volume_error_ml,
+        predicted_ml=organ.predicted_ml,
+    )
+
+
+def _write_time(moment: datetime | None) -> Timestamp | None:
+    if moment is None:
+        return None
+    message = Timestamp()
+    message.FromDatetime(moment)
+    return message

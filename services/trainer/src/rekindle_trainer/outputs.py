@@ -1,0 +1,71 @@
+"""What a run's process leaves in the object store: metrics, and how it ended."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+from rekindle.errors import NotFound
+from rekindle_servicekit.objects import Objects
+
+from rekindle_trainer.domain.metrics import MetricRecord, parse_metric
+from rekindle_trainer.domain.results import BadResult, RunResult, parse_result
+from rekindle_trainer.domain.retry import Failure, ProcessEnd
+from rekindle_trainer.domain.runs import Run
+
+_log = logging.getLogger(__name__)
+#: Failure messages are shown to people and travel in trailers.
+_MAX_MESSAGE_CHARACTERS = 500
+
+
+def read_metrics(objects: Objects, run_id: str, attempt: int, seen: int) -> list[tuple[int, MetricRecord]]:
+    """Records numbered `seen` + 1 and up, to the first one that is not there yet."""
+    records: list[tuple[int, MetricRecord]] = []
+    number = seen + 1
+    while True:
+        try:
+            data = objects.get(f"runs/{run_id}/{attempt}/metrics/{number:06d}.json")
+        except NotFound:
+            return records
+        try:
+            records.append((number, parse_metric(json.loads(data))))
+        except ValueError:
+            _log.warning("metrics record %d is malformed and left out", number, extra={"action": "run.bad-metric"})
+        number += 1
+
+
+def read_end(
+    objects: Objects, run: Run, attempt: int, exit_code: int | None, *, was_told_to_stop: bool = False
+) -> ProcessEnd:
+    """How the process of an attempt ended, by what it left behind."""
+    result, bad_result = _read_result(objects, run, attempt)
+    return ProcessEnd(
+        exit_code=exit_code,
+        result=result,
+        bad_result=bad_result,
+        failure=_read_failure(objects, run.run_id, attempt),
+        was_told_to_stop=was_told_to_stop,
+    )
+
+
+def _read_result(objects: Objects, run: Run, attempt: int) -> tuple[RunResult | None, str | None]:
+    try:
+        data = objects.get(f"runs/{run.run_id}/{attempt}/result.json")
+    except NotFound:
+        return None, None
+    try:
+        result = parse_result(data, run.spec)
+    except BadResult as error:
+        return None, str(error)
+    missing = [key for key in result.object_keys() if not objects.exists(key)]
+    return (None, f"{missing[0]} is not stored") if missing else (result, None)
+
+
+def _read_failure(objects: Objects, run_id: str, attempt: int) -> Failure | None:
+    try:
+        raw = json.loads(objects.get(f"runs/{run_id}/{attempt}/failure.json"))
+        return Failure(reason=str(raw["reason"]), message=str(raw["message"])[:_MAX_MESSAGE_CHARACTERS])
+    except NotFound:
+        return None
+    except (ValueError, TypeError, KeyError):
+        return Failure(reason="CRASHED", message="the training process failed and its report cannot be read")

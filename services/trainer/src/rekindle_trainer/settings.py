@@ -1,0 +1,41 @@
+"""Settings of the trainer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+from rekindle_servicekit.settings import ServiceSettings
+
+
+class TrainerSettings(ServiceSettings):
+    """Read from ``REKINDLE_TRAINER_*``."""
+
+    model_config = SettingsConfigDict(env_prefix="REKINDLE_TRAINER_")
+
+    address: str = Field("127.0.0.1:50053", description="host:port or unix:path to listen on; port 0 takes a free one")
+    health_address: str = Field("127.0.0.1:0", description="host:port of health checks in plain text; empty for none")
+    insecure: bool = Field(False, description="allow plain text beyond the loopback interface")
+    reflection: bool = Field(True, description="let clients ask for the API")
+    port_file: Path | None = Field(None, description="file that the addresses taken are written to, as JSON")
+    grace_s: float = Field(10.0, ge=0, description="seconds that calls may still run after the signal to stop")
+    log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
+
+    state_folder: Path = Field(Path("var/trainer"), description="folder of the SQLite database and of the runs' logs")
+    database_url: str = Field("", description="sqlite:///path or postgresql://...; empty for a file in state_folder")
+    objects: Path = Field(Path("var/objects"), description="folder of the object store, shared with inference")
+
+    max_concurrent_runs: int = Field(1, ge=1, description="training processes at a time; further runs are queued")
+    threads: int = Field(0, ge=0, description="CPU threads of a training process; 0 for one per core")
+    nice: int = Field(5, ge=0, le=19, description="how much a training process gives way to others")
+    max_retries: int = Field(3, ge=0, description="times that a run whose process died is tried again")
+    poll_interval_s: float = Field(0.5, gt=0, description="seconds between two looks at the runs")
+    claim_timeout_s: float = Field(30.0, gt=0, description="seconds after which a claim without a process is given up")
+    stop_grace_s: float = Field(20.0, ge=0, description="seconds that a training process has for its last checkpoint")
+    stop_children_on_exit: bool = Field(
+        True, description="stop training processes with the service; their runs go on at the next start"
+    )
+
+    def effective_database_url(self) -> str:
+        return self.database_url or f"sqlite:///{self.state_folder.absolute() / 'trainer.sqlite'}"

@@ -1,0 +1,247 @@
+"""Supervisor: looks at what is and takes each run one step further; remembers nothing that matters."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from rekindle.errors import RekindleError, VersionConflict
+from rekindle_servicekit import context
+from rekindle_servicekit.objects import Objects
+from rekindle_servicekit.workers import Workers
+
+from rekindle_trainer import outputs
+from rekindle_trainer.domain.metrics import number_metrics
+from rekindle_trainer.domain.queueing import plan_queue
+from rekindle_trainer.domain.retry import ProcessEnd, RetryPolicy, Verdict
+from rekindle_trainer.domain.runs import Attempt, AttemptState, Run, RunState
+from rekindle_trainer.domain.specs import spec_json
+from rekindle_trainer.ports import Launcher, LaunchError, State, Transaction
+
+_log = logging.getLogger(__name__)
+
+_ATTEMPT_STATES = {
+    Verdict.SUCCEED: AttemptState.SUCCEEDED,
+    Verdict.FAIL: AttemptState.FAILED,
+    Verdict.RETRY: AttemptState.DIED,
+    Verdict.PREEMPT: AttemptState.PREEMPTED,
+}
+
+
+@dataclass(kw_only=True)
+class Supervisor:
+    """Starts waiting runs, follows running ones, and commits how they end.
+
+    Any number may work on one database: a process is claimed in the database before it is started, and an
+    end is committed only on the version of the run that it was decided on. Blocking; call it from threads.
+    """
+
+    state: State
+    objects: Objects
+    launcher: Launcher
+    policy: RetryPolicy = field(default_factory=RetryPolicy)
+    max_concurrent_runs: int = 1
+    #: How long a claim without a process may be somebody's who is about to start it.
+    claim_timeout_s: float = 30.0
+    #: Set once no further process may be started.
+    _is_closing: threading.Event = field(default_factory=threading.Event)
+
+    def run_pass(self) -> None:
+        """Take every open run one step further. What goes wrong with one leaves the others alone."""
+        for run in self._open_runs():
+            if run.state is RunState.RUNNING:
+                self._guarded(run.run_id, self.advance)
+        if not self._is_closing.is_set():
+            for run, attempt in self._claim_waiting():
+                self._guarded(run.run_id, lambda _, run=run, attempt=attempt: self._launch(run, attempt))
+
+    def advance(self, run_id: str) -> None:
+        """Follow a running run: read its metrics, and settle it where its process has ended or must end."""
+        found = self._find_running(run_id)
+        if found is None:
+            return
+        run, attempt = found
+        handle = attempt.handle or self._adopt(run, attempt)
+        if handle is None:
+            return
+        self._tail_metrics(run, attempt)
+        if run.cancel_requested:
+            status = self.launcher.stop(handle)
+        else:
+            status = self.launcher.poll(handle)
+            if status.is_running:
+                return
+        self._tail_metrics(run, attempt)  # what came between the first look and its end
+        self._settle(run, attempt, outputs.read_end(self.objects, run, attempt.number, status.exit_code))
+
+    def stop_children(self) -> None:
+        """Start nothing more and stop what runs: their runs go on at the next start, at no retry."""
+        self._is_closing.set()
+        running = [run for run in self._open_runs() if run.state is RunState.RUNNING]
+        for run in running:  # all at once first, as each needs its time for a checkpoint
+            self._guarded(run.run_id, self._terminate)
+        for run in running:
+            self._guarded(run.run_id, self._stop)
+
+    def _terminate(self, run_id: str) -> None:
+        found = self._find_running(run_id)
+        if found is not None and found[1].handle is not None:
+            self.launcher.terminate(found[1].handle)
+
+    def _stop(self, run_id: str) -> None:
+        found = self._find_running(run_id)
+        if found is None or found[1].handle is None:
+            return
+        run, attempt = found
+        status = self.launcher.stop(found[1].handle)
+        self._tail_metrics(run, attempt)
+        end = outputs.read_end(self.objects, run, attempt.number, status.exit_code, was_told_to_stop=True)
+        self._settle(run, attempt, end)
+
+    def _claim_waiting(self) -> list[tuple[Run, Attempt]]:
+        claimed: list[tuple[Run, Attempt]] = []
+        with self.state.write() as tx:
+            tx.lock_queue()
+            plan = plan_queue(tx.open_runs(), self.max_concurrent_runs)
+            for run, reason in plan.waiting:
+                tx.update_run(run.wait(reason))
+            for waiting in plan.launch:
+                run, attempt = waiting.claim(tx.now)
+                tx.add_attempt(attempt)
+                claimed.append((tx.update_run(run), attempt))
+        return claimed
+
+    def _launch(self, run: Run, attempt: Attempt) -> None:
+        try:
+            self.objects.put(f"runs/{run.run_id}/spec.json", spec_json(run.spec))
+            handle = self.launcher.launch(run.run_id, attempt.number)
+        except LaunchError as error:
+            self._settle(run, attempt, ProcessEnd(launch_error=str(error)))
+            return
+        except RekindleError as error:
+            self._settle(run, attempt, ProcessEnd(launch_error=error.message))
+            return
+        with self.state.write() as tx:
+            is_ours = tx.record_handle(run.run_id, attempt.number, handle)
+        if not is_ours:
+            # This took so long that somebody has given the claim up meanwhile.
+            self.launcher.stop(handle)
+
+    def _adopt(self, run: Run, attempt: Attempt) -> str | None:
+        """The handle of a process whose starter died before noting it; where there is none, wait, then give up."""
+        handle = self.launcher.find(run.run_id, attempt.number)
+        with self.state.write() as tx:
+            if handle is not None:
+                return handle if tx.record_handle(run.run_id, attempt.number, handle) else None
+            if tx.now - attempt.claimed_at < timedelta(seconds=self.claim_timeout_s):
+                return None
+            tx.end_attempt(attempt.end(AttemptState.LOST, tx.now, reason="was never started"))
+            tx.update_run(
+                run.cancel(tx.now)
+                if run.cancel_requested
+                else run.requeue("its process was never started: starts again", is_failure=False)
+            )
+        return None
+
+    def _settle(self, run: Run, attempt: Attempt, end: ProcessEnd) -> None:
+        """Commit the end of an attempt and what it means for the run, both or neither."""
+        with self.state.write() as tx:
+            if run.cancel_requested:
+                ended = attempt.end(AttemptState.CANCELLED, tx.now, exit_code=end.exit_code)
+                changed = run.cancel(tx.now)
+            else:
+                decision = self.policy.decide(end, run.failures)
+                ended = attempt.end(
+                    _ATTEMPT_STATES[decision.verdict], tx.now, exit_code=end.exit_code, reason=decision.reason
+                )
+                changed = _decided(run, attempt, end, decision.verdict, decision.reason, tx)
+            tx.end_attempt(ended)
+            tx.update_run(changed)
+        _log.info(
+            "attempt %d ended, the run is %s",
+            attempt.number,
+            changed.state,
+            extra={"action": "run.attempt-ended"},
+        )
+
+    def _tail_metrics(self, run: Run, attempt: Attempt) -> None:
+        with self.state.read() as tx:
+            last = tx.last_metric(run.run_id, attempt.number)
+        seen = 0 if last is None else last.number
+        records = outputs.read_metrics(self.objects, run.run_id, attempt.number, seen)
+        if not records:
+            return
+        with self.state.write() as tx:
+            newest = tx.last_metric(run.run_id)
+            own = tx.last_metric(run.run_id, attempt.number)
+            new = number_metrics(
+                records,
+                attempt=attempt.number,
+                seen=0 if own is None else own.number,
+                last_cursor=0 if newest is None else newest.cursor,
+                now=tx.now,
+            )
+            tx.add_metrics(run.run_id, new)
+
+    def _open_runs(self) -> list[Run]:
+        with self.state.read() as tx:
+            return tx.open_runs()
+
+    def _find_running(self, run_id: str) -> tuple[Run, Attempt] | None:
+        with self.state.read() as tx:
+            run = tx.find_run(run_id)
+            if run is None or run.state is not RunState.RUNNING:
+                return None
+            attempt = tx.find_attempt(run_id, run.attempts)
+        return None if attempt is None else (run, attempt)
+
+    def _guarded(self, run_id: str, step: Callable[[str], None]) -> None:
+        with context.bind(run=run_id):
+            try:
+                step(run_id)
+            except VersionConflict:
+                _log.debug("somebody else was faster", extra={"action": "run.conflict"})
+            except RekindleError as error:
+                _log.warning("%s: %s", error.reason, error.message, extra={"action": "run.postponed"})
+            except Exception:
+                _log.exception("the run could not be looked after", extra={"action": "run.step-failed"})
+
+
+def _decided(run: Run, attempt: Attempt, end: ProcessEnd, verdict: Verdict, reason: str, tx: Transaction) -> Run:
+    if verdict is Verdict.SUCCEED:
+        assert end.result is not None
+        return run.succeed(attempt.number, end.result, tx.now)
+    if verdict is Verdict.FAIL:
+        return run.fail(reason, tx.now)
+    if verdict is Verdict.RETRY:
+        return run.requeue(reason, is_failure=True)
+    return run.preempt(reason)
+
+
+async def supervise(
+    supervisor: Supervisor,
+    workers: Workers,
+    stopping: asyncio.Event,
+    *,
+    interval_s: float,
+    stop_children_on_exit: bool,
+) -> None:
+    """Passes, until the service stops; then running processes are stopped too, or left to the next one."""
+    while not stopping.is_set():
+        try:
+            await workers.run_blocking(supervisor.run_pass)
+        except RekindleError as error:
+            _log.warning("%s: %s", error.reason, error.message, extra={"action": "supervisor.postponed"})
+        except Exception:
+            # The next pass sees the same state and tries again: ending here would end all runs' supervision.
+            _log.exception("a pass failed", extra={"action": "supervisor.pass-failed"})
+        try:
+            await asyncio.wait_for(stopping.wait(), interval_s)
+        except TimeoutError:
+            continue
+    if stop_children_on_exit:
+        await workers.run_blocking(supervisor.stop_children)

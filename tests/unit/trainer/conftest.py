@@ -1,0 +1,186 @@
+"""Specs, results and wiring for the trainer service's tests, with a launcher that starts nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rekindle_servicekit import database
+from rekindle_servicekit.objects import MemoryObjects, Objects
+from rekindle_servicekit.principal import Principal
+from rekindle_trainer import usecases
+from rekindle_trainer.adapters.sql import MIGRATIONS, SqlState
+from rekindle_trainer.domain.runs import Run
+from rekindle_trainer.domain.specs import in_order
+from rekindle_trainer.ports import LaunchError, ProcessStatus
+from rekindle_trainer.spec import Example, Organ, RunSpec
+from rekindle_trainer.supervisor import Supervisor
+
+CATALOGUE = {"tiny": frozenset({"paper", "default"}), "cpu": frozenset({"default"})}
+PRINCIPAL = Principal(issuer="loopback", subject="local", display_name="Local user")
+
+
+def sha(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass
+class FakeLauncher:
+    """Processes that exist on paper; a test says how they end."""
+
+    launched: list[tuple[str, int]] = field(default_factory=list)
+    stopped: list[str] = field(default_factory=list)
+    #: Exit code by handle, of those that have ended.
+    ended: dict[str, int | None] = field(default_factory=dict)
+    #: Handles that `find` knows.
+    findable: set[str] = field(default_factory=set)
+    error: str | None = None
+    code_when_stopped: int | None = 143
+
+    def launch(self, run_id: str, attempt: int) -> str:
+        if self.error is not None:
+            raise LaunchError(self.error)
+        self.launched.append((run_id, attempt))
+        return f"{run_id}/{attempt}"
+
+    def find(self, run_id: str, attempt: int) -> str | None:
+        handle = f"{run_id}/{attempt}"
+        return handle if handle in self.findable else None
+
+    def poll(self, handle: str) -> ProcessStatus:
+        return ProcessStatus(handle not in self.ended, self.ended.get(handle))
+
+    def terminate(self, handle: str) -> None:
+        self.ended.setdefault(handle, self.code_when_stopped)
+
+    def stop(self, handle: str) -> ProcessStatus:
+        self.stopped.append(handle)
+        self.terminate(handle)
+        return self.poll(handle)
+
+
+@dataclass
+class Service:
+    """The service's parts in one process."""
+
+    state: SqlState
+    objects: Objects
+    launcher: FakeLauncher
+    supervisor: Supervisor
+
+    def start(self, spec: RunSpec, request_id: str | None = None) -> Run:
+        return usecases.start_run(
+            self.state,
+            self.objects,
+            lambda: CATALOGUE,
+            PRINCIPAL,
+            request_id=request_id or f"start {spec.run_id}",
+            spec=spec,
+        )
+
+    def get(self, run_id: str) -> Run:
+        return usecases.get_run(self.state, PRINCIPAL, project_id="project", run_id=run_id)
+
+    def pass_(self) -> None:
+        self.supervisor.run_pass()
+
+    def write(self, run_id: str, attempt: int, name: str, content: Any) -> None:
+        self.objects.put(f"runs/{run_id}/{attempt}/{name}.json", json.dumps(content).encode())
+
+    def succeed(self, spec: RunSpec, attempt: int) -> None:
+        """What a process does that succeeds, up to and with its end."""
+        self.write(spec.run_id, attempt, "result", make_result(self.objects, spec))
+        self.launcher.ended[f"{spec.run_id}/{attempt}"] = 0
+
+
+def make_spec(run_id: str = "run-1", **changes: Any) -> RunSpec:
+    values: dict[str, Any] = {
+        "run_id": run_id,
+        "project_id": "project",
+        "kind": "sustainer",
+        "preset": "tiny",
+        "recipe": "default",
+        "seed": 7,
+        "modality": "CT",
+        "organs": (Organ(id="liver", label_value=1), Organ(id="spleen", label_value=4)),
+        "training": (make_example("a"), make_example("b", spleen="not_reviewed")),
+        "heldout": (make_example("c"),),
+        "initial_weights": None,
+        "current_package": None,
+    }
+    return RunSpec(**{**values, **changes})
+
+
+def make_example(name: str, **statuses: str) -> Example:
+    return Example(
+        case_id=f"case {name}",
+        source="target",
+        modality="CT",
+        image_digest=sha(f"image {name}"),
+        mask_digest=sha(f"mask {name}"),
+        organ_statuses={"liver": "edited", **statuses},
+    )
+
+
+def make_result(objects: Objects, spec: RunSpec) -> dict[str, Any]:
+    """A result whose weights and package are stored."""
+    weights, package = sha("weights"), sha("package")
+    objects.put(f"weights/{weights}", b"weights")
+    objects.put(f"packages/{package}/manifest.json", b"{}")
+    objects.put(f"packages/{package}/model.onnx", b"graph")
+    liver = {"dice": 0.9, "hd95_mm": 3.5, "volume_error_ml": -12.0, "predicted_ml": 1400.0}
+    spleen = {"dice": None, "hd95_mm": None, "volume_error_ml": 0.0, "predicted_ml": 0.0}
+    case = {"image_digest": sha("image c"), "case_id": "case c", "organs": {"liver": liver, "spleen": spleen}}
+    return {
+        "weights_digest": weights,
+        "packages": [{"modality": spec.modality, "package_digest": package}],
+        "snapshot_digest": in_order(spec).snapshot_digest(),
+        "evaluation": {"candidate": [case], "current": []},
+        "training_check": [],
+        "train_seconds": 12.5,
+        "epochs": 3,
+        "final_loss": 0.25,
+    }
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[SqlState]:
+    """An empty database."""
+    engine = database.make_engine(f"sqlite:///{tmp_path / 'trainer.sqlite'}")
+    database.migrate(engine, MIGRATIONS)
+    yield SqlState(engine)
+    engine.dispose()
+
+
+@pytest.fixture
+def service(state: SqlState) -> Service:
+    """A service whose store holds the volumes of `make_spec`."""
+    objects, launcher = MemoryObjects(), FakeLauncher()
+    for name in "abc":
+        for digest in (sha(f"image {name}"), sha(f"mask {name}")):
+            objects.put(f"canonical/{digest}", b"voxels")
+    supervisor = Supervisor(state=state, objects=objects, launcher=launcher)
+    return Service(state, objects, launcher, supervisor)
+
+
+@pytest.fixture
+def spec() -> Callable[..., RunSpec]:
+    """Makes specs: a run id and whatever should differ from the usual one."""
+    return make_spec
+
+
+@pytest.fixture
+def example() -> Callable[..., Example]:
+    """Makes examples by name, with organ statuses."""
+    return make_example
+
+
+@pytest.fixture
+def result() -> Callable[[Objects, RunSpec], dict[str, Any]]:
+    """Makes results whose objects are stored."""
+    return make_result

@@ -1,0 +1,252 @@
+"""What callers of the trainer get."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from rekindle.errors import AlreadyExists, DeadlineExceeded, IllegalTransition, InvalidInput, NotFound
+from rekindle_servicekit.principal import Principal
+from rekindle_servicekit.workers import Cancellation
+from rekindle_trainer import usecases
+from rekindle_trainer.domain.runs import Run, RunState
+from rekindle_trainer.spec import Example, Organ, RunSpec
+
+MakeSpec = Callable[..., RunSpec]
+PRINCIPAL = Principal(issuer="loopback", subject="local", display_name="Local user")
+
+
+def cancel(service: Any, run_id: str, request_id: str = "cancel", timeout_s: float | None = None) -> Run:
+    return usecases.cancel_run(
+        service.state,
+        service.supervisor.advance,
+        Cancellation(timeout_s),
+        PRINCIPAL,
+        request_id=request_id,
+        project_id="project",
+        run_id=run_id,
+    )
+
+
+def list_runs(service: Any, project_id: str = "project", size: int = 2, token: str = "") -> usecases.RunPage:
+    return usecases.list_runs(service.state, PRINCIPAL, project_id=project_id, page_size=size, page_token=token)
+
+
+def test_a_run_is_queued_with_its_snapshot(service: Any, spec: MakeSpec) -> None:
+    """The answer holds state, reason, snapshot digest and who asked."""
+    run = service.start(spec())
+    assert (RunState.QUEUED, "waits to be started") == (run.state, run.reason)
+    assert "loopback/local" == run.created_by
+    reverse = spec("run-2", training=spec().training[::-1])
+    assert run.snapshot_digest == service.start(reverse).snapshot_digest, "order and run id decide nothing"
+
+
+def test_the_same_run_again_is_the_same_run(service: Any, spec: MakeSpec) -> None:
+    """Under the same or another request id, and also after it has begun, when its volumes are gone."""
+    service.start(spec())
+    service.pass_()
+    service.objects.delete(f"canonical/{spec().training[0].image_digest}")
+    for request_id in ("start run-1", "another request"):
+        run = service.start(spec(), request_id)
+        assert (RunState.RUNNING, 1) == (run.state, run.attempts)
+
+
+@pytest.mark.parametrize("changes", [{"seed": 8}, {"project_id": "other"}, {"heldout": ()}])
+def test_a_run_id_stands_for_one_spec(service: Any, spec: MakeSpec, changes: dict[str, Any]) -> None:
+    """Other content under the same run id is refused."""
+    service.start(spec())
+    with pytest.raises(AlreadyExists, match="another spec"):
+        service.start(spec(**changes), "another request")
+
+
+def test_a_request_id_stands_for_one_request(service: Any, spec: MakeSpec) -> None:
+    """The id of an answered request with another run is refused, and nothing is queued."""
+    service.start(spec(), "request")
+    with pytest.raises(AlreadyExists) as caught:
+        service.start(spec("run-2"), "request")
+    assert "REQUEST_ID_REUSED" == caught.value.reason
+    with pytest.raises(NotFound):
+        service.get("run-2")
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"run_id": "../x"}, "run_id"),
+        ({"project_id": ""}, "project_id"),
+        ({"kind": ""}, "spec.kind"),
+        ({"preset": "huge"}, "spec.preset"),
+        ({"preset": "cpu", "recipe": "paper"}, "spec.recipe"),
+        ({"seed": -1}, "spec.seed"),
+        ({"modality": ""}, "spec.modality"),
+        ({"organs": ()}, "spec.organs"),
+        ({"organs": (Organ(id="liver", label_value=256),)}, "spec.organs[0].label_value"),
+        (
+            {"organs": (Organ(id="liver", label_value=1), Organ(id="spleen", label_value=1))},
+            "spec.organs[1].label_value",
+        ),
+        ({"organs": (Organ(id="Liver", label_value=1),)}, "spec.organs[0].id"),
+        ({"training": ()}, "spec.training"),
+        ({"initial_weights": "abc"}, "spec.initial_weights_digest"),
+        ({"initial_weights": "0" * 64}, "spec.initial_weights_digest"),
+        ({"current_package": "0" * 64}, "spec.current_package_digest"),
+    ],
+)
+def test_a_wrong_field_is_named(service: Any, spec: MakeSpec, changes: dict[str, Any], field: str) -> None:
+    """Each rule is a violation of its field, and nothing is queued."""
+    with pytest.raises(InvalidInput) as caught:
+        service.start(spec(**changes), "request")
+    assert field in {violation.field for violation in caught.value.violations}
+    assert [] == list_runs(service).runs
+
+
+def test_each_volume_that_is_missing_is_named(service: Any, spec: MakeSpec, example: Callable[..., Example]) -> None:
+    """Image and mask of an example that the object store does not have."""
+    wrong = spec(training=(example("a"), example("unknown")), heldout=(example("missing"),))
+    with pytest.raises(InvalidInput) as caught:
+        service.start(wrong)
+    assert [
+        "spec.training[1].image_digest",
+        "spec.training[1].mask_digest",
+        "spec.heldout[0].image_digest",
+        "spec.heldout[0].mask_digest",
+    ] == [violation.field for violation in caught.value.violations]
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"source": ""}, "spec.training[0].source"),
+        ({"modality": ""}, "spec.training[0].modality"),
+        ({"mask_digest": "x"}, "spec.training[0].mask_digest"),
+        ({"organ_statuses": {"kidney": "edited"}}, "spec.training[0].organ_states"),
+        ({"organ_statuses": {"liver": ""}}, "spec.training[0].organ_states"),
+    ],
+)
+def test_a_wrong_example_is_named(
+    service: Any, spec: MakeSpec, example: Callable[..., Example], changes: dict[str, Any], field: str
+) -> None:
+    """Source, modality, digests and organ states of every example are checked."""
+    with pytest.raises(InvalidInput) as caught:
+        service.start(spec(training=(replace(example("a"), **changes),)))
+    assert [field] == [violation.field for violation in caught.value.violations]
+
+
+def test_held_out_images_never_train(service: Any, spec: MakeSpec, example: Callable[..., Example]) -> None:
+    """An image on both sides is refused."""
+    with pytest.raises(InvalidInput, match="in the training set too"):
+        service.start(spec(heldout=(example("a"),)))
+
+
+def test_an_igniter_needs_the_targets_modality(service: Any, spec: MakeSpec, example: Callable[..., Example]) -> None:
+    """Trained on MR alone it could not label CT."""
+    only_mr = replace(example("a"), modality="MR")
+    with pytest.raises(InvalidInput, match="needs at least one CT example"):
+        service.start(spec(kind="igniter", training=(only_mr,)))
+
+
+def test_a_run_belongs_to_its_project(service: Any, spec: MakeSpec) -> None:
+    """Asked for in another project it does not exist."""
+    service.start(spec())
+    with pytest.raises(NotFound):
+        usecases.get_run(service.state, PRINCIPAL, project_id="other", run_id="run-1")
+
+
+def test_runs_are_listed_newest_first_page_by_page(service: Any, spec: MakeSpec) -> None:
+    """Pages join without gap or overlap, also when a newer run comes in between; other projects stay out."""
+    for number in range(1, 6):
+        service.start(spec(f"run-{number}"))
+    service.start(spec("run-x", project_id="other"))
+    first = list_runs(service)
+    service.start(spec("run-6"))
+    second = list_runs(service, token=first.next_page_token)
+    third = list_runs(service, token=second.next_page_token)
+    names = [[run.run_id for run in page.runs] for page in (first, second, third)]
+    assert [["run-5", "run-4"], ["run-3", "run-2"], ["run-1"]] == names
+    assert "" == third.next_page_token
+
+
+def test_a_page_token_belongs_to_its_list(service: Any, spec: MakeSpec) -> None:
+    """A token of another project or from nowhere is refused by name."""
+    for number in range(3):
+        service.start(spec(f"run-{number}"))
+    token = list_runs(service).next_page_token
+    for project_id, wrong in (("other", token), ("project", "nonsense"), ("project", token[:-8])):
+        with pytest.raises(InvalidInput, match="page_token"):
+            list_runs(service, project_id, token=wrong)
+
+
+def test_a_waiting_run_is_cancelled_at_once(service: Any, spec: MakeSpec) -> None:
+    """It never starts."""
+    service.start(spec())
+    assert RunState.CANCELLED is cancel(service, "run-1").state
+    service.pass_()
+    assert [] == service.launcher.launched
+
+
+def test_cancelling_stops_the_process_first(service: Any, spec: MakeSpec) -> None:
+    """The answer CANCELLED comes when the process is gone, and frees the slot."""
+    service.start(spec())
+    service.start(spec("run-2"))
+    service.pass_()
+    run = cancel(service, "run-1")
+    assert (RunState.CANCELLED, ["run-1/1"]) == (run.state, service.launcher.stopped)
+    service.pass_()
+    assert ("run-2", 1) == service.launcher.launched[-1]
+
+
+def test_a_cancelled_run_stays_cancelled_whatever_its_process_left(service: Any, spec: MakeSpec) -> None:
+    """A result that comes after the request is not published."""
+    service.start(spec())
+    service.pass_()
+    with service.state.write() as tx:
+        tx.update_run(tx.find_run("run-1").request_cancel())
+    service.succeed(spec(), 1)
+    service.pass_()
+    run = service.get("run-1")
+    assert (RunState.CANCELLED, None) == (run.state, run.result)
+
+
+def test_an_ended_run_is_not_cancelled(service: Any, spec: MakeSpec) -> None:
+    """It stays as it is; only the request that cancelled it may be repeated."""
+    service.start(spec())
+    service.pass_()
+    service.succeed(spec(), 1)
+    service.pass_()
+    with pytest.raises(IllegalTransition, match="has ended"):
+        cancel(service, "run-1")
+    assert RunState.SUCCEEDED is service.get("run-1").state
+
+
+def test_a_cancel_request_may_be_repeated(service: Any, spec: MakeSpec) -> None:
+    """The same request id answers the same; a new one is refused."""
+    service.start(spec())
+    cancel(service, "run-1", "request")
+    assert RunState.CANCELLED is cancel(service, "run-1", "request").state
+    with pytest.raises(IllegalTransition):
+        cancel(service, "run-1", "another request")
+
+
+def test_a_cancel_whose_time_ran_out_is_carried_out_later(service: Any, spec: MakeSpec) -> None:
+    """The request stays: here the process was not even found yet when the caller gave up."""
+    service.start(spec())
+    service.supervisor._claim_waiting()
+    with pytest.raises(DeadlineExceeded):
+        cancel(service, "run-1", timeout_s=0.0)
+    service.launcher.findable.add("run-1/1")
+    service.pass_()
+    assert RunState.CANCELLED is service.get("run-1").state
+    assert ["run-1/1"] == service.launcher.stopped
+
+
+def test_news_go_on_from_a_cursor(service: Any, spec: MakeSpec) -> None:
+    """Only metrics after the cursor, with the run as of the same moment."""
+    service.start(spec())
+    service.pass_()
+    for number in (1, 2, 3):
+        service.write("run-1", 1, f"metrics/{number:06d}", {"phase": "seed", "step": number})
+    service.pass_()
+    news = usecases.read_news(service.state, PRINCIPAL, project_id="project", run_id="run-1", after_cursor=1)
+    assert ([2, 3], RunState.RUNNING) == ([metric.cursor for metric in news.metrics], news.run.state)
