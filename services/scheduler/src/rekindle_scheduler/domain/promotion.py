@@ -1,4 +1,4 @@
-"""Whether a candidate serves, per organ: on held-out cases, or prequentially while there are too few of them."""
+"""Whether a candidate serves, per organ: by held-out cases, or prequentially while those are too few."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def decide_promotion(
 ) -> PromotionDecision:
     """The decision on a finished run's candidate.
 
-    `current` is what serves, None before the first version. `result` is the run's, None for an imported model.
+    `current` is what serves, None before the first version; `result` the run's, None for an imported one.
     `prequential` are the accepted submissions that started from coarse labels of `current`.
     """
     if current is None or result is None:
@@ -58,8 +58,8 @@ def decide_roll_back(
 ) -> RollBackDecision:
     """Whether a version promoted on prequential Dice gives way to its predecessor after a round of service.
 
-    `served` are the accepted submissions that started from its coarse labels, `before` those that started from
-    the predecessor's. Dice of coarse label against submission, per organ, over at least three cases each.
+    `served` are the accepted submissions that started from its coarse labels, `before` those that started
+    from the predecessor's. Dice of coarse label against submission, per organ, from three cases each on.
     """
     now_dice, before_dice = coarse_dice(served), coarse_dice(before)
     compared: list[_Organ] = []
@@ -147,7 +147,7 @@ def _by_prequential(
     prequential: Sequence[Submission],
     held_out: int,
 ) -> PromotionDecision:
-    """A candidate that does not even fit its training cases as well as the coarse labels did has collapsed."""
+    """A candidate that does not even fit its training cases as well as the coarse labels has collapsed."""
     served = coarse_dice(prequential)
     compared: list[_Organ] = []
     faults: list[str] = []
@@ -158,14 +158,13 @@ def _by_prequential(
         compared.append(organ)
         if organ.falls_below(policy.margin_dice):
             faults.append(
-                f"{organ_id} {_figure(organ.candidate)} on its own training cases, where the coarse labels had "
-                f"{_figure(organ.current)}: worse than the margin of {policy.margin_dice:g}"
+                f"{organ_id} {_figure(organ.candidate)} on its own training cases, "
+                f"below the {_figure(organ.current)} of the coarse labels: "
+                f"worse than the margin of {policy.margin_dice:g}"
             )
         lost = sum(_is_lost(m) for m in _of_organ(organ_id, training_check))
         if 2 * lost > len(fitted):
-            faults.append(
-                f"{organ_id} is lost altogether in {lost} of {len(fitted)} of its own training cases"
-            )
+            faults.append(f"{organ_id} is lost altogether in {lost} of {len(fitted)} training cases")
     comparisons = tuple(organ.comparison() for organ in compared)
     few = f"{held_out} of {policy.min_held_out_cases} held-out cases are labelled"
     if faults:
@@ -202,7 +201,7 @@ def _lost_cases(organ_id: str, pairs: Sequence[_Pair]) -> tuple[int, int]:
 
 
 def _is_lost(metrics: OrganMetrics) -> bool:
-    """Nothing is predicted although the organ is there: with an empty truth too, Dice would not be defined."""
+    """Nothing is predicted though the organ is there: with an empty truth too, Dice would be undefined."""
     return metrics.dice is not None and metrics.predicted_ml <= 0.0
 
 

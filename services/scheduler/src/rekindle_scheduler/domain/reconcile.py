@@ -16,7 +16,7 @@ IDLE_STEPS = (steps.Wait, steps.PollRun)
 
 @dataclass(frozen=True, kw_only=True)
 class CaseTally:
-    """How many cases are where. "Open" cases are neither labelled nor put off."""
+    """How many cases are where. "Open" cases are in state REGISTERED, READY or LEASED."""
 
     #: Open cases, leased ones too.
     open: int = 0
@@ -36,7 +36,7 @@ class CaseTally:
 class PredictionTally:
     """Open, unleased cases by what the version that serves has made of them."""
 
-    #: Without a task of it.
+    #: Without a task of it that is pending, done or failed: one that was skipped has to be taken up again.
     missing: int = 0
     #: Tasks pending, and how many of them are in the candidate pool.
     pending: int = 0

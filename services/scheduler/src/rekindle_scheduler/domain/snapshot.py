@@ -23,7 +23,7 @@ def cut_snapshot(
 ) -> Snapshot:
     """What a sustainer is trained and evaluated on; seed cases join it under the recipe "default".
 
-    `labelled` pairs each labelled case with the submission that counts: others than accepted ones are left out.
+    `labelled` pairs each labelled case with the submission that counts; only accepted ones are taken.
     An image or a patient that is held out never enters training, under whatever other case or seed it comes.
     """
     counted = [(case, s) for case, s in labelled if s.review_state == ReviewState.ACCEPTED]
