@@ -10,9 +10,11 @@ from rekindle_servicekit.objects import MemoryObjects
 from rekindle_trainer.networks.igniter import Igniter
 from rekindle_trainer.networks.transunet import TransUNet
 from rekindle_trainer.presets import PAPER, TINY, Phase, Preset
+from rekindle_trainer.training.batches import Batch
 from rekindle_trainer.training.checkpoint import Checkpoints, pack_weights, unpack_weights
 from rekindle_trainer.training.data import TrainingCase
-from rekindle_trainer.training.loop import Diverged, Job, RunStopped, train
+from rekindle_trainer.training.loop import Diverged, Job, RunStopped, batch_loss, train
+from rekindle_trainer.training.losses import class_means, distillation_loss, igniter_loss
 from rekindle_trainer.training.optim import build_optimizer, learning_rate
 from torch import nn
 
@@ -134,6 +136,21 @@ def test_a_loss_that_is_not_finite_stops_the_run() -> None:
 def replace_images(case: TrainingCase) -> TrainingCase:
     images = np.full_like(case.images, np.nan)
     return TrainingCase(case.image_digest, case.source, case.modality, images, case.labels, case.reviewed)
+
+
+def test_the_igniters_loss_sums_modalities_and_half_the_distillation() -> None:
+    """CT alone has its own loss only; CT and MR have both and 0.5 x distillation between them."""
+    torch.manual_seed(0)
+    network = Igniter(TINY.igniter, 2, ("CT", "MR")).eval()
+    labels, reviewed = torch.randint(0, 2, (2, 16, 16)), torch.ones(2, 2, dtype=torch.bool)
+    batches = {m: Batch(torch.randn(2, 3, 16, 16), labels, reviewed) for m in ("CT", "MR")}
+    logits = {m: network(batch.images, m) for m, batch in batches.items()}
+    own = {m: igniter_loss(values, labels, reviewed).item() for m, values in logits.items()}
+    means = [class_means(values, labels, reviewed) for values in logits.values()]
+    both = own["CT"] + own["MR"] + 0.5 * distillation_loss(means[0], means[1]).item()
+    assert pytest.approx(own["CT"]) == batch_loss(network, {"CT": batches["CT"]}).item()
+    assert pytest.approx(both) == batch_loss(network, batches).item()
+    assert both > own["CT"] + own["MR"]
 
 
 def test_learning_rates_follow_the_papers_schedules() -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import safetensors
 import safetensors.torch
 import torch
+from rekindle.errors import NotFound
 from rekindle_servicekit.objects import Objects
 from torch import nn
 
@@ -94,15 +96,14 @@ class Checkpoints:
             if match:
                 found.append((int(match["step"]), int(match["attempt"]), key))
         for *_, key in sorted(found, reverse=True):
-            state = json.loads(self._objects.get(key))
-            weights = key.removesuffix("state.json") + "weights.safetensors"
-            if not self._objects.exists(weights):
-                continue
-            data = self._objects.get(weights)
-            if hashlib.sha256(data).hexdigest() == state["sha256"]:
-                names = {f.name for f in fields(Progress)}
-                progress = Progress(**{name: value for name, value in state.items() if name in names})
-                return progress, safetensors.torch.load(data)
+            # Another attempt that still runs may prune what has just been listed.
+            with suppress(NotFound):
+                state = json.loads(self._objects.get(key))
+                data = self._objects.get(key.removesuffix("state.json") + "weights.safetensors")
+                if hashlib.sha256(data).hexdigest() == state["sha256"]:
+                    names = {f.name for f in fields(Progress)}
+                    progress = Progress(**{name: value for name, value in state.items() if name in names})
+                    return progress, safetensors.torch.load(data)
         return None
 
     def _prune(self) -> None:
