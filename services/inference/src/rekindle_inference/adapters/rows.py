@@ -35,16 +35,16 @@ def volume_row(volume: VolumeRecord) -> dict[str, Any]:
 
 def volume_of(row: Row) -> VolumeRecord:
     source = row["source"]
-    return VolumeRecord(
-        **{
-            **row,
-            "kind": VolumeKind(row["kind"]),
-            "geometry": Geometry.from_dict(row["geometry"]),
-            "original_format": FileFormat(row["original_format"]),
-            "source": SourceReference(**{**source, "sop_instance_uids": tuple(source["sop_instance_uids"])}),
-            "modality": None if row["modality"] is None else Modality(row["modality"]),
-        }
+    sop_instance_uids = tuple(source["sop_instance_uids"])
+    converted = _replaced(
+        row,
+        kind=VolumeKind(row["kind"]),
+        geometry=Geometry.from_dict(row["geometry"]),
+        original_format=FileFormat(row["original_format"]),
+        source=SourceReference(**_replaced(source, sop_instance_uids=sop_instance_uids)),
+        modality=None if row["modality"] is None else Modality(row["modality"]),
     )
+    return VolumeRecord(**converted)
 
 
 def receipt_row(receipt: Receipt) -> dict[str, Any]:
@@ -56,13 +56,9 @@ def receipt_row(receipt: Receipt) -> dict[str, Any]:
 
 
 def receipt_of(row: Row) -> Receipt:
-    return Receipt(
-        **{
-            **row,
-            "organs": tuple(OrganFound(**organ) for organ in row["organs"]),
-            "effort": tuple(OrganEffort(**effort) for effort in row["effort"]),
-        }
-    )
+    organs = tuple(OrganFound(**organ) for organ in row["organs"])
+    effort = tuple(OrganEffort(**effort) for effort in row["effort"])
+    return Receipt(**_replaced(row, organs=organs, effort=effort))
 
 
 def model_row(model: ModelVersion) -> dict[str, Any]:
@@ -72,15 +68,14 @@ def model_row(model: ModelVersion) -> dict[str, Any]:
 
 
 def model_of(row: Row) -> ModelVersion:
-    return ModelVersion(
-        **{
-            **row,
-            "role": ModelRole(row["role"]),
-            "organs": tuple(_organ(organ) for organ in row["organs"]),
-            "modality": Modality(row["modality"]),
-            "active": bool(row["active"]),
-        }
+    converted = _replaced(
+        row,
+        role=ModelRole(row["role"]),
+        organs=tuple(_organ(organ) for organ in row["organs"]),
+        modality=Modality(row["modality"]),
+        active=bool(row["active"]),
     )
+    return ModelVersion(**converted)
 
 
 def prediction_row(prediction: Prediction) -> dict[str, Any]:
@@ -88,14 +83,15 @@ def prediction_row(prediction: Prediction) -> dict[str, Any]:
 
 
 def prediction_of(row: Row) -> Prediction:
-    return Prediction(**{**row, "quality": tuple(OrganQuality(**quality) for quality in row["quality"])})
+    quality = tuple(OrganQuality(**quality) for quality in row["quality"])
+    return Prediction(**_replaced(row, quality=quality))
 
 
-def _organ(fields_: Row) -> Organ:
-    code = fields_["code"]
+def _organ(row: Row) -> Organ:
+    code = row["code"]
     return Organ(
-        id=fields_["id"],
-        label_value=fields_["label_value"],
+        id=row["id"],
+        label_value=row["label_value"],
         code=None if code is None else CodedConcept(**code),
     )
 
@@ -103,3 +99,7 @@ def _organ(fields_: Row) -> Organ:
 def _plain(record: Any) -> dict[str, Any]:
     """The record's fields as they are; `asdict` would take apart what is converted by hand."""
     return {field.name: getattr(record, field.name) for field in fields(record)}
+
+
+def _replaced(row: Row, **values: Any) -> dict[str, Any]:
+    return {**row, **values}

@@ -12,7 +12,6 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import SimpleITK  # noqa: F401  loaded ahead: it takes most of a second
 from rekindle_imaging import canonical
 from rekindle_imaging.errors import VolumeError
 from rekindle_imaging.files import read_volume

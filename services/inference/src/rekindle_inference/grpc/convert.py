@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from rekindle.api.common.v1 import common_pb2 as common
@@ -17,13 +17,16 @@ from rekindle_inference.domain import records
 from rekindle_inference.usecases.checks import wrong_field
 from rekindle_inference.usecases.volumes import Upload
 
-_KINDS = {
+_KINDS: dict[Any, records.VolumeKind] = {
     common.VOLUME_KIND_IMAGE: records.VolumeKind.IMAGE,
     common.VOLUME_KIND_MASK: records.VolumeKind.MASK,
 }
-_FORMATS = {common.FILE_FORMAT_NIFTI: records.FileFormat.NIFTI}
-_MODALITIES = {common.MODALITY_CT: records.Modality.CT, common.MODALITY_MR: records.Modality.MR}
-_ROLES = {
+_FORMATS: dict[Any, records.FileFormat] = {common.FILE_FORMAT_NIFTI: records.FileFormat.NIFTI}
+_MODALITIES: dict[Any, records.Modality] = {
+    common.MODALITY_CT: records.Modality.CT,
+    common.MODALITY_MR: records.Modality.MR,
+}
+_ROLES: dict[Any, records.ModelRole] = {
     inference.MODEL_ROLE_IGNITER: records.ModelRole.IGNITER,
     inference.MODEL_ROLE_SUSTAINER: records.ModelRole.SUSTAINER,
 }
@@ -108,7 +111,7 @@ def from_geometry(geometry: Geometry) -> common.Geometry:
     )
 
 
-def from_format(format: records.FileFormat) -> common.FileFormat:
+def from_format(format: records.FileFormat) -> common.FileFormat.ValueType:
     return _back(_FORMATS, format)
 
 
@@ -218,12 +221,12 @@ def _from_moment(moment: datetime) -> Timestamp:
     return stamp
 
 
-def _known(words: dict[int, Word], value: int, field: str) -> Word:
+def _known(words: dict[Any, Word], value: int, field: str) -> Word:
     if value not in words:
         listed = ", ".join(word.value for word in words.values())
         raise wrong_field(field, f"must be one of: {listed}")
     return words[value]
 
 
-def _back(words: dict[int, Word], word: Word) -> int:
+def _back(words: dict[Any, Word], word: Word) -> Any:
     return next(value for value, known in words.items() if known is word)

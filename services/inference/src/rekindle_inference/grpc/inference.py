@@ -13,7 +13,7 @@ from uuid import uuid4
 from rekindle.api.inference.v1 import inference_pb2 as messages
 from rekindle.api.inference.v1.inference_pb2_grpc import InferenceServiceServicer
 from rekindle.errors import Cancelled, DeadlineExceeded, DependencyUnavailable, RekindleError
-from rekindle_servicekit import context
+from rekindle_servicekit import context as ambient
 from rekindle_servicekit.workers import Workers
 
 from rekindle_inference.domain.records import FileFormat, ModelVersion
@@ -60,23 +60,23 @@ class InferenceServicer(InferenceServiceServicer):
         self._max_model_bytes = max_model_bytes
 
     async def Segment(
-        self, request_iterator: AsyncIterator[messages.SegmentRequest], context_: Context
+        self, request_iterator: AsyncIterator[messages.SegmentRequest], context: Context
     ) -> AsyncGenerator[messages.SegmentResponse]:
         header: messages.SegmentHeader = await receive_header(request_iterator)
         check_sha256(header.sha256)
         format = convert.to_format(header.format)
         formats = (format, convert.to_format_or(header.result_format, format, field="result_format"))
         model = await self._model(header.project_id, header.model)
-        with context.bind(project=header.project_id), self._folders.folder() as folder:
+        with ambient.bind(project=header.project_id), self._folders.folder() as folder:
             received = await receive_file(
                 request_iterator, folder / "upload", max_bytes=self._max_file_bytes, workers=self._transfers
             )
             check_arrived(received, header.sha256)
-            async for response in self._segment(model, received.path, formats, context_):
+            async for response in self._segment(model, received.path, formats, context):
                 yield response
 
     async def _segment(
-        self, model: ModelVersion, file: Path, formats: tuple[FileFormat, FileFormat], context_: Context
+        self, model: ModelVersion, file: Path, formats: tuple[FileFormat, FileFormat], context: Context
     ) -> AsyncGenerator[messages.SegmentResponse]:
         progress: asyncio.Queue[messages.SegmentProgress | None] = asyncio.Queue()
         loop = asyncio.get_running_loop()
@@ -87,7 +87,7 @@ class InferenceServicer(InferenceServiceServicer):
 
         work = asyncio.ensure_future(
             self._compute.run_cancellable(
-                context_,
+                context,
                 lambda stop: prediction_usecases.segment_file(
                     self._predictions, model, file, formats, on_progress, stop
                 ),
@@ -107,19 +107,19 @@ class InferenceServicer(InferenceServiceServicer):
             await asyncio.wait([work])
 
     async def PredictVolumes(
-        self, request: messages.PredictVolumesRequest, context_: Context
+        self, request: messages.PredictVolumesRequest, context: Context
     ) -> AsyncGenerator[messages.PredictVolumesResponse]:
         if not 1 <= len(request.volume_ids) <= prediction_usecases.MAX_VOLUMES:
             raise wrong_field("volume_ids", f"must be 1 to {prediction_usecases.MAX_VOLUMES}")
         model = await self._model(request.project_id, request.model)
-        with context.bind(project=request.project_id):
+        with ambient.bind(project=request.project_id):
             for volume_id in request.volume_ids:
-                yield await self._predict(model, volume_id, context_)
+                yield await self._predict(model, volume_id, context)
 
-    async def _predict(self, model: ModelVersion, volume_id: str, context_: Context) -> messages.PredictVolumesResponse:
+    async def _predict(self, model: ModelVersion, volume_id: str, context: Context) -> messages.PredictVolumesResponse:
         try:
             prediction = await self._compute.run_cancellable(
-                context_,
+                context,
                 lambda stop: prediction_usecases.predict_volume(self._predictions, model, volume_id, stop),
             )
         except _OF_THE_CALL:
@@ -133,7 +133,7 @@ class InferenceServicer(InferenceServiceServicer):
         return messages.PredictVolumesResponse(volume_id=volume_id, prediction=convert.from_prediction(prediction))
 
     async def UploadPackage(
-        self, request_iterator: AsyncIterator[messages.UploadPackageRequest], context_: Context
+        self, request_iterator: AsyncIterator[messages.UploadPackageRequest], context: Context
     ) -> messages.UploadPackageResponse:
         header: messages.UploadPackageHeader = await receive_header(request_iterator)
         check_project(header.project_id)
@@ -145,7 +145,7 @@ class InferenceServicer(InferenceServiceServicer):
                 workers=self._transfers,
             )
             digest = await self._transfers.run_cancellable(
-                context_,
+                context,
                 lambda _: store_package(
                     self._models.objects, header.project_id, header.manifest, received.path, received.sha256
                 ),
@@ -153,12 +153,12 @@ class InferenceServicer(InferenceServiceServicer):
         return messages.UploadPackageResponse(package_digest=digest)
 
     async def RegisterModel(
-        self, request: messages.RegisterModelRequest, context_: Context
+        self, request: messages.RegisterModelRequest, context: Context
     ) -> messages.RegisterModelResponse:
         identity = make_request("RegisterModel", request.request_id, request)
         role, organs = convert.to_role(request.role), convert.to_organs(request.organs)
         model = await self._compute.run_cancellable(
-            context_,
+            context,
             lambda stop: model_usecases.register_model(
                 self._models,
                 identity,
@@ -171,11 +171,11 @@ class InferenceServicer(InferenceServiceServicer):
         )
         return messages.RegisterModelResponse(model=convert.from_model(model))
 
-    async def GetModel(self, request: messages.GetModelRequest, context_: Context) -> messages.GetModelResponse:
+    async def GetModel(self, request: messages.GetModelRequest, context: Context) -> messages.GetModelResponse:
         model = await self._model(request.project_id, request.model)
         return messages.GetModelResponse(model=convert.from_model(model))
 
-    async def ListModels(self, request: messages.ListModelsRequest, context_: Context) -> messages.ListModelsResponse:
+    async def ListModels(self, request: messages.ListModelsRequest, context: Context) -> messages.ListModelsResponse:
         page = await self._transfers.run_blocking(
             model_usecases.list_models,
             self._models,
@@ -188,7 +188,7 @@ class InferenceServicer(InferenceServiceServicer):
         )
 
     async def ActivateModel(
-        self, request: messages.ActivateModelRequest, context_: Context
+        self, request: messages.ActivateModelRequest, context: Context
     ) -> messages.ActivateModelResponse:
         activated = await self._transfers.run_blocking(
             model_usecases.activate_model,

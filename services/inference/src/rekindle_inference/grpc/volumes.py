@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import grpc
 from rekindle.api.inference.v1 import volumes_pb2 as messages
 from rekindle.api.inference.v1.volumes_pb2_grpc import VolumeServiceServicer
-from rekindle_servicekit import context
+from rekindle_servicekit import context as ambient
 from rekindle_servicekit.idempotency import digest_request
 from rekindle_servicekit.workers import Workers
 
@@ -57,20 +57,20 @@ class VolumeServicer(VolumeServiceServicer):
         self._max_file_bytes = max_file_bytes
 
     async def UploadVolume(
-        self, request_iterator: AsyncIterator[messages.UploadVolumeRequest], context_: Context
+        self, request_iterator: AsyncIterator[messages.UploadVolumeRequest], context: Context
     ) -> messages.UploadVolumeResponse:
         header: messages.UploadVolumeHeader = await receive_header(request_iterator)
         upload = convert.to_upload(header)
         usecases.check_upload(upload)
         check_sha256(header.sha256)
         request = make_request("UploadVolume", header.request_id, header)
-        with context.bind(project=header.project_id), self._folders.folder() as folder:
+        with ambient.bind(project=header.project_id), self._folders.folder() as folder:
             received = await receive_file(
                 request_iterator, folder / "upload", max_bytes=self._max_file_bytes, workers=self._transfers
             )
             check_arrived(received, header.sha256)
             uploaded = await self._compute.run_cancellable(
-                context_,
+                context,
                 lambda stop: usecases.upload_volume(self._volumes, request, upload, received.path, stop),
             )
         receipt = uploaded.receipt
@@ -80,12 +80,12 @@ class VolumeServicer(VolumeServiceServicer):
         )
 
     async def DownloadVolume(
-        self, request: messages.DownloadVolumeRequest, context_: Context
+        self, request: messages.DownloadVolumeRequest, context: Context
     ) -> AsyncGenerator[messages.DownloadVolumeResponse]:
         format = convert.to_format_or(request.format, FileFormat.NIFTI, field="format")
         with self._folders.folder() as folder:
             record, path = await self._transfers.run_cancellable(
-                context_,
+                context,
                 lambda _: usecases.write_volume(self._volumes, request.project_id, request.volume_id, format, folder),
             )
             header = messages.DownloadHeader(
@@ -98,21 +98,21 @@ class VolumeServicer(VolumeServiceServicer):
             async for chunk in chunks_of(path, self._transfers):
                 yield messages.DownloadVolumeResponse(chunk=chunk)
 
-    async def GetVolume(self, request: messages.GetVolumeRequest, context_: Context) -> messages.GetVolumeResponse:
+    async def GetVolume(self, request: messages.GetVolumeRequest, context: Context) -> messages.GetVolumeResponse:
         volume = await self._transfers.run_blocking(
             usecases.get_volume, self._volumes, request.project_id, request.volume_id
         )
         return messages.GetVolumeResponse(volume=convert.from_volume(volume))
 
     async def BatchGetVolumes(
-        self, request: messages.BatchGetVolumesRequest, context_: Context
+        self, request: messages.BatchGetVolumesRequest, context: Context
     ) -> messages.BatchGetVolumesResponse:
         found = await self._transfers.run_blocking(
             usecases.get_volumes, self._volumes, request.project_id, list(request.volume_ids)
         )
         return messages.BatchGetVolumesResponse(volumes=[convert.from_volume(volume) for volume in found])
 
-    async def GetReceipt(self, request: messages.GetReceiptRequest, context_: Context) -> messages.GetReceiptResponse:
+    async def GetReceipt(self, request: messages.GetReceiptRequest, context: Context) -> messages.GetReceiptResponse:
         receipt = await self._transfers.run_blocking(
             usecases.get_receipt, self._volumes, request.project_id, request.receipt_id
         )
@@ -122,7 +122,7 @@ class VolumeServicer(VolumeServiceServicer):
 def make_request(method: str, request_id: str, message: Any) -> Request:
     """The identity of a mutation; the digest tells a retry from another request under the same id."""
     return Request(
-        principal=context.principal(),
+        principal=ambient.principal(),
         method=method,
         request_id=request_id,
         digest=digest_request(message.SerializeToString(deterministic=True)),
