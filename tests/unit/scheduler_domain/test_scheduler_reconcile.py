@@ -91,10 +91,20 @@ def test_complete_projects_rest_until_a_case_comes_back(make: SimpleNamespace):
 @pytest.mark.parametrize(
     ("cases", "predictions", "registration_open", "expected"),
     [
-        ({"open": 9, "ready": 9}, {"missing": 2}, False, steps.EnqueuePredictions(model_version_id="v1")),
+        (
+            {"open": 9, "ready": 9, "ready_training": 9},
+            {"missing": 2},
+            False,
+            steps.EnqueuePredictions(model_version_id="v1"),
+        ),
         ({"open": 9}, {"pending": 5, "pool_pending": 1}, False, steps.PredictBatch(model_version_id="v1")),
-        ({"open": 9, "ready": 4}, {"pending": 5}, False, steps.OpenSelection(round=1)),
-        ({"open": 9, "leased": 4}, {"pending": 5}, False, steps.Wait),
+        ({"open": 9, "ready": 4, "ready_training": 4}, {"pending": 5}, False, steps.OpenSelection(round=1)),
+        ({"open": 9, "leased": 4}, {"pending": 5}, False, steps.PredictBatch(model_version_id="v1")),
+        ({"open": 4, "leased": 4}, {}, False, steps.Wait),
+        ({"open": 9, "ready": 3, "open_training": 6, "leased": 6}, {}, False, steps.Wait),
+        ({"open": 9, "ready": 3, "open_training": 6, "ready_training": 1}, {}, False, steps.OpenSelection(round=1)),
+        ({"open": 3, "ready": 3}, {}, False, steps.OpenSelection(round=1)),
+        ({"open": 3, "ready": 2}, {"pending": 1}, False, steps.PredictBatch(model_version_id="v1")),
         ({"open": 5}, {"pending": 5}, False, steps.PredictBatch(model_version_id="v1")),
         ({"open": 5}, {"failed_unlabelled": 5}, False, steps.Stall),
         ({"round_labels": 2}, {}, False, steps.OpenSelection(round=1)),

@@ -114,9 +114,7 @@ def _excess_violations(segments: Sequence[TimeSegment], held: timedelta) -> list
     return [FieldViolation("time_segments", description)]
 
 
-def _overlap_violations(
-    segments: Sequence[TimeSegment], earlier: Sequence[TimeSegment]
-) -> list[FieldViolation]:
+def _overlap_violations(segments: Sequence[TimeSegment], earlier: Sequence[TimeSegment]) -> list[FieldViolation]:
     """Nobody works on two things at once: measured segments of one annotator may touch, not overlap."""
     spans = [(_span(s), f"time_segments[{i}]") for i, s in enumerate(segments) if _is_measured(s)]
     spans += [(_span(s), "") for s in earlier if _is_measured(s)]

@@ -110,9 +110,7 @@ def validate_policy(policy: Policy) -> None:
     ]
     if violations:
         first = violations[0]
-        raise InvalidInput(
-            f"the policy cannot be used: {first.field} {first.description}", violations=violations
-        )
+        raise InvalidInput(f"the policy cannot be used: {first.field} {first.description}", violations=violations)
 
 
 def lease_violations(field_name: str, duration: timedelta) -> list[FieldViolation]:

@@ -13,18 +13,14 @@ from rekindle_scheduler.domain.records import Case, PredictionTask
 from rekindle_scheduler.domain.words import CaseState, HeldOutSchedule
 
 
-def plan_predictions(
-    policy: Policy, version: ModelVersionId, cases: Iterable[Case]
-) -> tuple[PredictionTask, ...]:
+def plan_predictions(policy: Policy, version: ModelVersionId, cases: Iterable[Case]) -> tuple[PredictionTask, ...]:
     """A task for each case in state REGISTERED or READY, the candidate pool first.
 
     Ranked by the coarse labels that the cases have now; cases without any come as they were registered. The
     pool counts cases that are not held out; the held-out cases that the next round may need come with it.
     """
     waiting = [case for case in cases if case.state in (CaseState.REGISTERED, CaseState.READY)]
-    others = rank_cases(
-        (case for case in waiting if not case.held_out), policy.ordering, policy.training.seed
-    )
+    others = rank_cases((case for case in waiting if not case.held_out), policy.ordering, policy.training.seed)
     held_out = in_labelling_order(policy, (case for case in waiting if case.held_out))
     size = policy.candidate_pool or len(others)
     companions = _held_out_in_pool(policy, min(size, len(others)), len(held_out))

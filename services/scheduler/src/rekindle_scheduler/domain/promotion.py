@@ -77,9 +77,7 @@ def decide_roll_back(
         f"worse than the margin of {policy.margin_dice:g}"
         for organ in worse
     )
-    return RollBackDecision(
-        roll_back=True, reason=reason, to_model_version_id=predecessor, organs=comparisons
-    )
+    return RollBackDecision(roll_back=True, reason=reason, to_model_version_id=predecessor, organs=comparisons)
 
 
 def coarse_dice(submissions: Iterable[Submission]) -> dict[str, list[float]]:

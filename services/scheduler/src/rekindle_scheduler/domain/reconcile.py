@@ -24,11 +24,14 @@ class CaseTally:
     leased: int = 0
     #: Of the open ones, those in state READY: with a coarse label and not leased.
     ready: int = 0
+    #: Of the open and of the ready ones, those that may enter training: not held out.
+    open_training: int = 0
+    ready_training: int = 0
     #: Selected in the working round and still open (leased or not).
     round_open: int = 0
     #: Accepted labels that count for the working round, selected or not.
     round_labels: int = 0
-    #: Of these, the ones that may enter training: not held out.
+    #: Of these, the ones that may enter training.
     round_training_labels: int = 0
 
 
@@ -115,13 +118,16 @@ def _selecting(view: ProjectView, working: Round) -> Step:
     if predict is not None:
         return predict
     tally = view.cases
-    if tally.ready:
+    if tally.ready_training:
         return steps.OpenSelection(round=working.number)
-    if tally.leased:
-        return steps.Wait(reason="every case that is left is leased")
     rest = _predict(view, view.predictions.pending)
     if rest is not None:
         return rest
+    # Held-out cases make up a round of their own only when they are all that is left.
+    if tally.ready and not tally.open_training:
+        return steps.OpenSelection(round=working.number)
+    if tally.leased:
+        return steps.Wait(reason="every case that could be selected is leased")
     if view.predictions.failed_unlabelled:
         failed = view.predictions.failed_unlabelled
         return steps.Stall(
@@ -141,9 +147,7 @@ def _annotating(view: ProjectView, working: Round) -> Step:
     if tally.round_open and not (working.train_requested and tally.round_labels):
         return steps.Wait(reason=f"{tally.round_open} cases of the round are not labelled yet")
     if not tally.round_labels:
-        return steps.SkipTraining(
-            round=working.number, reason="nothing was labelled: every selected case was put off"
-        )
+        return steps.SkipTraining(round=working.number, reason="nothing was labelled: every selected case was put off")
     check = working.serving_check
     if check is None and _wants_serving_check(view, working):
         return steps.CheckServing(round=working.number)
@@ -187,9 +191,7 @@ def _training(view: ProjectView, working: Round) -> Step:
             round=working.number,
             reason=f"training of round {working.number} made no package for the target's {modality}",
         )
-    return steps.AdvanceRound(
-        round=working.number, from_state=RoundState.TRAINING, to_state=RoundState.PROMOTING
-    )
+    return steps.AdvanceRound(round=working.number, from_state=RoundState.TRAINING, to_state=RoundState.PROMOTING)
 
 
 _ENDED = {RunState.FAILED: "not successful", RunState.CANCELLED: "cancelled"}
@@ -204,9 +206,7 @@ def _promoting(view: ProjectView, working: Round) -> Step:
     serving = view.project.active_model_version_id
     if working.decision.promoted and serving != candidate:
         return steps.Activate(round=working.number, model_version_id=candidate, expected_current=serving)
-    return steps.AdvanceRound(
-        round=working.number, from_state=RoundState.PROMOTING, to_state=RoundState.PREDICTING
-    )
+    return steps.AdvanceRound(round=working.number, from_state=RoundState.PROMOTING, to_state=RoundState.PREDICTING)
 
 
 def _predict_pool(view: ProjectView) -> Step | None:

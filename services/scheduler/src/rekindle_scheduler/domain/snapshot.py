@@ -18,9 +18,7 @@ def seed_snapshot(seeds: Iterable[SeedCase]) -> Snapshot:
     return _snapshot([_seed_example(seed) for seed in seeds], [])
 
 
-def cut_snapshot(
-    project: Project, labelled: Iterable[tuple[Case, Submission]], seeds: Iterable[SeedCase]
-) -> Snapshot:
+def cut_snapshot(project: Project, labelled: Iterable[tuple[Case, Submission]], seeds: Iterable[SeedCase]) -> Snapshot:
     """What a sustainer is trained and evaluated on; seed cases join it under the recipe "default".
 
     `labelled` pairs each labelled case with the submission that counts; only accepted ones are taken.
