@@ -52,8 +52,7 @@ def main(arguments: Sequence[str] | None = None, *, command: Sequence[str] | Non
 
 def training_command(settings: TrainerSettings) -> list[str]:
     """The training process, in the interpreter and with the objects of this service."""
-    objects = str(settings.objects.absolute()).replace("{", "{{").replace("}", "}}")
-    process = [sys.executable, "-m", "rekindle_trainer.process", "--objects", objects]
+    process = [sys.executable, "-m", "rekindle_trainer.process", "--objects", str(settings.objects.absolute())]
     return [*process, "--run", "{run_id}", "--attempt", "{attempt}"]
 
 

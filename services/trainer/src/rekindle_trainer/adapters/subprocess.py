@@ -28,7 +28,7 @@ _START_TOLERANCE_S: Final = 2.0
 
 
 class SubprocessLauncher:
-    """Starts `command`, in whose parts ``{run_id}`` and ``{attempt}`` are filled in.
+    """Starts `command`, whose arguments ``{run_id}`` and ``{attempt}`` stand for the attempt's own.
 
     A child survives this process and is found again by its pid and start time, so a database with handles of
     this launcher belongs to one machine. Output goes to ``<run_id>-<attempt>.log`` below `log_folder`.
@@ -54,8 +54,8 @@ class SubprocessLauncher:
         self._children: dict[str, subprocess.Popen[bytes]] = {}
 
     def launch(self, run_id: str, attempt: int) -> str:
-        values = {"run_id": run_id, "attempt": str(attempt)}
-        command = [part.format_map(values) for part in self._command]
+        values = {"{run_id}": run_id, "{attempt}": str(attempt)}
+        command = [values.get(part, part) for part in self._command]
         log_path = self._log_folder / f"{run_id}-{attempt}.log"
         try:
             self._log_folder.mkdir(parents=True, exist_ok=True)
@@ -119,6 +119,8 @@ class SubprocessLauncher:
             "REKINDLE_TRAINER_THREADS": threads,
             "OMP_NUM_THREADS": threads,
             "MKL_NUM_THREADS": threads,
+            # Waiting threads that spin make training many times slower where cores are shared.
+            "OMP_WAIT_POLICY": inherited.get("OMP_WAIT_POLICY", "PASSIVE"),
             "PYTHONUNBUFFERED": "1",
         }
 
