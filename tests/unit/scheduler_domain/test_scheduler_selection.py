@@ -138,6 +138,17 @@ def test_pool_is_predicted_first(make: SimpleNamespace):
     assert {"v2"} == {task.model_version_id for task in tasks}
 
 
+@pytest.mark.parametrize(
+    ("schedule", "pool", "expected"),
+    [(INTERLEAVED, 2, 1), (INTERLEAVED, 8, 2), (INTERLEAVED, 12, 3), (FIRST, 2, 5), (LAST, 8, 0)],
+)
+def test_held_out_cases_in_the_pool(make: SimpleNamespace, schedule, pool: int, expected: int):
+    """As many as a round of the pool's size may hand out: a fifth, all or none."""
+    tasks = plan_predictions(policy(schedule=schedule, candidate_pool=pool), "v2", target(make, 20, 5))
+    in_pool = [task.case_id for task in tasks if task.in_pool]
+    assert (pool, expected) == (len(in_pool) - expected, sum(int(i[4:]) >= 100 for i in in_pool))
+
+
 def test_no_pool_means_all(make: SimpleNamespace):
     """With a pool of 0 the round waits for every case."""
     tasks = plan_predictions(policy(candidate_pool=0), "v2", target(make, 5, 2))
