@@ -79,7 +79,7 @@ def run_demo(options: DemoOptions, say: Say) -> tuple[Report, Path]:
 def thread_settings() -> dict[str, str]:
     """Training and prediction take turns in a campaign with one annotator, so each may use every core."""
     cores = str(os.cpu_count() or 1)
-    return {"REKINDLE_TRAINER_THREADS": cores, "REKINDLE_INFERENCE_THREADS": cores}
+    return {"REKINDLE_TRAINER_THREADS": cores, "REKINDLE_INFERENCE_ENGINE_THREADS": cores}
 
 
 def _fresh_folder(out: Path) -> Path:

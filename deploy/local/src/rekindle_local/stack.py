@@ -76,7 +76,7 @@ class Stack:
         the log when a service does not come up.
         """
         self._refuse_second_stack()
-        for folder in ("objects", "logs", "run"):
+        for folder in ("objects", "logs", "run", "temporary", "trainer"):
             (self._state / folder).mkdir(parents=True, exist_ok=True)
         try:
             for service in SERVICES:
@@ -159,10 +159,12 @@ class Stack:
         if service == "scheduler":
             own["INFERENCE_ADDRESS"] = self._addresses["inference"]
             own["TRAINER_ADDRESS"] = self._addresses["trainer"]
+        elif service == "inference":
+            own["OBJECTS_DIRECTORY"] = self.objects_dir
+            own["TEMPORARY_DIRECTORY"] = self._state / "temporary"
         else:
-            own["OBJECTS_DIR"] = self.objects_dir
-        if service == "trainer":
-            own["STATE_DIR"] = self._state / "trainer"
+            own["OBJECTS"] = self.objects_dir
+            own["STATE_FOLDER"] = self._state / "trainer"
         return {
             **os.environ,
             **{prefix + name: str(value) for name, value in own.items()},
