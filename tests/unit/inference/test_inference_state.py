@@ -1,0 +1,191 @@
+"""What goes into the database comes out the same, and only one of two writers wins."""
+
+import threading
+from datetime import UTC, datetime
+
+import pytest
+from rekindle.errors import DependencyUnavailable
+from rekindle_imaging.geometry import Geometry
+from rekindle_inference.adapters.sql import SqlState
+from rekindle_inference.domain.records import (
+    CodedConcept,
+    FileFormat,
+    Modality,
+    ModelRole,
+    ModelVersion,
+    Organ,
+    OrganEffort,
+    OrganFound,
+    OrganQuality,
+    Prediction,
+    Receipt,
+    SourceReference,
+    VolumeKind,
+    VolumeRecord,
+)
+
+NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
+GRID = Geometry(
+    size=(3, 4, 5),
+    spacing_mm=(0.7, 0.7, 2.5),
+    origin_mm=(-1.5, 2.0, 3.0),
+    direction=(1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0),
+)
+IMAGE = VolumeRecord(
+    volume_id="image",
+    project_id="p",
+    kind=VolumeKind.IMAGE,
+    geometry=GRID,
+    original_digest="o",
+    canonical_digest="c",
+    original_format=FileFormat.NIFTI,
+    source=SourceReference(study_instance_uid="1.2", sop_instance_uids=("1.2.3", "1.2.4")),
+    created_at=NOW,
+    modality=Modality.MR,
+)
+MASK = VolumeRecord(
+    volume_id="mask",
+    project_id="p",
+    kind=VolumeKind.MASK,
+    geometry=GRID,
+    original_digest="",
+    canonical_digest="m",
+    original_format=FileFormat.NIFTI,
+    source=SourceReference(),
+    created_at=NOW,
+    image_volume_id="image",
+)
+
+
+def model(number):
+    code = CodedConcept(scheme="SCT", value="10200004", meaning="Liver")
+    return ModelVersion(
+        model_version_id=f"m{number}",
+        project_id="p",
+        role=ModelRole.SUSTAINER,
+        version=number,
+        package_digest=f"d{number}",
+        organs=(Organ(id="liver", label_value=6, code=code), Organ(id="spleen", label_value=1)),
+        modality=Modality.CT,
+        created_at=NOW,
+        weights_digest="w",
+        snapshot_digest="s",
+    )
+
+
+@pytest.fixture
+def state(tmp_path):
+    state = SqlState(f"sqlite:///{tmp_path}/state.sqlite3", clock=lambda: NOW)
+    yield state
+    state.close()
+
+
+def test_records_come_back_the_same(state):
+    """Volumes, receipts, models and predictions with everything in them."""
+    receipt = Receipt(
+        receipt_id="r",
+        project_id="p",
+        mask_volume_id="mask",
+        image_volume_id="image",
+        mask_digest="m",
+        image_digest="c",
+        coarse_mask_volume_id=None,
+        organs=(OrganFound(organ_id="liver", voxels=5, volume_ml=0.1),),
+        effort=(
+            OrganEffort(
+                organ_id="liver",
+                voxels_changed=2,
+                added_path_length_mm=1.5,
+                dice=None,
+                components_removed=1,
+            ),
+        ),
+        created_at=NOW,
+    )
+    quality = OrganQuality(
+        organ_id="liver",
+        soft_dice_confidence=None,
+        predicted_ml=0.0,
+        boundary_length_mm=0.0,
+        components=0,
+        slices=0,
+    )
+    prediction = Prediction(
+        model_version_id="m1",
+        image_volume_id="image",
+        mask_volume_id="mask",
+        mask_digest="m",
+        quality=(quality,),
+        predicted_minutes=2.5,
+        created_at=NOW,
+    )
+    with state.write() as writes:
+        writes.add_volume(IMAGE)
+        writes.add_volume(MASK)
+        writes.add_receipt(receipt)
+        writes.add_model(model(1))
+        writes.add_prediction(prediction)
+    with state.read() as reads:
+        assert {"image": IMAGE, "mask": MASK} == reads.volumes("p", ["image", "mask", "other"])
+        assert receipt == reads.receipt("p", "r") == reads.receipt_of("p", "mask")
+        assert model(1) == reads.model("p", "m1") == reads.model_of("p", ModelRole.SUSTAINER, "d1")
+        assert prediction == reads.prediction("m1", "image")
+        assert (None, None, {}) == (reads.receipt("q", "r"), reads.model("q", "m1"), reads.volumes("q", ["image"]))
+
+
+def test_a_transaction_that_fails_leaves_nothing(state):
+    """A volume is visible with all that belongs to it, or not at all."""
+
+    def fail():
+        with state.write() as writes:
+            writes.add_volume(IMAGE)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    with state.read() as reads:
+        assert reads.volume("p", "image") is None
+
+
+def test_the_same_version_number_twice_is_a_conflict(state):
+    """Whoever comes second may try again."""
+    with state.write() as writes:
+        assert 1 == writes.next_version("p")
+        writes.add_model(model(1))
+        assert 2 == writes.next_version("p")
+    with pytest.raises(DependencyUnavailable) as late, state.write() as writes:
+        writes.add_model(model(1))
+    assert "CONCURRENT_WRITE" == late.value.reason
+
+
+def test_one_of_two_moves_of_the_pointer_wins(state):
+    """Both believe the same version to be active; compare-and-set lets one of them through."""
+    with state.write() as writes:
+        for number in (1, 2, 3):
+            writes.add_model(model(number))
+        assert writes.move_pointer("p", expected=None, to="m1")
+        assert not writes.move_pointer("p", expected=None, to="m2")
+    moved, ready = [], threading.Barrier(2)
+
+    def move(to):
+        ready.wait()
+        with state.write() as writes:
+            moved.append(writes.move_pointer("p", expected="m1", to=to))
+
+    threads = [threading.Thread(target=move, args=[to]) for to in ("m2", "m3")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with state.read() as reads:
+        assert reads.active_model("p").model_version_id in {"m2", "m3"}
+    assert [False, True] == sorted(moved)
+
+
+def test_many_ids_in_one_question(state):
+    """More ids than a statement takes are asked for in parts."""
+    with state.write() as writes:
+        writes.add_volume(IMAGE)
+    ids = [f"missing-{number}" for number in range(1200)]
+    with state.read() as reads:
+        assert ["image"] == list(reads.volumes("p", [*ids, "image"]))
