@@ -31,6 +31,7 @@ from rekindle_scheduler.domain.reconcile import (
     background_step,
     next_step,
     open_round,
+    predecessor,
     working_round,
 )
 from rekindle_scheduler.domain.records import Case, PromotionDecision, RollBackDecision, Round
@@ -68,6 +69,7 @@ class World:
         self.log: list[steps.Step] = []
         self.versions = count(1)
         self.faults = 3
+        self.took_over_from: dict[int, str | None] = {}
         for _ in range(cases):
             self.register()
 
@@ -227,10 +229,12 @@ class World:
         decision = self.rounds[step.round].decision
         assert decision is not None
         assert decision.promoted, "a refused candidate never serves"
+        self.took_over_from[step.round] = step.expected_current
         self.project = replace(self.project, active_model_version_id=step.model_version_id)
 
     def do_CheckServing(self, step: steps.CheckServing) -> None:  # noqa: N802
-        to = self.rounds[step.round - 1].opening_model_version_id
+        to = predecessor(self.rounds[step.round - 1])
+        assert self.took_over_from[step.round - 1] == to, "never back to a version that had given way before"
         back = to is not None and self.chance.random() < 0.5
         check = RollBackDecision(roll_back=back, reason="", to_model_version_id=to if back else None)
         self.put(step.round, serving_check=check)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from rekindle_scheduler.domain import steps
-from rekindle_scheduler.domain.ids import run_id_for
+from rekindle_scheduler.domain.ids import ModelVersionId, run_id_for
 from rekindle_scheduler.domain.records import Project, Round
 from rekindle_scheduler.domain.steps import Step
 from rekindle_scheduler.domain.words import DecisionBasis, ProjectState, RoundState, RunKind, RunState
@@ -71,6 +71,14 @@ def open_round(rounds: tuple[Round, ...]) -> Round | None:
     if newest is None or newest.number == 0:
         return None
     return newest if newest.state in (RoundState.SELECTING, RoundState.ANNOTATING) else None
+
+
+def predecessor(promoting: Round) -> ModelVersionId | None:
+    """What the round's candidate took over from: what served in the round, or what that was rolled back to."""
+    check = promoting.serving_check
+    if check is not None and check.roll_back:
+        return check.to_model_version_id
+    return promoting.opening_model_version_id
 
 
 def next_step(view: ProjectView) -> Step:
