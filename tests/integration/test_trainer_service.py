@@ -15,11 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 import psutil
 import pytest
 from rekindle.api.common.v1 import common_pb2
 from rekindle.api.trainer.v1 import trainer_pb2 as pb
 from rekindle.api.trainer.v1 import trainer_pb2_grpc
+from rekindle_imaging.canonical import encode
+from rekindle_imaging.geometry import Geometry
+from rekindle_imaging.volume import Volume
 from rekindle_servicekit.objects import DirectoryObjects
 
 #: Counts steps as the test lets it, resumes from its own checkpoint, and leaves a result. argv: folder, run, attempt.
@@ -310,3 +314,56 @@ def test_an_unknown_setting_ends_the_service_with_words(tmp_path: Path) -> None:
     ended = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, cwd=tmp_path)
     assert 1 == ended.returncode
     assert "did you mean REKINDLE_TRAINER_THREADS?" in ended.stderr
+
+
+def put_boxes(objects: DirectoryObjects, seed: int) -> tuple[str, str]:
+    """Digests of a synthetic abdomen, a bright box in a body, and of its mask."""
+    geometry = Geometry(
+        size=(32, 32, 8),
+        spacing_mm=(10.0, 10.0, 12.0),
+        origin_mm=(0.0, 0.0, 0.0),
+        direction=(1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0),
+    )
+    image, mask = np.full((8, 32, 32), -1000, np.int16), np.zeros((8, 32, 32), np.uint8)
+    image[:, 4:28, 4:28] = 0
+    mask[2:6, 8 + seed : 20 + seed, 6:18] = 1
+    image[mask == 1] = 150
+    pair = (encode(Volume(image, geometry), "image"), encode(Volume(mask, geometry), "mask"))
+    return put(objects, pair[0]), put(objects, pair[1])
+
+
+def test_the_real_process_trains_through_a_kill(trainer: TrainerProcess) -> None:
+    """A sustainer of preset tiny is killed while it trains, resumes, finds the organ, and is packaged."""
+    trainer.real_process = True
+    request = make_request(trainer)
+    examples = []
+    for seed in (0, 1, 2):
+        example = common_pb2.Example()
+        example.CopyFrom(request.spec.training[0])
+        example.image_digest, example.mask_digest = put_boxes(trainer.objects, seed)
+        examples.append(example)
+    del request.spec.training[:]
+    request.spec.training.extend(examples[:2])
+    request.spec.heldout.append(examples[2])
+    request.spec.recipe = "default"
+    for example in request.spec.training:
+        example.source = common_pb2.EXAMPLE_SOURCE_SEED
+    target = request.spec.training.add()
+    target.CopyFrom(examples[1])
+    target.image_digest, target.mask_digest = put_boxes(trainer.objects, 3)
+    stub = trainer.start()
+    stub.StartRun(request, timeout=60)
+
+    def has_checkpoint() -> bool:
+        return any("/checkpoint/" in key for key in trainer.objects.list("runs/run-1/"))
+
+    wait_for(has_checkpoint, timeout_s=120)
+    for process in trainer.training_processes():
+        process.kill()
+    run = wait_for(lambda: run if (run := get(stub)).end_time.seconds else None, timeout_s=180)
+    assert (pb.RUN_STATE_SUCCEEDED, 2, "") == (run.state, run.attempts, run.reason)
+    (package,) = run.result.packages
+    assert trainer.objects.exists(f"packages/{package.package_digest}/model.onnx")
+    assert trainer.objects.exists(f"weights/{run.result.weights_digest}")
+    (case,) = run.result.candidate
+    assert case.organs[0].dice > 0.5
