@@ -63,6 +63,29 @@ def test_prediction_says_how_sure_it_is(active, phantom, tmp_path):
     assert 0.1 < answer.prediction.predicted_minutes < 5
 
 
+def test_an_organ_that_is_not_found_has_no_confidence(active, phantom, tmp_path):
+    """Nothing predicted leaves the confidence unset, and costs more minutes than a label to correct."""
+    without_spleen = np.where(phantom.mask == 1, 0, phantom.image).astype(np.int16)
+    one, both = (
+        active.upload(phantom.file(tmp_path, voxels=voxels)).volume.volume_id
+        for voxels in (without_spleen, phantom.image)
+    )
+    lacking, complete = (answer.prediction for answer in active.predict(one, both))
+    spleen = lacking.quality[1]
+    assert (False, 0, 0) == (spleen.HasField("soft_dice_confidence"), spleen.slices, spleen.predicted_ml)
+    assert lacking.predicted_minutes > complete.predicted_minutes
+
+
+def test_lost_voxels_are_told_per_volume(active, phantom, tmp_path):
+    """A canonical object that is damaged or gone is an integrity failure of that volume alone."""
+    volumes_ = [active.upload(phantom.file(tmp_path, voxels=phantom.image + shift)).volume for shift in range(3)]
+    paths = [active.objects_directory / "canonical" / volume.canonical_digest for volume in volumes_]
+    paths[0].write_bytes(paths[0].read_bytes()[:-1] + b"\0")
+    paths[1].unlink()
+    answers = active.predict(*(volume.volume_id for volume in volumes_))
+    assert ["DIGEST_MISMATCH", "OBJECT_MISSING", ""] == [answer.failure.reason for answer in answers]
+
+
 def test_prediction_of_the_same_volume_is_made_once(active, phantom, tmp_path):
     """Asking again answers from the store."""
     image = active.upload(phantom.file(tmp_path)).volume

@@ -34,7 +34,7 @@ class Settings(ServiceSettings):
         Path(tempfile.gettempdir()), description="directory for files that are on their way in or out"
     )
     compute_threads: int = Field(
-        1, ge=1, le=256, description="volumes that are parsed, measured or predicted at a time"
+        2, ge=1, le=256, description="volumes that are parsed, measured or predicted at a time"
     )
     transfer_threads: int = Field(16, ge=2, le=256, description="threads that move bytes and ask the database")
     engine_threads: int = Field(1, ge=1, le=256, description="threads that ONNX Runtime uses for one batch")

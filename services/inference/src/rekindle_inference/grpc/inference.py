@@ -16,6 +16,7 @@ from rekindle.errors import Cancelled, DeadlineExceeded, DependencyUnavailable, 
 from rekindle_servicekit import context as ambient
 from rekindle_servicekit.workers import Workers
 
+from rekindle_inference.domain.manifest import parse_manifest
 from rekindle_inference.domain.records import FileFormat, ModelVersion
 from rekindle_inference.grpc import convert
 from rekindle_inference.grpc.streams import (
@@ -137,6 +138,8 @@ class InferenceServicer(InferenceServiceServicer):
     ) -> messages.UploadPackageResponse:
         header: messages.UploadPackageHeader = await receive_header(request_iterator)
         check_project(header.project_id)
+        # Before gigabytes are sent for nothing.
+        parse_manifest(header.manifest)
         with self._folders.folder() as folder:
             received = await receive_file(
                 request_iterator,

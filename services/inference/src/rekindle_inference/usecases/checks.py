@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from rekindle.errors import FieldViolation, InvalidInput, NotFound
+from rekindle.errors import FieldViolation, IntegrityError, InvalidInput, NotFound
 from rekindle_imaging import canonical
 from rekindle_imaging.errors import VolumeError
 from rekindle_imaging.volume import Volume
@@ -52,12 +52,16 @@ def require_volume(reads: Reads, project_id: ProjectId, volume_id: str, *, field
 
 
 def load_volume(objects: Objects, digest: str, max_voxels: int) -> Volume:
-    """The voxels of a canonical object; every byte is checked against its digest."""
-    data = objects.get(canonical_key(digest))
+    """The voxels of a canonical object, every byte checked against its digest; IntegrityError."""
     try:
+        data = objects.get(canonical_key(digest))
         return canonical.decode(data, max_voxels=max_voxels, expected_digest=digest)
-    except VolumeError as error:
-        raise RuntimeError(f"canonical object {digest} cannot be used: {error.reason}") from error
+    except (NotFound, VolumeError) as error:
+        raise IntegrityError(
+            f"the stored voxels {digest} are {'damaged' if isinstance(error, VolumeError) else 'missing'}: "
+            "restore the object store, or upload the volume again",
+            reason="DIGEST_MISMATCH" if isinstance(error, VolumeError) else "OBJECT_MISSING",
+        ) from error
 
 
 def canonical_key(digest: str) -> str:
