@@ -91,8 +91,8 @@ class TrainerProcess:
         settings = {
             "ADDRESS": "127.0.0.1:0",
             "PORT_FILE": str(port_file),
-            "STATE_FOLDER": str(self.folder / "state"),
-            "OBJECTS": str(self.folder / "objects"),
+            "STATE_DIRECTORY": str(self.folder / "state"),
+            "OBJECTS_DIRECTORY": str(self.folder / "objects"),
             "POLL_INTERVAL_S": "0.05",
             "GRACE_S": "0.5",
             "THREADS": "1",

@@ -163,8 +163,8 @@ class Stack:
             own["OBJECTS_DIRECTORY"] = self.objects_dir
             own["TEMPORARY_DIRECTORY"] = self._state / "temporary"
         else:
-            own["OBJECTS"] = self.objects_dir
-            own["STATE_FOLDER"] = self._state / "trainer"
+            own["OBJECTS_DIRECTORY"] = self.objects_dir
+            own["STATE_DIRECTORY"] = self._state / "trainer"
         return {
             **os.environ,
             **{prefix + name: str(value) for name, value in own.items()},

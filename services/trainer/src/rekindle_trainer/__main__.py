@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None, *, command: Sequence[str] | Non
 
 def training_command(settings: TrainerSettings) -> list[str]:
     """The training process, in the interpreter and with the objects of this service."""
-    process = [sys.executable, "-m", "rekindle_trainer.process", "--objects", str(settings.objects.absolute())]
+    process = [sys.executable, "-m", "rekindle_trainer.process", "--objects", str(settings.objects_directory.absolute())]
     return [*process, "--run", "{run_id}", "--attempt", "{attempt}"]
 
 
@@ -62,7 +62,7 @@ async def run_service(settings: TrainerSettings, command: Sequence[str]) -> None
     workers, supervision = Workers(), Workers(max_threads=1, name="supervisor")
     try:
         database.migrate(engine, MIGRATIONS)
-        state, objects = SqlState(engine), DirectoryObjects(settings.objects)
+        state, objects = SqlState(engine), DirectoryObjects(settings.objects_directory)
         supervisor = Supervisor(
             state=state,
             objects=objects,
@@ -101,7 +101,7 @@ def load_catalogue() -> Catalogue:
 def _launcher(settings: TrainerSettings, command: Sequence[str]) -> SubprocessLauncher:
     return SubprocessLauncher(
         command,
-        settings.state_folder / "logs",
+        settings.state_directory / "logs",
         threads=settings.threads or os.cpu_count() or 1,
         nice=settings.nice,
         stop_grace_s=settings.stop_grace_s,

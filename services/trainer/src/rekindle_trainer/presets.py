@@ -126,7 +126,7 @@ CPU = Preset(
     preprocessing=_preprocessing(spacing_mm=3.0, slice_spacing_mm=6.0, size=128),
     igniter_phases=(
         Phase(
-            name="seed", optimizer="adam", learning_rate=1e-3, schedule="cosine", steps=800, warmup_steps=20, batch=8,
+            name="seed", optimizer="adam", learning_rate=1e-3, schedule="cosine", steps=500, warmup_steps=20, batch=8,
             weight_decay=1e-4, seed_share=1.0, all_modalities=True, foreground_share=0.75, augmentation="mild",
         ),
     ),

@@ -22,9 +22,9 @@ class TrainerSettings(ServiceSettings):
     grace_s: float = Field(10.0, ge=0, description="seconds that calls may still run after the signal to stop")
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
 
-    state_folder: Path = Field(Path("var/trainer"), description="folder of the SQLite database and of the runs' logs")
-    database_url: str = Field("", description="sqlite:///path or postgresql://...; empty for a file in state_folder")
-    objects: Path = Field(Path("var/objects"), description="folder of the object store, shared with inference")
+    state_directory: Path = Field(Path("var/trainer"), description="folder of the SQLite database and of the runs' logs")
+    database_url: str = Field("", description="sqlite:///path or postgresql://...; empty for a file in state_directory")
+    objects_directory: Path = Field(Path("var/objects"), description="folder of the object store, shared with inference")
 
     max_concurrent_runs: int = Field(1, ge=1, description="training processes at a time; further runs are queued")
     threads: int = Field(0, ge=0, description="CPU threads of a training process; 0 for one per core")
@@ -38,4 +38,4 @@ class TrainerSettings(ServiceSettings):
     )
 
     def effective_database_url(self) -> str:
-        return self.database_url or f"sqlite:///{self.state_folder.absolute() / 'trainer.sqlite'}"
+        return self.database_url or f"sqlite:///{self.state_directory.absolute() / 'trainer.sqlite'}"
