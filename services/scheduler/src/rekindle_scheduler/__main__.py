@@ -1,0 +1,103 @@
+"""Starts the scheduler: ``python -m rekindle_scheduler``."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+
+from rekindle.api.scheduler.v1.scheduler_pb2_grpc import add_SchedulerServiceServicer_to_server
+from rekindle.errors import RekindleError
+from rekindle_servicekit.identity import LoopbackAuthenticator
+from rekindle_servicekit.logs import install_logging
+from rekindle_servicekit.server import Server, ServerOptions, serve
+from rekindle_servicekit.settings import settings_table
+from rekindle_servicekit.workers import Workers
+
+from rekindle_scheduler.actions.world import World
+from rekindle_scheduler.adapters.channels import open_channel
+from rekindle_scheduler.adapters.inference import GrpcInference
+from rekindle_scheduler.adapters.sql.store import open_store
+from rekindle_scheduler.adapters.trainer import GrpcTrainer
+from rekindle_scheduler.bell import Bell
+from rekindle_scheduler.grpc.base import Backend
+from rekindle_scheduler.grpc.servicer import SERVICE_NAME, SchedulerServicer
+from rekindle_scheduler.reconciler import Reconciler
+from rekindle_scheduler.settings import Settings
+
+
+def main() -> int:
+    """Serve until a signal; 0, or 2 where the settings are wrong or the start is refused."""
+    if sys.argv[1:] in (["--help"], ["-h"]):
+        print("python -m rekindle_scheduler\n\nSettings, as environment variables:\n")
+        print(settings_table(Settings))
+        return 0
+    install_logging("scheduler")
+    # A line for each of Alembic's plugins tells nobody anything.
+    logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)
+    try:
+        settings = Settings.load()
+        install_logging("scheduler", level=settings.log_level)
+        asyncio.run(_serve(settings))
+    except RekindleError as error:
+        logging.getLogger(__name__).error("%s", error.message, extra={"action": "start.refused"})
+        return 2
+    return 0
+
+
+async def _serve(settings: Settings) -> None:
+    """Wire everything, run it, and put it away."""
+    server = Server(_options(settings), LoopbackAuthenticator())
+    store = open_store(settings.database_url)
+    bell = Bell()
+    workers = Workers(max_threads=settings.max_threads, name="call")
+    # Threads of their own: a pass may wait for minutes, and no call should wait for a pass.
+    pass_workers = Workers(max_threads=settings.max_threads, name="reconcile")
+    # A channel of its own for the calls of clients: those of passes are cut off first when the service ends.
+    calls = open_channel(settings.inference_address)
+    inference, trainer = open_channel(settings.inference_address), open_channel(settings.trainer_address)
+
+    def cut_off() -> None:
+        inference.close()
+        trainer.close()
+
+    backend = Backend(store=store, inference=GrpcInference(calls), bell=bell, workers=workers, stopping=server.stopping)
+    world = World(
+        store=store,
+        inference=GrpcInference(inference),
+        trainer=GrpcTrainer(trainer),
+        prediction_batch=settings.prediction_batch,
+    )
+    reconciler = Reconciler(
+        world,
+        bell,
+        pass_workers,
+        interval_s=settings.reconcile_interval_s,
+        backoff_max_s=settings.backoff_max_s,
+        on_stop=cut_off,
+    )
+    server.add(SERVICE_NAME, SchedulerServicer(backend), add_SchedulerServiceServicer_to_server)
+    try:
+        await serve(server, [reconciler.run])
+    finally:
+        cut_off()
+        calls.close()
+        workers.close()
+        pass_workers.close()
+        store.close()
+
+
+def _options(settings: Settings) -> ServerOptions:
+    return ServerOptions(
+        address=settings.address,
+        health_address=settings.health_address or None,
+        insecure=settings.insecure,
+        reflection=settings.reflection,
+        require_deadline=settings.require_deadline,
+        grace_s=settings.grace_s,
+        port_file=settings.port_file,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

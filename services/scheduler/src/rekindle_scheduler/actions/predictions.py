@@ -1,0 +1,91 @@
+"""Steps of prediction: queue the open cases for a version, have the next few predicted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+
+from rekindle_scheduler.actions.world import World, changing_project
+from rekindle_scheduler.domain import steps
+from rekindle_scheduler.domain.ids import VolumeId
+from rekindle_scheduler.domain.predictions import plan_predictions
+from rekindle_scheduler.domain.reconcile import ProjectView
+from rekindle_scheduler.domain.records import PredictionTask, Project
+from rekindle_scheduler.domain.words import CaseState, PredictionState
+from rekindle_scheduler.ports import PredictionOutcome
+
+_MAX_ATTEMPTS = 3
+#: Short, so that the work of a scheduler that died is soon taken up; extended with each case that is done.
+_CLAIM = timedelta(seconds=20)
+
+
+def enqueue(world: World, view: ProjectView, step: steps.EnqueuePredictions) -> bool:
+    """Whether any case was queued."""
+    with changing_project(world, view) as (uow, project):
+        cases = uow.cases.without_task(project.project_id, step.model_version_id)
+        tasks = plan_predictions(project.policy, step.model_version_id, cases)
+        uow.predictions.enqueue(tasks)
+        uow.predictions.skip_others(project.project_id, step.model_version_id)
+    return bool(tasks)
+
+
+def predict_batch(world: World, view: ProjectView, step: steps.PredictBatch) -> bool:
+    """Whether any case was predicted or given up."""
+    claimed = _claim(world, view, step)
+    if not claimed:
+        return False
+    waiting = dict(claimed)
+    settled = False
+    try:
+        for outcome in _predict(world, view, step, list(claimed)):
+            task = waiting.pop(outcome.volume_id, None)
+            if task is not None:
+                settled |= _settle(world, task, outcome, list(waiting.values()))
+    finally:
+        if waiting:
+            with world.store.write() as uow:
+                uow.predictions.release(waiting.values())
+    return settled
+
+
+def _claim(world: World, view: ProjectView, step: steps.PredictBatch) -> dict[VolumeId, PredictionTask]:
+    project_id = view.project.project_id
+    with world.store.write() as uow:
+        tasks = uow.predictions.claim(
+            project_id, step.model_version_id, limit=world.prediction_batch, until=uow.now + _CLAIM
+        )
+        return {uow.cases.get(project_id, task.case_id).volume_id: task for task in tasks}
+
+
+def _predict(
+    world: World, view: ProjectView, step: steps.PredictBatch, volume_ids: list[VolumeId]
+) -> Iterator[PredictionOutcome]:
+    return world.inference.predict(view.project.project_id, step.model_version_id, volume_ids)
+
+
+def _settle(world: World, task: PredictionTask, outcome: PredictionOutcome, others: list[PredictionTask]) -> bool:
+    """Keep what came of one case; the claim on the others lasts on."""
+    with world.store.write() as uow:
+        uow.predictions.extend(others, uow.now + _CLAIM)
+        case = uow.cases.lock(task.project_id, task.case_id)
+        label = outcome.coarse_label
+        if label is None and task.attempts + 1 < _MAX_ATTEMPTS:
+            uow.predictions.release([task])
+            return False
+        state = PredictionState.FAILED if label is None else PredictionState.DONE
+        uow.predictions.finish(replace(task, state=state, reason=outcome.failure), label)
+        if label is None:
+            uow.events.add(
+                task.project_id,
+                "prediction-failed",
+                f"a case could not be predicted: {outcome.failure}",
+                details={"case_id": task.case_id, "model_version_id": task.model_version_id},
+            )
+        elif case.state != CaseState.LABELLED and _still_serves(uow.projects.get(task.project_id), task):
+            uow.cases.set_coarse_label(task.case_id, label)
+    return True
+
+
+def _still_serves(project: Project, task: PredictionTask) -> bool:
+    return project.active_model_version_id == task.model_version_id

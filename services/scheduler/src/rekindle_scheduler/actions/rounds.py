@@ -1,0 +1,169 @@
+"""Steps of rounds: open, select, cut, advance, close; and the project's end or stop."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from rekindle.errors import NotFound, VersionConflict
+
+from rekindle_scheduler.actions.world import Change, World, changing, changing_project
+from rekindle_scheduler.domain import steps
+from rekindle_scheduler.domain.ids import ProjectId
+from rekindle_scheduler.domain.minutes import active_minutes, calibration_factor
+from rekindle_scheduler.domain.ordering import rank_cases
+from rekindle_scheduler.domain.reconcile import ProjectView
+from rekindle_scheduler.domain.records import Case, PromotionDecision, Round
+from rekindle_scheduler.domain.selection import select_cases
+from rekindle_scheduler.domain.snapshot import cut_snapshot
+from rekindle_scheduler.domain.words import CaseState, DecisionBasis, ProjectState, RoundState
+from rekindle_scheduler.ports import UnitOfWork
+
+_DONE = (CaseState.LABELLED, CaseState.PUT_OFF)
+
+
+def open_round(world: World, view: ProjectView, step: steps.OpenRound) -> bool:
+    """Create the round; a project that was complete goes on."""
+    with changing_project(world, view) as (uow, project):
+        _add_round(uow, project.project_id, step.round)
+        if project.state != ProjectState.ACTIVE:
+            uow.projects.update(replace(project, state=ProjectState.ACTIVE))
+    return True
+
+
+def open_selection(world: World, view: ProjectView, step: steps.OpenSelection) -> bool:
+    """Write the selection, once."""
+    with changing(world, view, step.round) as change:
+        uow, project = change.uow, change.project
+        policy = project.policy
+        cases = uow.cases.all(project.project_id)
+        selected = select_cases(
+            policy,
+            step.round,
+            cases,
+            others_open=sum(_may_come_later(case) for case in cases),
+            minutes_factor=_minutes_factor(uow, project.project_id),
+        )
+        unlabelled = [case for case in cases if case.state != CaseState.LABELLED]
+        ranked = rank_cases(unlabelled, policy.ordering, policy.training.seed)
+        uow.cases.set_ordering([case.case_id for case in ranked])
+        chosen = tuple(case.case_id for case in selected)
+        uow.cases.set_round(chosen, step.round)
+        change.update(
+            replace(
+                change.round,
+                state=RoundState.ANNOTATING,
+                selected_case_ids=chosen,
+                opening_model_version_id=project.active_model_version_id,
+            )
+        )
+        change.tell("round-opened", f"round {step.round} hands out {len(chosen)} cases", cases=str(len(chosen)))
+    return True
+
+
+def cut(world: World, view: ProjectView, step: steps.CutSnapshot) -> bool:
+    """Freeze the labels and open the round for the labels to come, in one transaction."""
+    with changing(world, view, step.round) as change:
+        uow, project = change.uow, change.project
+        by_id = {case.case_id: case for case in uow.cases.all(project.project_id)}
+        counting = uow.submissions.counting(project.project_id)
+        labelled = [(by_id[submission.case_id], submission) for submission in counting]
+        snapshot = cut_snapshot(project, labelled, uow.seed_cases.all(project.project_id))
+        uow.rounds.add_snapshot(project.project_id, step.round, snapshot)
+        change.update(replace(change.round, state=RoundState.TRAINING, snapshot_digest=snapshot.digest))
+        change.tell(
+            "labels-frozen",
+            f"round {step.round}: {len(snapshot.training)} cases to train on, {len(snapshot.heldout)} held out",
+            snapshot_digest=snapshot.digest,
+        )
+        if step.open_next:
+            _add_round(uow, project.project_id, step.round + 1)
+    return True
+
+
+def advance(world: World, view: ProjectView, step: steps.AdvanceRound) -> bool:
+    """Move the round on."""
+    with changing(world, view, step.round) as change:
+        if change.round.state != step.from_state:
+            raise VersionConflict(f"round {step.round} has moved on", reason="STEP_OUTDATED")
+        change.update(replace(change.round, state=step.to_state))
+    return True
+
+
+def skip_training(world: World, view: ProjectView, step: steps.SkipTraining) -> bool:
+    """Close the round with the version that serves."""
+    decision = PromotionDecision(promoted=False, reason=step.reason, basis=DecisionBasis.PREQUENTIAL)
+    with changing(world, view, step.round) as change:
+        _close(change, replace(change.round, decision=decision), f"without training: {step.reason}")
+    return True
+
+
+def close(world: World, view: ProjectView, step: steps.CloseRound) -> bool:
+    """Close the round; with round 0 the igniter's part ends."""
+    with changing(world, view, step.round) as change:
+        _close(change, change.round, "its coarse labels are ready")
+        if change.project.state == ProjectState.IGNITING:
+            change.uow.projects.update(replace(change.project, state=ProjectState.ACTIVE))
+    return True
+
+
+def complete(world: World, view: ProjectView) -> bool:
+    """Everything is labelled."""
+    with changing_project(world, view) as (uow, project):
+        counts = uow.tallies.counts(project.project_id)
+        if project.registration_open or uow.tallies.cases(project.project_id, 0).open:
+            raise VersionConflict("there are cases to label again", reason="STEP_OUTDATED")
+        uow.projects.update(replace(project, state=ProjectState.COMPLETE))
+        newest = uow.rounds.newest(project.project_id)
+        uow.events.add(
+            project.project_id,
+            "project-complete",
+            f"{counts.labelled} cases are labelled",
+            round=0 if newest is None else newest.number,
+        )
+    return True
+
+
+def stall(world: World, view: ProjectView, step: steps.Stall) -> bool:
+    """Stop until a person has looked at it."""
+    with changing(world, view, step.round) as change:
+        change.uow.projects.update(replace(change.project, state=ProjectState.STALLED, state_reason=step.reason))
+        change.uow.rounds.update(replace(change.round, reason=step.reason))
+        change.tell("stalled", step.reason)
+    return True
+
+
+def _add_round(uow: UnitOfWork, project_id: ProjectId, number: int) -> None:
+    try:
+        uow.rounds.get(project_id, number)
+    except NotFound:
+        uow.rounds.add(Round(project_id=project_id, number=number, state=RoundState.SELECTING, start_time=uow.now))
+        uow.events.add(project_id, "round-selecting", f"round {number} takes labels", round=number)
+
+
+def _close(change: Change, closing: Round, how: str) -> None:
+    serving = change.project.active_model_version_id
+    change.update(
+        replace(
+            closing,
+            state=RoundState.CLOSED,
+            serving_model_version_id=serving,
+            end_time=change.uow.now,
+        )
+    )
+    change.tell("round-closed", f"round {closing.number} is closed: {how}", model_version_id=serving or "")
+
+
+def _may_come_later(case: Case) -> bool:
+    return not case.held_out and case.state != CaseState.READY and case.state not in _DONE
+
+
+def _minutes_factor(uow: UnitOfWork, project_id: ProjectId) -> float:
+    """Real minutes per predicted minute so far."""
+    labels = uow.predictions.labels(project_id)
+    pairs: list[tuple[float, float]] = []
+    for submission in uow.submissions.counting(project_id):
+        version = submission.coarse_model_version_id
+        label = labels.get((submission.case_id, version)) if version is not None else None
+        if label is not None:
+            pairs.append((label.predicted_minutes, active_minutes(submission.time_segments)))
+    return calibration_factor(pairs)

@@ -1,0 +1,102 @@
+"""Steps of training: start a round's run, see how it goes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from rekindle.errors import AlreadyExists, NotFound
+
+from rekindle_scheduler.actions.world import World, changing, round_of
+from rekindle_scheduler.domain import steps
+from rekindle_scheduler.domain.ids import Digest
+from rekindle_scheduler.domain.reconcile import ProjectView
+from rekindle_scheduler.domain.records import Snapshot
+from rekindle_scheduler.domain.words import RunState
+from rekindle_scheduler.ports import RunRequest
+
+_SEEDS_PER_PROJECT = 1000
+_WORDS = {
+    RunState.QUEUED: "training waits",
+    RunState.RUNNING: "training runs",
+    RunState.PREEMPTED: "training was interrupted and will go on",
+    RunState.SUCCEEDED: "training has succeeded",
+    RunState.FAILED: "training has failed",
+    RunState.CANCELLED: "training was cancelled",
+}
+
+
+def start_run(world: World, view: ProjectView, step: steps.StartRun) -> bool:
+    """The run's id and content were fixed beforehand, so starting it again finds it."""
+    request = _request(world, view, step)
+    try:
+        run = world.trainer.start_run(request)
+    except AlreadyExists:
+        # Started before the policy's training part was changed: that run counts.
+        run = world.trainer.run(view.project.project_id, step.run_id)
+    with changing(world, view, step.round) as change:
+        change.update(replace(change.round, run=run))
+        change.tell(
+            "training-started",
+            f"round {step.round}: the {step.kind} is trained on {len(request.training)} cases",
+            run_id=step.run_id,
+        )
+    return True
+
+
+def poll_run(world: World, view: ProjectView, step: steps.PollRun) -> bool:
+    """Whether anything is new."""
+    known = round_of(view, step.round).run
+    try:
+        run = world.trainer.run(view.project.project_id, step.run_id)
+    except NotFound:
+        # The trainer has lost it: the same run, started again, comes to the same result.
+        run = None
+    if run == known:
+        return False
+    with changing(world, view, step.round) as change:
+        change.update(replace(change.round, run=run))
+        if run is not None and (known is None or run.state != known.state):
+            message = f"round {step.round}: {_WORDS[run.state]}" + (f": {run.reason}" if run.reason else "")
+            change.tell("training-progress", message, run_id=step.run_id, state=run.state)
+    return True
+
+
+def _request(world: World, view: ProjectView, step: steps.StartRun) -> RunRequest:
+    project = view.project
+    training = project.policy.training
+    snapshot = _snapshot(world, view, step.round)
+    serving = project.active_model_version_id
+    package = None
+    if serving is not None:
+        package = world.inference.model(project.project_id, serving).package_digest
+    return RunRequest(
+        run_id=step.run_id,
+        project_id=project.project_id,
+        kind=step.kind,
+        preset=training.preset,
+        recipe=training.recipe,
+        seed=training.seed * _SEEDS_PER_PROJECT + step.round,
+        modality=project.target_modality,
+        organs=project.organs,
+        training=snapshot.training,
+        heldout=snapshot.heldout,
+        initial_weights=_serving_weights(view) if training.recipe == "default" else None,
+        current_package=package,
+    )
+
+
+def _snapshot(world: World, view: ProjectView, number: int) -> Snapshot:
+    with world.store.read() as uow:
+        snapshot = uow.rounds.snapshot(view.project.project_id, number)
+    if snapshot is None:
+        raise NotFound(f"round {number} has no snapshot", reason="SNAPSHOT_NOT_FOUND")
+    return snapshot
+
+
+def _serving_weights(view: ProjectView) -> Digest | None:
+    """Of the sustainer that serves; None while an igniter does."""
+    serving = view.project.active_model_version_id
+    for each in view.rounds:
+        if each.number and serving is not None and each.candidate_model_version_id == serving:
+            return each.run.result.weights_digest if each.run and each.run.result else None
+    return None

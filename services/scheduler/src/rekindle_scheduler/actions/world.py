@@ -1,0 +1,89 @@
+"""What actions work with, and how they change the state: only if it still is what the step was decided on."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from rekindle.errors import VersionConflict
+
+from rekindle_scheduler.domain.ids import ModelVersionId, ProjectId
+from rekindle_scheduler.domain.reconcile import ProjectView, working_round
+from rekindle_scheduler.domain.records import Project, Round
+from rekindle_scheduler.ports import Inference, Store, Trainer, UnitOfWork
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """The ports, and how much is done at a time."""
+
+    store: Store
+    inference: Inference
+    trainer: Trainer
+    prediction_batch: int = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """An open transaction on a project and one of its rounds, both as the step expects them."""
+
+    uow: UnitOfWork
+    project: Project
+    round: Round
+
+    def update(self, changed: Round) -> None:
+        """Store the round; whatever it waited for is over."""
+        self.uow.rounds.update(replace(changed, reason=""))
+
+    def tell(self, kind: str, message: str, **details: str) -> None:
+        """Add to the project's history, under the round."""
+        self.uow.events.add(self.project.project_id, kind, message, round=self.round.number, details=details)
+
+
+def read_view(store: Store, project_id: ProjectId) -> ProjectView:
+    """All that the next step is decided on, of one moment."""
+    with store.read() as uow:
+        project = uow.projects.get(project_id)
+        rounds = tuple(uow.rounds.all(project_id))
+        working = working_round(rounds)
+        return ProjectView(
+            project=project,
+            rounds=rounds,
+            cases=uow.tallies.cases(project_id, working.number if working is not None else 0),
+            predictions=uow.tallies.predictions(project_id, project.active_model_version_id),
+        )
+
+
+def round_of(view: ProjectView, number: int) -> Round:
+    """The round as it was read."""
+    return next(each for each in view.rounds if each.number == number)
+
+
+@contextmanager
+def changing(world: World, view: ProjectView, number: int) -> Generator[Change]:
+    """A transaction on the project and this round. VersionConflict where either has moved on since the view."""
+    with changing_project(world, view) as (uow, project):
+        current = uow.rounds.get(project.project_id, number)
+        if _moving_parts(current) != _moving_parts(round_of(view, number)):
+            raise VersionConflict(f"round {number} has moved on", reason="STEP_OUTDATED")
+        yield Change(uow=uow, project=project, round=current)
+
+
+@contextmanager
+def changing_project(world: World, view: ProjectView) -> Generator[tuple[UnitOfWork, Project]]:
+    """As `changing`, for steps that belong to no round."""
+    with world.store.write() as uow:
+        project = uow.projects.lock(view.project.project_id)
+        if _pointers(project) != _pointers(view.project):
+            raise VersionConflict("the project has moved on", reason="STEP_OUTDATED")
+        yield uow, project
+
+
+def _moving_parts(each: Round) -> Round:
+    """Without what submissions change and what is written for people alone."""
+    return replace(each, labelled_cases=0, labelled_total=0, reason="")
+
+
+def _pointers(project: Project) -> tuple[str, ModelVersionId | None]:
+    return project.state, project.active_model_version_id

@@ -1,0 +1,63 @@
+"""Channels to other services, and calls whose failures are Rekindle's errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import grpc
+from rekindle._status import error_from_rpc
+from rekindle.errors import DeadlineExceeded, DependencyUnavailable, RekindleError
+
+_OPTIONS: tuple[tuple[str, Any], ...] = (
+    ("grpc.max_receive_message_length", 4 * 1024 * 1024),
+    ("grpc.max_send_message_length", 4 * 1024 * 1024),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    # A service that was restarted is found again within seconds.
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    # Two addresses of one process must not share a connection that one of them has lost.
+    ("grpc.use_local_subchannel_pool", 1),
+)
+
+
+def open_channel(address: str) -> grpc.Channel:
+    """A plain channel to `address`; it connects with the first call and again whenever it must."""
+    return grpc.insecure_channel(address, options=_OPTIONS)
+
+
+class Remote:
+    """Another service: calls it with a deadline and names it in the errors."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def call(self, method: Callable[..., Any], request: Any, timeout_s: float) -> Any:
+        """The response; DependencyUnavailable where the service is away or too slow, else its own error."""
+        try:
+            return method(request, timeout=timeout_s)
+        except grpc.RpcError as failure:
+            raise self._converted(failure) from failure
+
+    def stream(self, method: Callable[..., Iterable[Any]], request: Any, timeout_s: float) -> Iterator[Any]:
+        """The responses as they come; leaving the loop early cancels the call. Errors as of `call`."""
+        call: Any = method(request, timeout=timeout_s)
+        try:
+            yield from call
+        except grpc.RpcError as failure:
+            raise self._converted(failure) from failure
+        finally:
+            call.cancel()
+
+    def _converted(self, failure: grpc.RpcError) -> RekindleError:
+        error = error_from_rpc(failure)
+        if isinstance(error, DependencyUnavailable) and error.reason != error.default_reason:
+            return error
+        if isinstance(error, (DependencyUnavailable, DeadlineExceeded)):
+            return DependencyUnavailable(
+                f"the {self._name} service cannot be reached or does not answer in time: the call may be sent again",
+                reason=f"{self._name.upper()}_UNAVAILABLE",
+                retry_after_s=error.retry_after_s or 1.0,
+            )
+        return error

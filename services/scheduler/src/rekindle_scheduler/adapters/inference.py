@@ -1,0 +1,162 @@
+"""The inference service by gRPC."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import grpc
+from rekindle.api.common.v1 import common_pb2
+from rekindle.api.inference.v1 import inference_pb2 as pb
+from rekindle.api.inference.v1 import inference_pb2_grpc, volumes_pb2, volumes_pb2_grpc
+from rekindle.errors import ModelNotReady, NotFound
+
+from rekindle_scheduler import wire
+from rekindle_scheduler.adapters.channels import Remote
+from rekindle_scheduler.domain.ids import Digest, ModelVersionId, ProjectId, ReceiptId, VolumeId
+from rekindle_scheduler.domain.records import CoarseLabel, Organ
+from rekindle_scheduler.domain.words import RunKind
+from rekindle_scheduler.ports import ModelVersion, PredictionOutcome, Receipt, Volume
+
+_READ_TIMEOUT_S = 30.0
+#: Loading a graph and smoke-testing it, on a slow machine that trains beside it.
+_REGISTER_TIMEOUT_S = 300.0
+#: For each volume of a batch.
+_PREDICT_TIMEOUT_S = 600.0
+_MAX_VOLUMES = 1000
+
+
+class GrpcInference:
+    """The inference service."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self._inference = inference_pb2_grpc.InferenceServiceStub(channel)
+        self._volumes = volumes_pb2_grpc.VolumeServiceStub(channel)
+        self._remote = Remote("inference")
+
+    def volumes(self, project_id: ProjectId, volume_ids: Sequence[VolumeId]) -> list[Volume]:
+        """In the order asked for; NotFound names those that are missing."""
+        found: list[Volume] = []
+        for start in range(0, len(volume_ids), _MAX_VOLUMES):
+            batch = volume_ids[start : start + _MAX_VOLUMES]
+            request = volumes_pb2.BatchGetVolumesRequest(project_id=project_id, volume_ids=batch)
+            response = self._remote.call(self._volumes.BatchGetVolumes, request, _READ_TIMEOUT_S)
+            found += [_volume(message) for message in response.volumes]
+        return found
+
+    def receipt(self, project_id: ProjectId, receipt_id: ReceiptId) -> Receipt:
+        request = volumes_pb2.GetReceiptRequest(project_id=project_id, receipt_id=receipt_id)
+        return _receipt(self._remote.call(self._volumes.GetReceipt, request, _READ_TIMEOUT_S).receipt)
+
+    def model(self, project_id: ProjectId, model_version_id: ModelVersionId) -> ModelVersion:
+        return self._model(project_id, pb.ModelSelector(model_version_id=model_version_id))
+
+    def active_model(self, project_id: ProjectId) -> ModelVersion | None:
+        try:
+            return self._model(project_id, pb.ModelSelector(active=True))
+        except (NotFound, ModelNotReady):
+            return None
+
+    def register_model(
+        self,
+        project_id: ProjectId,
+        organs: Sequence[Organ],
+        kind: RunKind,
+        package: Digest,
+        *,
+        request_id: str,
+    ) -> ModelVersion:
+        request = pb.RegisterModelRequest(
+            request_id=request_id,
+            project_id=project_id,
+            role=wire.number_of(pb.ModelRole, kind, "MODEL_ROLE_"),
+            package_digest=package,
+            organs=[wire.organ_to_api(organ) for organ in organs],
+        )
+        response = self._remote.call(self._inference.RegisterModel, request, _REGISTER_TIMEOUT_S)
+        return _model(response.model)
+
+    def activate_model(
+        self,
+        project_id: ProjectId,
+        model_version_id: ModelVersionId,
+        *,
+        expected_current: ModelVersionId | None,
+        request_id: str,
+    ) -> None:
+        """VersionConflict where another version is active than expected."""
+        request = pb.ActivateModelRequest(
+            request_id=request_id,
+            project_id=project_id,
+            model_version_id=model_version_id,
+            expected_current=expected_current or "",
+        )
+        self._remote.call(self._inference.ActivateModel, request, _REGISTER_TIMEOUT_S)
+
+    def predict(
+        self, project_id: ProjectId, model_version_id: ModelVersionId, volume_ids: Sequence[VolumeId]
+    ) -> Iterator[PredictionOutcome]:
+        """One outcome for each volume, as they come."""
+        request = pb.PredictVolumesRequest(
+            project_id=project_id,
+            model=pb.ModelSelector(model_version_id=model_version_id),
+            volume_ids=volume_ids,
+        )
+        timeout_s = _PREDICT_TIMEOUT_S * max(1, len(volume_ids))
+        for response in self._remote.stream(self._inference.PredictVolumes, request, timeout_s):
+            yield _outcome(response)
+
+    def _model(self, project_id: ProjectId, selector: pb.ModelSelector) -> ModelVersion:
+        request = pb.GetModelRequest(project_id=project_id, model=selector)
+        return _model(self._remote.call(self._inference.GetModel, request, _READ_TIMEOUT_S).model)
+
+
+def _volume(message: volumes_pb2.Volume) -> Volume:
+    is_image = message.kind == common_pb2.VOLUME_KIND_IMAGE
+    return Volume(
+        volume_id=VolumeId(message.volume_id),
+        is_image=is_image,
+        modality=wire.modality_from_api(message.modality, "volume.modality") if is_image else None,
+        digest=Digest(message.canonical_digest),
+    )
+
+
+def _receipt(message: volumes_pb2.Receipt) -> Receipt:
+    coarse = message.coarse_mask_volume_id
+    return Receipt(
+        receipt_id=ReceiptId(message.receipt_id),
+        mask_volume_id=VolumeId(message.mask_volume_id),
+        mask_digest=Digest(message.mask_digest),
+        image_volume_id=VolumeId(message.image_volume_id),
+        image_digest=Digest(message.image_digest),
+        coarse_mask_volume_id=VolumeId(coarse) if coarse else None,
+        voxels={organ.organ_id: organ.voxels for organ in message.organs},
+        effort=tuple(wire.effort_from_api(effort) for effort in message.effort),
+    )
+
+
+def _model(message: pb.Model) -> ModelVersion:
+    return ModelVersion(
+        model_version_id=ModelVersionId(message.model_version_id),
+        package_digest=Digest(message.package_digest),
+        weights_digest=Digest(message.weights_digest) if message.weights_digest else None,
+        organs=tuple(wire.organ_from_api(organ) for organ in message.organs),
+        modality=wire.modality_from_api(message.modality, "model.modality"),
+    )
+
+
+def _outcome(message: pb.PredictVolumesResponse) -> PredictionOutcome:
+    volume_id = VolumeId(message.volume_id)
+    if message.WhichOneof("outcome") != "prediction":
+        failure = message.failure
+        return PredictionOutcome(
+            volume_id=volume_id, coarse_label=None, failure=failure.message or failure.reason or "no outcome"
+        )
+    prediction = message.prediction
+    label = CoarseLabel(
+        mask_volume_id=VolumeId(prediction.mask_volume_id),
+        mask_digest=Digest(prediction.mask_digest),
+        model_version_id=ModelVersionId(prediction.model_version_id),
+        quality=tuple(wire.quality_from_api(quality) for quality in prediction.quality),
+        predicted_minutes=prediction.predicted_minutes,
+    )
+    return PredictionOutcome(volume_id=volume_id, coarse_label=label)

@@ -1,0 +1,154 @@
+"""The target set in SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+from uuid import uuid4
+
+import sqlalchemy as sa
+
+from rekindle_scheduler.adapters.sql import case_states
+from rekindle_scheduler.adapters.sql.codec import decode, encode
+from rekindle_scheduler.adapters.sql.rows import Repository
+from rekindle_scheduler.adapters.sql.tables import cases, predictions
+from rekindle_scheduler.domain.ids import CaseId, ModelVersionId, ProjectId, SubmissionId, VolumeId
+from rekindle_scheduler.domain.records import Case, CoarseLabel
+from rekindle_scheduler.domain.words import CaseMark, CaseState, PredictionState
+from rekindle_scheduler.ports import CaseFilter, Volume
+
+
+class SqlCases(Repository):
+    """The target set; states are as of the transaction's moment."""
+
+    def add(self, project_id: ProjectId, volume: Volume, group_key: str, *, held_out: bool) -> Case:
+        sequence = self._take_number(project_id, "last_case")
+        values = {
+            "case_id": str(uuid4()),
+            "project_id": project_id,
+            "sequence": sequence,
+            "volume_id": volume.volume_id,
+            "image_digest": volume.digest,
+            "group_key": group_key,
+            "held_out": held_out,
+            "mark": CaseMark.NONE,
+            "register_time": self._now,
+            "round": 0,
+            "rank": 0,
+            "ordering_rank": sequence,
+            "fencing_token": 0,
+        }
+        self._connection.execute(sa.insert(cases).values(values))
+        return self.get(project_id, CaseId(values["case_id"]))
+
+    def of_volumes(self, project_id: ProjectId, volume_ids: Iterable[VolumeId]) -> dict[VolumeId, Case]:
+        wanted = cases.c.volume_id.in_(list(volume_ids))
+        rows = self._rows(self._select(project_id).where(wanted))
+        return {case.volume_id: case for case in rows}
+
+    def get(self, project_id: ProjectId, case_id: CaseId) -> Case:
+        statement = self._select(project_id).where(cases.c.case_id == case_id)
+        return self._case(self._one(statement, f"case {case_id}"))
+
+    def lock(self, project_id: ProjectId, case_id: CaseId) -> Case:
+        statement = self._select(project_id).where(cases.c.case_id == case_id).with_for_update()
+        return self._case(self._one(statement, f"case {case_id}"))
+
+    def all(self, project_id: ProjectId) -> list[Case]:
+        return self._rows(self._select(project_id).order_by(cases.c.sequence))
+
+    def page(
+        self, project_id: ProjectId, which: CaseFilter, *, ranked: bool, after: tuple[int, int], limit: int
+    ) -> list[tuple[tuple[int, int], Case]]:
+        order = cases.c.ordering_rank if ranked else sa.literal(0)
+        statement = self._select(project_id).where(sa.tuple_(order, cases.c.sequence) > sa.tuple_(*after))
+        if which.states:
+            in_states = [case_states.is_in(state, self._now) for state in sorted(which.states)]
+            statement = statement.where(sa.or_(*in_states))
+        if which.held_out is not None:
+            statement = statement.where(cases.c.held_out == which.held_out)
+        if which.round:
+            statement = statement.where(cases.c.round == which.round)
+        statement = statement.order_by(order, cases.c.sequence).limit(limit)
+        rows = self._connection.execute(statement)
+        return [((row.ordering_rank if ranked else 0, row.sequence), self._case(row)) for row in rows]
+
+    def next_in_round(self, project_id: ProjectId, round: int) -> Case | None:
+        statement = (
+            self._select(project_id)
+            .where(cases.c.round == round, case_states.is_in(CaseState.READY, self._now))
+            .order_by(cases.c.rank)
+            .limit(1)
+            .with_for_update(skip_locked=True)
+        )
+        return next(iter(self._rows(statement)), None)
+
+    def without_task(self, project_id: ProjectId, version: ModelVersionId) -> list[Case]:
+        has_task = (
+            sa.select(predictions.c.case_id)
+            .where(
+                predictions.c.case_id == cases.c.case_id,
+                predictions.c.model_version_id == version,
+                predictions.c.state != PredictionState.SKIPPED,
+            )
+            .exists()
+        )
+        waiting = case_states.is_open(), case_states.is_free(self._now), sa.not_(has_task)
+        return self._rows(self._select(project_id).where(*waiting).order_by(cases.c.sequence))
+
+    def set_held_out(self, case_ids: Iterable[CaseId]) -> None:
+        self._update(case_ids, {"held_out": True})
+
+    def set_mark(self, case_id: CaseId, mark: CaseMark) -> None:
+        self._update([case_id], {"mark": mark})
+
+    def set_round(self, case_ids: Sequence[CaseId], round: int) -> None:
+        self._each(case_ids, {"round": round}, "rank")
+
+    def set_ordering(self, case_ids: Sequence[CaseId]) -> None:
+        self._each(case_ids, {}, "ordering_rank")
+
+    def set_coarse_label(self, case_id: CaseId, label: CoarseLabel) -> None:
+        version = label.model_version_id
+        self._update([case_id], {"coarse_label": encode(label), "coarse_model_version_id": version})
+
+    def set_submission(self, case_id: CaseId, submission_id: SubmissionId) -> None:
+        self._update([case_id], {"submission_id": submission_id})
+
+    def _select(self, project_id: ProjectId) -> sa.Select[Any]:
+        return sa.select(cases).where(cases.c.project_id == project_id)
+
+    def _rows(self, statement: sa.Select[Any]) -> list[Case]:
+        return [self._case(row) for row in self._connection.execute(statement)]
+
+    def _update(self, case_ids: Iterable[CaseId], values: dict[str, Any]) -> None:
+        statement = sa.update(cases).where(cases.c.case_id.in_(list(case_ids)))
+        self._connection.execute(statement.values(values))
+
+    def _each(self, case_ids: Sequence[CaseId], values: dict[str, Any], place: str) -> None:
+        if not case_ids:
+            return
+        statement = sa.update(cases).where(cases.c.case_id == sa.bindparam("id_of_case"))
+        statement = statement.values({**values, place: sa.bindparam("place")})
+        rows = [{"id_of_case": case_id, "place": index} for index, case_id in enumerate(case_ids)]
+        self._connection.execute(statement, rows)
+
+    def _case(self, row: sa.Row[Any]) -> Case:
+        label = row.coarse_label
+        return Case(
+            case_id=row.case_id,
+            project_id=row.project_id,
+            volume_id=row.volume_id,
+            image_digest=row.image_digest,
+            group_key=row.group_key,
+            sequence=row.sequence,
+            state=case_states.state_of(row, self._now),
+            mark=CaseMark(row.mark),
+            held_out=row.held_out,
+            round=row.round,
+            rank=row.rank,
+            coarse_label=None if label is None else decode(CoarseLabel, label),
+            submission_id=row.submission_id,
+            fencing_token=row.fencing_token,
+            register_time=row.register_time,
+        )

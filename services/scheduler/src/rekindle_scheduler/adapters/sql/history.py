@@ -1,0 +1,81 @@
+"""Who did something, what was answered, and what has happened, in SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from uuid import uuid4
+
+import sqlalchemy as sa
+from rekindle_servicekit import idempotency
+from rekindle_servicekit.principal import Principal
+
+from rekindle_scheduler.adapters.sql.rows import Repository
+from rekindle_scheduler.adapters.sql.tables import annotators, events
+from rekindle_scheduler.domain.ids import AnnotatorId, ProjectId
+from rekindle_scheduler.domain.records import RoundEvent
+
+
+class SqlRequests(Repository):
+    """Mutations already answered."""
+
+    def remember(self, principal: Principal, method: str, request_id: str, request_digest: str) -> bytes | None:
+        return idempotency.remember(self._connection, principal, method, request_id, request_digest)
+
+    def store(self, principal: Principal, method: str, request_id: str, request_digest: str, response: bytes) -> None:
+        idempotency.store(self._connection, principal, method, request_id, request_digest, response, now=self._now)
+
+
+class SqlAnnotators(Repository):
+    """Callers as annotators."""
+
+    def find(self, principal: Principal) -> AnnotatorId | None:
+        statement = sa.select(annotators.c.annotator_id).where(
+            annotators.c.issuer == principal.issuer, annotators.c.subject == principal.subject
+        )
+        return self._connection.execute(statement).scalar_one_or_none()
+
+    def find_or_add(self, principal: Principal) -> AnnotatorId:
+        known = self.find(principal)
+        if known is not None:
+            return known
+        values = {
+            "annotator_id": AnnotatorId(str(uuid4())),
+            "issuer": principal.issuer,
+            "subject": principal.subject,
+            "display_name": principal.display_name,
+        }
+        self._connection.execute(sa.insert(annotators).values(values))
+        return AnnotatorId(values["annotator_id"])
+
+
+class SqlEvents(Repository):
+    """A project's history."""
+
+    def add(
+        self,
+        project_id: ProjectId,
+        kind: str,
+        message: str,
+        *,
+        round: int = 0,
+        details: Mapping[str, str] | None = None,
+    ) -> None:
+        values = {
+            "project_id": project_id,
+            "cursor": self._take_number(project_id, "last_cursor"),
+            "time": self._now,
+            "kind": kind,
+            "message": message,
+            "round": round,
+            "details": dict(details or {}),
+        }
+        self._connection.execute(sa.insert(events).values(values))
+
+    def after(self, project_id: ProjectId, cursor: int, *, limit: int) -> list[RoundEvent]:
+        statement = (
+            sa.select(events)
+            .where(events.c.project_id == project_id, events.c.cursor > cursor)
+            .order_by(events.c.cursor)
+            .limit(limit)
+        )
+        return [RoundEvent(**row._mapping) for row in self._connection.execute(statement)]  # pyright: ignore[reportPrivateUsage]

@@ -1,0 +1,88 @@
+"""The ledger of minutes in SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from rekindle_scheduler.adapters.sql.rows import Repository
+from rekindle_scheduler.adapters.sql.tables import ledger
+from rekindle_scheduler.domain.ids import AnnotatorId, ProjectId
+from rekindle_scheduler.domain.records import LedgerEntry, TimeSegment
+from rekindle_scheduler.domain.words import TimeKind, TimeSource
+
+
+class SqlLedger(Repository):
+    """Time segments; the primary key is what they were sent with and their index there."""
+
+    def add(self, entries: Sequence[LedgerEntry]) -> None:
+        if entries:
+            rows = [_values(entry, index) for index, entry in enumerate(entries)]
+            self._connection.execute(sa.insert(ledger), rows)
+
+    def of_annotator(self, project_id: ProjectId, annotator_id: AnnotatorId, *, since: datetime) -> list[LedgerEntry]:
+        statement = sa.select(ledger).where(
+            ledger.c.project_id == project_id,
+            ledger.c.annotator_id == annotator_id,
+            ledger.c.start_time >= since,
+        )
+        return [_entry(row) for row in self._connection.execute(statement.order_by(ledger.c.start_time))]
+
+    def all(self, project_id: ProjectId) -> list[LedgerEntry]:
+        return [entry for _, entry in self.page(project_id, after=("", -1), limit=None)]
+
+    def page(
+        self, project_id: ProjectId, *, after: tuple[str, int], limit: int | None
+    ) -> list[tuple[tuple[str, int], LedgerEntry]]:
+        key = sa.tuple_(ledger.c.source_id, ledger.c.segment)
+        statement = (
+            sa.select(ledger)
+            .where(ledger.c.project_id == project_id, key > sa.tuple_(*after))
+            .order_by(ledger.c.source_id, ledger.c.segment)
+            .limit(limit)
+        )
+        return [((row.source_id, row.segment), _entry(row)) for row in self._connection.execute(statement)]
+
+
+def _values(entry: LedgerEntry, index: int) -> dict[str, Any]:
+    segment = entry.segment
+    return {
+        "source_id": entry.submission_id or entry.lease_id,
+        "segment": index,
+        "project_id": entry.project_id,
+        "submission_id": entry.submission_id,
+        "lease_id": entry.lease_id,
+        "case_id": entry.case_id,
+        "annotator_id": entry.annotator_id,
+        "round": entry.round,
+        "held_out": entry.held_out,
+        "coarse_model_version_id": entry.coarse_model_version_id,
+        "kind": segment.kind,
+        "source": segment.source,
+        "start_time": segment.start_time,
+        "active_seconds": segment.active_seconds,
+        "tool": segment.tool,
+    }
+
+
+def _entry(row: sa.Row[Any]) -> LedgerEntry:
+    return LedgerEntry(
+        project_id=row.project_id,
+        case_id=row.case_id,
+        annotator_id=row.annotator_id,
+        round=row.round,
+        held_out=row.held_out,
+        coarse_model_version_id=row.coarse_model_version_id,
+        submission_id=row.submission_id,
+        lease_id=row.lease_id,
+        segment=TimeSegment(
+            kind=TimeKind(row.kind),
+            source=TimeSource(row.source),
+            start_time=row.start_time,
+            active_seconds=row.active_seconds,
+            tool=row.tool,
+        ),
+    )

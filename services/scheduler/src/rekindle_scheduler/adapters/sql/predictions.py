@@ -1,0 +1,127 @@
+"""Predictions to be made, in SQL: one row per case and model version."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from rekindle_scheduler.adapters.sql import case_states
+from rekindle_scheduler.adapters.sql.codec import decode, encode
+from rekindle_scheduler.adapters.sql.rows import Repository
+from rekindle_scheduler.adapters.sql.tables import cases, predictions
+from rekindle_scheduler.domain.ids import CaseId, ModelVersionId, ProjectId, VolumeId
+from rekindle_scheduler.domain.records import CoarseLabel, PredictionTask
+from rekindle_scheduler.domain.words import PredictionState
+
+
+class SqlPredictions(Repository):
+    """The queue of predictions, and what came of them."""
+
+    def enqueue(self, tasks: Sequence[PredictionTask]) -> None:
+        if not tasks:
+            return
+        # What was skipped while another version served is to be done after all.
+        for task in tasks:
+            skipped = predictions.c.state == PredictionState.SKIPPED
+            key = (
+                predictions.c.case_id == task.case_id,
+                predictions.c.model_version_id == task.model_version_id,
+            )
+            self._connection.execute(sa.delete(predictions).where(*key, skipped))
+        rows = [encode(task) for task in tasks]
+        self._connection.execute(sa.insert(predictions), rows)
+
+    def claim(
+        self, project_id: ProjectId, model_version_id: ModelVersionId, *, limit: int, until: datetime
+    ) -> list[PredictionTask]:
+        statement = (
+            sa.select(predictions)
+            .join(cases, cases.c.case_id == predictions.c.case_id)
+            .where(
+                predictions.c.project_id == project_id,
+                predictions.c.model_version_id == model_version_id,
+                predictions.c.state == PredictionState.PENDING,
+                sa.or_(predictions.c.claimed_until.is_(None), predictions.c.claimed_until <= self._now),
+                case_states.is_open(),
+                case_states.is_free(self._now),
+            )
+            .order_by(predictions.c.in_pool.desc(), predictions.c.rank)
+            .limit(limit)
+            .with_for_update(skip_locked=True, of=predictions)
+        )
+        claimed = [_task(row) for row in self._connection.execute(statement)]
+        for task in claimed:
+            values = {"claimed_until": until, "attempts": task.attempts + 1}
+            self._connection.execute(_row_of(task).values(values))
+        return claimed
+
+    def extend(self, tasks: Iterable[PredictionTask], until: datetime) -> None:
+        for task in tasks:
+            self._connection.execute(_row_of(task).values(claimed_until=until))
+
+    def release(self, tasks: Iterable[PredictionTask]) -> None:
+        for task in tasks:
+            pending = predictions.c.state == PredictionState.PENDING
+            self._connection.execute(_row_of(task).where(pending).values(claimed_until=None))
+
+    def finish(self, task: PredictionTask, label: CoarseLabel | None) -> None:
+        values = {
+            "state": task.state,
+            "reason": task.reason,
+            "claimed_until": None,
+            "mask_volume_id": None if label is None else label.mask_volume_id,
+            "coarse_label": None if label is None else encode(label),
+        }
+        self._connection.execute(_row_of(task).values(values))
+
+    def skip_others(self, project_id: ProjectId, model_version_id: ModelVersionId) -> int:
+        statement = sa.update(predictions).where(
+            predictions.c.project_id == project_id,
+            predictions.c.model_version_id != model_version_id,
+            predictions.c.state == PredictionState.PENDING,
+        )
+        skipped = statement.values(state=PredictionState.SKIPPED, claimed_until=None)
+        return self._connection.execute(skipped).rowcount
+
+    def retry_failed(self, project_id: ProjectId) -> int:
+        statement = sa.update(predictions).where(
+            predictions.c.project_id == project_id, predictions.c.state == PredictionState.FAILED
+        )
+        again = statement.values(state=PredictionState.PENDING, reason="", attempts=0, claimed_until=None)
+        return self._connection.execute(again).rowcount
+
+    def label_of_mask(self, case_id: CaseId, mask_volume_id: VolumeId) -> CoarseLabel | None:
+        statement = sa.select(predictions.c.coarse_label).where(
+            predictions.c.case_id == case_id, predictions.c.mask_volume_id == mask_volume_id
+        )
+        label = self._connection.execute(statement.limit(1)).scalar_one_or_none()
+        return None if label is None else decode(CoarseLabel, label)
+
+    def labels(self, project_id: ProjectId) -> dict[tuple[CaseId, ModelVersionId], CoarseLabel]:
+        statement = sa.select(predictions).where(
+            predictions.c.project_id == project_id, predictions.c.state == PredictionState.DONE
+        )
+        rows = self._connection.execute(statement)
+        return {(row.case_id, row.model_version_id): decode(CoarseLabel, row.coarse_label) for row in rows}
+
+
+def _row_of(task: PredictionTask) -> sa.Update:
+    return sa.update(predictions).where(
+        predictions.c.case_id == task.case_id, predictions.c.model_version_id == task.model_version_id
+    )
+
+
+def _task(row: sa.Row[Any]) -> PredictionTask:
+    return PredictionTask(
+        project_id=row.project_id,
+        case_id=row.case_id,
+        model_version_id=row.model_version_id,
+        rank=row.rank,
+        in_pool=row.in_pool,
+        state=PredictionState(row.state),
+        attempts=row.attempts,
+        reason=row.reason,
+    )

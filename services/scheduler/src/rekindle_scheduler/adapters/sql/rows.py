@@ -1,0 +1,50 @@
+"""What the repositories share: a connection, the transaction's moment, and errors for what is not there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from rekindle.errors import NotFound
+
+from rekindle_scheduler.adapters.sql.tables import projects
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """What each repository works on."""
+
+    connection: sa.Connection
+    #: By the database's clock.
+    now: datetime
+
+
+class Repository:
+    """Rows of one noun."""
+
+    def __init__(self, transaction: Transaction) -> None:
+        self._connection = transaction.connection
+        self._now = transaction.now
+
+    def _one(self, statement: sa.Select[Any], what: str) -> sa.Row[Any]:
+        row = self._connection.execute(statement).one_or_none()
+        if row is None:
+            raise NotFound(f"{what} does not exist, or not in this project", reason=_reason(what))
+        return row
+
+    def _take_number(self, project_id: str, counter: str) -> int:
+        """The next number of one of the project's counters; holds the project's row until the end."""
+        column = projects.c[counter]
+        statement = (
+            sa.update(projects)
+            .where(projects.c.project_id == project_id)
+            .values({column: column + 1})
+            .returning(column)
+        )
+        return int(self._connection.execute(statement).scalar_one())
+
+
+def _reason(what: str) -> str:
+    return f"{what.split(' ', 1)[0].upper()}_NOT_FOUND"

@@ -1,0 +1,98 @@
+"""Counts over cases and predictions: what the reconciler decides on and what a project shows."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from rekindle_scheduler.adapters.sql import case_states
+from rekindle_scheduler.adapters.sql.rows import Repository
+from rekindle_scheduler.adapters.sql.tables import cases, predictions, seed_cases, submissions
+from rekindle_scheduler.domain.ids import ModelVersionId, ProjectId
+from rekindle_scheduler.domain.reconcile import CaseTally, PredictionTally
+from rekindle_scheduler.domain.words import CaseState, PredictionState, ReviewState
+from rekindle_scheduler.ports import CaseCounts
+
+
+class SqlTallies(Repository):
+    """Counts, each in one statement."""
+
+    def counts(self, project_id: ProjectId) -> CaseCounts:
+        labelled = cases.c.submission_id.is_not(None)
+        row = self._connection.execute(
+            sa.select(
+                sa.func.count().label("registered"),
+                _count(cases.c.coarse_model_version_id.is_not(None)).label("predicted"),
+                _count(case_states.is_in(CaseState.LEASED, self._now)).label("leased"),
+                _count(labelled).label("labelled"),
+                _count(cases.c.held_out).label("held_out"),
+                _count(sa.and_(cases.c.held_out, labelled)).label("held_out_labelled"),
+            ).where(cases.c.project_id == project_id)
+        ).one()
+        seed = sa.select(sa.func.count()).where(seed_cases.c.project_id == project_id)
+        return CaseCounts(seed=self._connection.execute(seed).scalar_one(), **row._mapping)  # pyright: ignore[reportPrivateUsage]
+
+    def cases(self, project_id: ProjectId, round: int) -> CaseTally:
+        """Of the round that works."""
+        is_open = case_states.is_open()
+        is_ready = case_states.is_in(CaseState.READY, self._now)
+        trains = sa.not_(cases.c.held_out)
+        row = self._connection.execute(
+            sa.select(
+                _count(is_open).label("open"),
+                _count(sa.and_(is_open, case_states.is_leased(self._now))).label("leased"),
+                _count(is_ready).label("ready"),
+                _count(sa.and_(is_open, trains)).label("open_training"),
+                _count(sa.and_(is_ready, trains)).label("ready_training"),
+                _count(sa.and_(is_open, cases.c.round == round)).label("round_open"),
+            ).where(cases.c.project_id == project_id)
+        ).one()
+        labels = self._connection.execute(
+            sa.select(sa.func.count().label("all"), _count(sa.not_(submissions.c.held_out)).label("training")).where(
+                submissions.c.project_id == project_id,
+                submissions.c.round == round,
+                submissions.c.review_state == ReviewState.ACCEPTED,
+            )
+        ).one()
+        return CaseTally(
+            open=row.open,
+            leased=row.leased,
+            ready=row.ready,
+            open_training=row.open_training,
+            ready_training=row.ready_training,
+            round_open=row.round_open if round else 0,
+            round_labels=labels.all,
+            round_training_labels=labels.training,
+        )
+
+    def predictions(self, project_id: ProjectId, version: ModelVersionId | None) -> PredictionTally:
+        """Of the version that serves."""
+        joined = cases.outerjoin(
+            predictions,
+            sa.and_(
+                predictions.c.case_id == cases.c.case_id,
+                predictions.c.model_version_id == version,
+                predictions.c.state != PredictionState.SKIPPED,
+            ),
+        )
+        pending = predictions.c.state == PredictionState.PENDING
+        failed = predictions.c.state == PredictionState.FAILED
+        row = self._connection.execute(
+            sa.select(
+                _count(predictions.c.case_id.is_(None)).label("missing"),
+                _count(pending).label("pending"),
+                _count(sa.and_(pending, predictions.c.in_pool)).label("pool_pending"),
+                _count(sa.and_(failed, cases.c.coarse_model_version_id.is_(None))).label("failed"),
+            )
+            .select_from(joined)
+            .where(cases.c.project_id == project_id, case_states.is_open(), case_states.is_free(self._now))
+        ).one()
+        return PredictionTally(
+            missing=row.missing,
+            pending=row.pending,
+            pool_pending=row.pool_pending,
+            failed_unlabelled=row.failed,
+        )
+
+
+def _count(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
+    return sa.func.coalesce(sa.func.sum(sa.case((condition, 1), else_=0)), 0)

@@ -1,0 +1,107 @@
+"""The trainer service by gRPC."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import grpc
+from rekindle.api.trainer.v1 import trainer_pb2 as pb
+from rekindle.api.trainer.v1 import trainer_pb2_grpc
+
+from rekindle_scheduler import wire
+from rekindle_scheduler.adapters.channels import Remote
+from rekindle_scheduler.domain.ids import Digest, ProjectId, RunId
+from rekindle_scheduler.domain.runs import CaseMetrics, OrganMetrics, RunPackage, RunResult, TrainingRun
+from rekindle_scheduler.domain.words import RunState
+from rekindle_scheduler.ports import RunRequest
+
+_TIMEOUT_S = 30.0
+
+
+class GrpcTrainer:
+    """The trainer service."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self._trainer = trainer_pb2_grpc.TrainerServiceStub(channel)
+        self._remote = Remote("trainer")
+
+    def start_run(self, request: RunRequest) -> TrainingRun:
+        """The run; the same one where it was started before."""
+        message = pb.StartRunRequest(
+            request_id=request.run_id,
+            project_id=request.project_id,
+            run_id=request.run_id,
+            spec=_spec(request),
+        )
+        return _run(self._remote.call(self._trainer.StartRun, message, _TIMEOUT_S).run)
+
+    def run(self, project_id: ProjectId, run_id: RunId) -> TrainingRun:
+        request = pb.GetRunRequest(project_id=project_id, run_id=run_id)
+        return _run(self._remote.call(self._trainer.GetRun, request, _TIMEOUT_S).run)
+
+
+def _spec(request: RunRequest) -> pb.RunSpec:
+    return pb.RunSpec(
+        kind=wire.number_of(pb.RunKind, request.kind, "RUN_KIND_"),
+        preset=request.preset,
+        recipe=request.recipe,
+        seed=request.seed,
+        modality=wire.modality_to_api(request.modality),
+        organs=[wire.organ_to_api(organ) for organ in request.organs],
+        training=[wire.example_to_api(example) for example in request.training],
+        heldout=[wire.example_to_api(example) for example in request.heldout],
+        initial_weights_digest=request.initial_weights or "",
+        current_package_digest=request.current_package or "",
+    )
+
+
+def _run(message: pb.Run) -> TrainingRun:
+    return TrainingRun(
+        run_id=RunId(message.run_id),
+        state=wire.word_of(RunState, pb.RunState, message.state, "run.state", "RUN_STATE_"),
+        reason=message.reason,
+        result=_result(message.result) if message.HasField("result") else None,
+    )
+
+
+def _result(message: pb.RunResult) -> RunResult:
+    return RunResult(
+        packages=tuple(
+            RunPackage(
+                modality=wire.modality_from_api(package.modality, "package.modality"),
+                package_digest=Digest(package.package_digest),
+            )
+            for package in message.packages
+        ),
+        weights_digest=Digest(message.weights_digest),
+        candidate=_metrics(message.candidate),
+        current=_metrics(message.current),
+        training_check=_metrics(message.training_check),
+        train_seconds=message.train_seconds,
+        epochs=message.epochs,
+        final_loss=message.final_loss,
+    )
+
+
+def _metrics(messages: Iterable[pb.CaseMetrics]) -> tuple[CaseMetrics, ...]:
+    return tuple(
+        CaseMetrics(
+            image_digest=Digest(message.image_digest),
+            case_id=message.case_id,
+            organs=tuple(_organ(organ) for organ in message.organs),
+        )
+        for message in messages
+    )
+
+
+def _organ(message: pb.OrganMetrics) -> OrganMetrics:
+    def known(name: str) -> float | None:
+        return getattr(message, name) if message.HasField(name) else None  # pyright: ignore[reportArgumentType]
+
+    return OrganMetrics(
+        organ_id=message.organ_id,
+        dice=known("dice"),
+        hd95_mm=known("hd95_mm"),
+        volume_error_ml=known("volume_error_ml"),
+        predicted_ml=message.predicted_ml,
+    )

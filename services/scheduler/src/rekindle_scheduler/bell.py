@@ -1,0 +1,33 @@
+"""A bell that wakes whoever waits for the state to change; all of it on one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+
+
+class Bell:
+    """Rung after every change. It says that something is new, never what: whoever wakes reads the state."""
+
+    def __init__(self) -> None:
+        self._rung = 0
+        self._changed = asyncio.Event()
+
+    def ring(self) -> None:
+        """Wake everybody who waits now, and whoever has heard an earlier ring last."""
+        self._rung += 1
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    @property
+    def count(self) -> int:
+        """Rings so far: to be taken before reading the state, so that no change falls in between."""
+        return self._rung
+
+    async def wait(self, heard: int, timeout_s: float) -> None:
+        """Return when it has rung more often than `heard`, at the latest after the time-out."""
+        if self._rung > heard:
+            return
+        try:
+            await asyncio.wait_for(self._changed.wait(), timeout_s)
+        except TimeoutError:
+            return

@@ -1,0 +1,98 @@
+"""What every method of the servicer does alike: threads, transactions, requests that were answered before."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from google.protobuf.message import Message
+from rekindle_servicekit import context, idempotency
+from rekindle_servicekit.principal import Principal
+from rekindle_servicekit.workers import Workers
+
+from rekindle_scheduler.bell import Bell
+from rekindle_scheduler.ports import Inference, Store, UnitOfWork
+
+M = TypeVar("M", bound=Message)
+P = TypeVar("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backend:
+    """What the servicer works with."""
+
+    store: Store
+    inference: Inference
+    bell: Bell
+    workers: Workers
+    #: Set when the server is about to end.
+    stopping: asyncio.Event
+    #: How often a watcher looks by itself, for changes that another scheduler has made.
+    watch_interval_s: float = 1.0
+
+
+class Handlers:
+    """Base of the servicer's parts, one for each noun."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    async def _read(self, work: Callable[[UnitOfWork, Principal], T]) -> T:
+        """Carry out `work` on one consistent state."""
+        principal = context.principal()
+
+        def run() -> T:
+            with self._backend.store.read() as uow:
+                return work(uow, principal)
+
+        return await self._backend.workers.run_blocking(run)
+
+    async def _mutate(self, request: Any, response_type: type[M], work: Callable[[UnitOfWork, Principal], M]) -> M:
+        """Carry out `work` once under the request's id; the response of the first time is given again."""
+        return await self._mutate_prepared(
+            request, response_type, lambda: None, lambda uow, principal, _: work(uow, principal)
+        )
+
+    async def _mutate_prepared(
+        self,
+        request: Any,
+        response_type: type[M],
+        prepare: Callable[[], P],
+        work: Callable[[UnitOfWork, Principal, P], M],
+    ) -> M:
+        """As `_mutate`, with calls of other services in `prepare`, before the transaction begins."""
+        principal = context.principal()
+        with context.bind(project=getattr(request, "project_id", None) or None):
+            response = await self._backend.workers.run_blocking(
+                _answer, self._backend.store, principal, request, response_type, prepare, work
+            )
+        self._backend.bell.ring()
+        return response
+
+
+def _answer(
+    store: Store,
+    principal: Principal,
+    request: Any,
+    response_type: type[M],
+    prepare: Callable[[], P],
+    work: Callable[[UnitOfWork, Principal, P], M],
+) -> M:
+    method = str(request.DESCRIPTOR.full_name)
+    digest = idempotency.digest_request(request.SerializeToString(deterministic=True))
+    key = (principal, method, str(request.request_id), digest)
+    with store.read() as uow:
+        known = uow.requests.remember(*key)
+    if known is not None:
+        return response_type.FromString(known)
+    prepared = prepare()
+    with store.write() as uow:
+        known = uow.requests.remember(*key)
+        if known is not None:
+            return response_type.FromString(known)
+        response = work(uow, principal, prepared)
+        uow.requests.store(*key, response.SerializeToString(deterministic=True))
+        return response

@@ -1,0 +1,140 @@
+"""The policy as a message and back; parts that are not set take their defaults."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TypeVar
+
+from rekindle.api.scheduler.v1 import records_pb2 as pb
+
+from rekindle_scheduler import wire
+from rekindle_scheduler.domain.policy import (
+    GeometricSizes,
+    HeldOutPolicy,
+    MinutesBudget,
+    Policy,
+    PromotionPolicy,
+    RoundSizes,
+    Sizing,
+    TrainingPolicy,
+)
+from rekindle_scheduler.domain.words import HeldOutSchedule, OrderingName
+
+T = TypeVar("T")
+
+
+def policy_to_api(policy: Policy) -> pb.Policy:
+    message = pb.Policy(
+        ordering=wire.number_of(pb.Ordering, policy.ordering, "ORDERING_"),
+        candidate_pool=policy.candidate_pool,
+        held_out=_held_out_to_api(policy.held_out),
+        promotion=pb.PromotionPolicy(
+            margin_dice=policy.promotion.margin_dice,
+            min_held_out_cases=policy.promotion.min_held_out_cases,
+        ),
+        training=pb.TrainingPolicy(
+            preset=policy.training.preset, recipe=policy.training.recipe, seed=policy.training.seed
+        ),
+        lease_duration=wire.duration(policy.lease_duration.total_seconds()),
+        largest_component=policy.largest_component,
+    )
+    match policy.sizing:
+        case RoundSizes(cases=cases):
+            message.sizes.cases.extend(cases)
+        case GeometricSizes(first=first, factor=factor):
+            message.geometric.first, message.geometric.factor = first, factor
+        case MinutesBudget(minutes_per_round=minutes):
+            message.minutes.minutes_per_round = minutes
+    return message
+
+
+def policy_from_api(message: pb.Policy, is_set: bool = True) -> Policy:
+    """The policy; without a message (`is_set` False) all of it is default.
+
+    proto3 does not tell an unset number from 0, so 0 is the default where 0 makes no sense, as it does for
+    sizes, shares and case counts. A promotion policy that is there is taken as it is: its margin may be 0.
+    """
+    default = Policy()
+    if not is_set:
+        return default
+    return Policy(
+        sizing=_sizing(message, default.sizing),
+        ordering=_word(OrderingName, pb.Ordering, message.ordering, "ORDERING_", default.ordering),
+        candidate_pool=message.candidate_pool,
+        held_out=_held_out(message.held_out, default.held_out, message.HasField("held_out")),
+        promotion=_promotion(message, default.promotion),
+        training=_training(message, default.training),
+        lease_duration=_lease_duration(message, default.lease_duration),
+        largest_component=message.largest_component,
+    )
+
+
+def _sizing(message: pb.Policy, default: Sizing) -> Sizing:
+    match message.WhichOneof("sizing"):
+        case "sizes":
+            return RoundSizes(cases=tuple(message.sizes.cases))
+        case "geometric":
+            geometric = GeometricSizes()
+            return GeometricSizes(
+                first=message.geometric.first or geometric.first,
+                factor=message.geometric.factor or geometric.factor,
+            )
+        case "minutes":
+            return MinutesBudget(minutes_per_round=message.minutes.minutes_per_round)
+        case _:
+            return default
+
+
+def _held_out(message: pb.HeldOutPolicy, default: HeldOutPolicy, is_set: bool) -> HeldOutPolicy:
+    if not is_set:
+        return default
+    size = message.WhichOneof("size")
+    schedule = _word(HeldOutSchedule, pb.HeldOutSchedule, message.schedule, "HELD_OUT_SCHEDULE_", default.schedule)
+    return HeldOutPolicy(
+        fraction=message.fraction if size == "fraction" else (default.fraction if size is None else None),
+        number=message.number if size == "number" else None,
+        schedule=schedule,
+        share_of_round=message.share_of_round or default.share_of_round,
+    )
+
+
+def _held_out_to_api(held_out: HeldOutPolicy) -> pb.HeldOutPolicy:
+    return pb.HeldOutPolicy(
+        fraction=held_out.fraction,
+        number=held_out.number,
+        schedule=wire.number_of(pb.HeldOutSchedule, held_out.schedule, "HELD_OUT_SCHEDULE_"),
+        share_of_round=held_out.share_of_round,
+    )
+
+
+def _promotion(message: pb.Policy, default: PromotionPolicy) -> PromotionPolicy:
+    if not message.HasField("promotion"):
+        return default
+    return PromotionPolicy(
+        margin_dice=message.promotion.margin_dice,
+        min_held_out_cases=message.promotion.min_held_out_cases or default.min_held_out_cases,
+    )
+
+
+def _training(message: pb.Policy, default: TrainingPolicy) -> TrainingPolicy:
+    if not message.HasField("training"):
+        return default
+    training = message.training
+    return TrainingPolicy(
+        preset=training.preset or default.preset,
+        recipe=training.recipe or default.recipe,
+        seed=training.seed,
+    )
+
+
+def _lease_duration(message: pb.Policy, default: timedelta) -> timedelta:
+    if not message.HasField("lease_duration"):
+        return default
+    return timedelta(seconds=message.lease_duration.seconds, microseconds=message.lease_duration.nanos // 1000)
+
+
+def _word(words: type[T], api_enum: object, number: int, prefix: str, default: T) -> T:
+    """The default for an unspecified one; InvalidInput for an unknown one."""
+    if number == 0:
+        return default
+    return wire.word_of(words, api_enum, number, f"policy.{prefix.lower().rstrip('_')}", prefix)  # type: ignore[type-var]

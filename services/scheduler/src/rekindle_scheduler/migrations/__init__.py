@@ -1,0 +1,1 @@
+"""The schema of the scheduler, revision by revision."""

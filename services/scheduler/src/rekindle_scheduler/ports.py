@@ -1,0 +1,453 @@
+"""What the scheduler needs from outside: its state, the inference service and the trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from rekindle_servicekit.principal import Principal
+
+from rekindle_scheduler.domain.ids import (
+    AnnotatorId,
+    CaseId,
+    Digest,
+    LeaseId,
+    ModelVersionId,
+    ProjectId,
+    ReceiptId,
+    RunId,
+    SubmissionId,
+    VolumeId,
+)
+from rekindle_scheduler.domain.reconcile import CaseTally, PredictionTally
+from rekindle_scheduler.domain.records import (
+    Case,
+    CoarseLabel,
+    Example,
+    Lease,
+    LedgerEntry,
+    Organ,
+    OrganEffort,
+    PredictionTask,
+    Project,
+    Round,
+    RoundEvent,
+    SeedCase,
+    Snapshot,
+    Submission,
+    TrainingRun,
+)
+from rekindle_scheduler.domain.words import CaseMark, CaseState, LeaseState, Modality, RunKind
+
+
+@dataclass(frozen=True, kw_only=True)
+class Volume:
+    """What inference knows of an ingested volume, as far as the scheduler asks."""
+
+    volume_id: VolumeId
+    is_image: bool
+    #: None for masks.
+    modality: Modality | None
+    #: Of the canonical object.
+    digest: Digest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Receipt:
+    """What inference says of an uploaded mask."""
+
+    receipt_id: ReceiptId
+    mask_volume_id: VolumeId
+    mask_digest: Digest
+    image_volume_id: VolumeId
+    image_digest: Digest
+    #: None when the annotator drew from nothing.
+    coarse_mask_volume_id: VolumeId | None
+    #: Voxels by organ id.
+    voxels: Mapping[str, int]
+    effort: tuple[OrganEffort, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelVersion:
+    """A registered model version."""
+
+    model_version_id: ModelVersionId
+    package_digest: Digest
+    weights_digest: Digest | None
+    organs: tuple[Organ, ...]
+    modality: Modality
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictionOutcome:
+    """What came of one volume: a coarse label, or why there is none."""
+
+    volume_id: VolumeId
+    coarse_label: CoarseLabel | None
+    failure: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRequest:
+    """A training run to be started, all of it decided beforehand."""
+
+    run_id: RunId
+    project_id: ProjectId
+    kind: RunKind
+    preset: str
+    recipe: str
+    seed: int
+    modality: Modality
+    organs: tuple[Organ, ...]
+    training: tuple[Example, ...]
+    heldout: tuple[Example, ...] = ()
+    initial_weights: Digest | None = None
+    current_package: Digest | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaseCounts:
+    """How many cases of a project are where."""
+
+    seed: int = 0
+    registered: int = 0
+    predicted: int = 0
+    leased: int = 0
+    labelled: int = 0
+    held_out: int = 0
+    held_out_labelled: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaseFilter:
+    """Which cases a list shows; the defaults show all."""
+
+    states: frozenset[CaseState] = frozenset()
+    held_out: bool | None = None
+    round: int = 0
+
+
+class Inference(Protocol):
+    """The inference service. DependencyUnavailable where it is away; its own errors otherwise."""
+
+    def volumes(self, project_id: ProjectId, volume_ids: Sequence[VolumeId]) -> list[Volume]: ...
+
+    def receipt(self, project_id: ProjectId, receipt_id: ReceiptId) -> Receipt: ...
+
+    def model(self, project_id: ProjectId, model_version_id: ModelVersionId) -> ModelVersion: ...
+
+    def active_model(self, project_id: ProjectId) -> ModelVersion | None: ...
+
+    def register_model(
+        self,
+        project_id: ProjectId,
+        organs: Sequence[Organ],
+        kind: RunKind,
+        package: Digest,
+        *,
+        request_id: str,
+    ) -> ModelVersion: ...
+
+    def activate_model(
+        self,
+        project_id: ProjectId,
+        model_version_id: ModelVersionId,
+        *,
+        expected_current: ModelVersionId | None,
+        request_id: str,
+    ) -> None: ...
+
+    def predict(
+        self, project_id: ProjectId, model_version_id: ModelVersionId, volume_ids: Sequence[VolumeId]
+    ) -> Iterator[PredictionOutcome]: ...
+
+
+class Trainer(Protocol):
+    """The trainer service. DependencyUnavailable where it is away; its own errors otherwise."""
+
+    def start_run(self, request: RunRequest) -> TrainingRun: ...
+
+    def run(self, project_id: ProjectId, run_id: RunId) -> TrainingRun: ...
+
+
+class Requests(Protocol):
+    """Mutations already answered, with their responses."""
+
+    def remember(self, principal: Principal, method: str, request_id: str, request_digest: str) -> bytes | None: ...
+
+    def store(
+        self, principal: Principal, method: str, request_id: str, request_digest: str, response: bytes
+    ) -> None: ...
+
+
+class Annotators(Protocol):
+    """Callers as annotators: one id per issuer and subject."""
+
+    def find(self, principal: Principal) -> AnnotatorId | None: ...
+
+    def find_or_add(self, principal: Principal) -> AnnotatorId: ...
+
+
+class Projects(Protocol):
+    """Projects. `get` raises NotFound."""
+
+    def add(self, project: Project) -> None: ...
+
+    def get(self, project_id: ProjectId) -> Project: ...
+
+    def lock(self, project_id: ProjectId) -> Project:
+        """As `get`; nobody else changes the project before this transaction ends."""
+        ...
+
+    def page(self, *, after: int, limit: int) -> list[tuple[int, Project]]: ...
+
+    def running(self) -> list[ProjectId]:
+        """The projects that may have a next step."""
+        ...
+
+    def update(self, project: Project) -> None: ...
+
+
+class SeedCases(Protocol):
+    """The seed set."""
+
+    def add(self, seed_case: SeedCase) -> None: ...
+
+    def of_image(self, project_id: ProjectId, image_volume_id: VolumeId) -> SeedCase | None: ...
+
+    def all(self, project_id: ProjectId) -> list[SeedCase]: ...
+
+    def page(self, project_id: ProjectId, *, after: int, limit: int) -> list[tuple[int, SeedCase]]: ...
+
+
+class Cases(Protocol):
+    """The target set. States are as of the transaction's moment; `get` raises NotFound."""
+
+    def add(self, project_id: ProjectId, volume: Volume, group_key: str, *, held_out: bool) -> Case: ...
+
+    def of_volumes(self, project_id: ProjectId, volume_ids: Iterable[VolumeId]) -> dict[VolumeId, Case]: ...
+
+    def get(self, project_id: ProjectId, case_id: CaseId) -> Case: ...
+
+    def lock(self, project_id: ProjectId, case_id: CaseId) -> Case: ...
+
+    def all(self, project_id: ProjectId) -> list[Case]: ...
+
+    def page(
+        self, project_id: ProjectId, which: CaseFilter, *, ranked: bool, after: tuple[int, int], limit: int
+    ) -> list[tuple[tuple[int, int], Case]]: ...
+
+    def next_in_round(self, project_id: ProjectId, round: int) -> Case | None:
+        """The first case of the round's selection that is free, locked."""
+        ...
+
+    def without_task(self, project_id: ProjectId, version: ModelVersionId) -> list[Case]:
+        """The open, free cases that this version is not asked to predict yet."""
+        ...
+
+    def set_held_out(self, case_ids: Iterable[CaseId]) -> None: ...
+
+    def set_mark(self, case_id: CaseId, mark: CaseMark) -> None: ...
+
+    def set_round(self, case_ids: Sequence[CaseId], round: int) -> None: ...
+
+    def set_ordering(self, case_ids: Sequence[CaseId]) -> None:
+        """Keep the places in the policy's ordering, for ranked lists."""
+        ...
+
+    def set_coarse_label(self, case_id: CaseId, label: CoarseLabel) -> None: ...
+
+    def set_submission(self, case_id: CaseId, submission_id: SubmissionId) -> None: ...
+
+
+class Leases(Protocol):
+    """Leases. `get` raises NotFound."""
+
+    def add(self, lease: Lease) -> None:
+        """Also makes it the one that holds the case."""
+        ...
+
+    def get(self, project_id: ProjectId, lease_id: LeaseId) -> Lease: ...
+
+    def extend(self, lease: Lease, expire_time: datetime) -> None: ...
+
+    def end(self, lease: Lease, state: LeaseState, *, reason: str = "") -> None:
+        """The lease ends now, in this state; its case is free again, if it was this lease that held it."""
+        ...
+
+    def live_of(self, project_id: ProjectId, annotator_id: AnnotatorId) -> list[Lease]: ...
+
+
+class Submissions(Protocol):
+    """Corrected labels; never changed once stored."""
+
+    def add(self, submission: Submission) -> None: ...
+
+    def of_case(self, case_id: CaseId) -> list[Submission]: ...
+
+    def counting(self, project_id: ProjectId) -> list[Submission]:
+        """The submissions that count, one per labelled case, in the order they came."""
+        ...
+
+    def page(
+        self, project_id: ProjectId, *, case_id: CaseId | None, round: int, after: int, limit: int
+    ) -> list[tuple[int, Submission]]: ...
+
+
+class Rounds(Protocol):
+    """Rounds. `get` raises NotFound."""
+
+    def add(self, round: Round) -> None: ...
+
+    def get(self, project_id: ProjectId, number: int) -> Round: ...
+
+    def newest(self, project_id: ProjectId) -> Round | None: ...
+
+    def all(self, project_id: ProjectId) -> list[Round]: ...
+
+    def page(self, project_id: ProjectId, *, after: int, limit: int | None) -> list[Round]: ...
+
+    def update(self, round: Round) -> None:
+        """Compare-and-set. VersionConflict where somebody else has changed it since this unit of work read it."""
+        ...
+
+    def add_snapshot(self, project_id: ProjectId, round: int, snapshot: Snapshot) -> None: ...
+
+    def snapshot(self, project_id: ProjectId, round: int) -> Snapshot | None: ...
+
+
+class Predictions(Protocol):
+    """One row per case and model version."""
+
+    def enqueue(self, tasks: Sequence[PredictionTask]) -> None:
+        """For cases that have no task of the version, or one that was skipped."""
+        ...
+
+    def claim(
+        self, project_id: ProjectId, model_version_id: ModelVersionId, *, limit: int, until: datetime
+    ) -> list[PredictionTask]: ...
+
+    def extend(self, tasks: Iterable[PredictionTask], until: datetime) -> None:
+        """Keep them claimed for longer."""
+        ...
+
+    def release(self, tasks: Iterable[PredictionTask]) -> None:
+        """Let others claim what was not finished."""
+        ...
+
+    def finish(self, task: PredictionTask, label: CoarseLabel | None) -> None: ...
+
+    def skip_others(self, project_id: ProjectId, model_version_id: ModelVersionId) -> int:
+        """Skip what is pending of other versions; how many that were."""
+        ...
+
+    def retry_failed(self, project_id: ProjectId) -> int:
+        """Make what failed pending again; how many that were."""
+        ...
+
+    def label_of_mask(self, case_id: CaseId, mask_volume_id: VolumeId) -> CoarseLabel | None:
+        """The coarse label of the case, of whatever version, that this mask is."""
+        ...
+
+    def labels(self, project_id: ProjectId) -> dict[tuple[CaseId, ModelVersionId], CoarseLabel]: ...
+
+
+class Tallies(Protocol):
+    """Counts, each in one statement."""
+
+    def counts(self, project_id: ProjectId) -> CaseCounts: ...
+
+    def cases(self, project_id: ProjectId, round: int) -> CaseTally:
+        """Of the round that works."""
+        ...
+
+    def predictions(self, project_id: ProjectId, version: ModelVersionId | None) -> PredictionTally:
+        """Of the version that serves."""
+        ...
+
+
+class Ledger(Protocol):
+    """Time segments, each stored once under what it was sent with."""
+
+    def add(self, entries: Sequence[LedgerEntry]) -> None: ...
+
+    def of_annotator(
+        self, project_id: ProjectId, annotator_id: AnnotatorId, *, since: datetime
+    ) -> list[LedgerEntry]: ...
+
+    def all(self, project_id: ProjectId) -> list[LedgerEntry]: ...
+
+    def page(
+        self, project_id: ProjectId, *, after: tuple[str, int], limit: int | None
+    ) -> list[tuple[tuple[str, int], LedgerEntry]]: ...
+
+
+class Events(Protocol):
+    """A project's history, under growing cursors."""
+
+    def add(
+        self,
+        project_id: ProjectId,
+        kind: str,
+        message: str,
+        *,
+        round: int = 0,
+        details: Mapping[str, str] | None = None,
+    ) -> None: ...
+
+    def after(self, project_id: ProjectId, cursor: int, *, limit: int) -> list[RoundEvent]: ...
+
+
+class UnitOfWork(Protocol):
+    """One transaction on the scheduler's state."""
+
+    @property
+    def now(self) -> datetime: ...
+
+    @property
+    def requests(self) -> Requests: ...
+
+    @property
+    def annotators(self) -> Annotators: ...
+
+    @property
+    def projects(self) -> Projects: ...
+
+    @property
+    def seed_cases(self) -> SeedCases: ...
+
+    @property
+    def cases(self) -> Cases: ...
+
+    @property
+    def leases(self) -> Leases: ...
+
+    @property
+    def submissions(self) -> Submissions: ...
+
+    @property
+    def rounds(self) -> Rounds: ...
+
+    @property
+    def predictions(self) -> Predictions: ...
+
+    @property
+    def tallies(self) -> Tallies: ...
+
+    @property
+    def ledger(self) -> Ledger: ...
+
+    @property
+    def events(self) -> Events: ...
+
+
+class Store(Protocol):
+    """The scheduler's state. Units of work commit at the end and roll back on an exception."""
+
+    def write(self) -> AbstractContextManager[UnitOfWork]: ...
+
+    def read(self) -> AbstractContextManager[UnitOfWork]: ...

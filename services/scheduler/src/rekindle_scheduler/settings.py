@@ -1,0 +1,41 @@
+"""Settings of the scheduler, from the environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+from rekindle_servicekit.settings import ServiceSettings
+
+
+class Settings(ServiceSettings):
+    """Built once, in `__main__`."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix="REKINDLE_SCHEDULER_", env_nested_delimiter="__"
+    )
+
+    address: str = Field("127.0.0.1:50051", description="where to listen: host:port or unix:path")
+    health_address: str | None = Field(
+        "127.0.0.1:50061", description="where health alone is answered in plain text; empty for nowhere"
+    )
+    database_url: str = Field(
+        "sqlite:///scheduler.sqlite3", description="sqlite:///path/to/file or postgresql://host/database"
+    )
+    inference_address: str = Field("127.0.0.1:50052", description="the inference service, host:port")
+    trainer_address: str = Field("127.0.0.1:50053", description="the trainer service, host:port")
+    reconcile_interval_s: float = Field(
+        1.0, gt=0, description="seconds between two looks at a project that waits for something outside"
+    )
+    backoff_max_s: float = Field(
+        30.0, gt=0, description="longest pause before a service that cannot be reached is tried again"
+    )
+    prediction_batch: int = Field(4, ge=1, le=256, description="cases that are predicted in one call")
+    max_threads: int = Field(16, ge=2, description="threads for database work and calls of other services")
+    insecure: bool = Field(False, description="allow plain text beyond the loopback interface")
+    reflection: bool = Field(True, description="answer gRPC server reflection")
+    require_deadline: bool = Field(False, description="refuse calls that have no deadline")
+    grace_s: float = Field(10.0, ge=0, description="seconds that calls may still run after a signal to stop")
+    port_file: Path | None = Field(None, description="file to write the addresses taken to, as JSON")
+    log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")

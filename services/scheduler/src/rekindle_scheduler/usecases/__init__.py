@@ -1,0 +1,1 @@
+"""What the scheduler does, one function for each thing, over the ports."""

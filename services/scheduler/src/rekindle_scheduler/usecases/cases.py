@@ -1,0 +1,184 @@
+"""The seed set and the target set: add, register, look at, mark."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from uuid import uuid4
+
+from rekindle.errors import AlreadyExists, FieldViolation, IllegalTransition, InvalidInput
+from rekindle_servicekit.principal import Principal
+
+from rekindle_scheduler.domain.heldout import held_out_at_registration
+from rekindle_scheduler.domain.ids import CaseId, ProjectId, SeedCaseId, VolumeId
+from rekindle_scheduler.domain.records import Case, Project, SeedCase
+from rekindle_scheduler.domain.words import CaseMark, CaseState, ProjectState
+from rekindle_scheduler.ports import CaseFilter, Receipt, UnitOfWork, Volume
+from rekindle_scheduler.usecases.organs import refuse, states_of_seed
+
+_MAX_GROUP_KEY = 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class Registration:
+    """A target case to be registered."""
+
+    volume_id: VolumeId
+    group_key: str = ""
+
+
+def add_seed_case(
+    uow: UnitOfWork,
+    principal: Principal,
+    project_id: ProjectId,
+    *,
+    image: Volume,
+    mask_volume_id: VolumeId,
+    receipt: Receipt,
+    not_reviewed: Iterable[str],
+) -> SeedCase:
+    """One labelled public volume; the same image and mask again answer the seed case that is there."""
+    del principal
+    project = uow.projects.lock(project_id)
+    if project.state != ProjectState.DRAFT:
+        raise IllegalTransition(
+            "the project has been started: its seed set does not change any more", reason="PROJECT_STARTED"
+        )
+    _check_seed(image, mask_volume_id, receipt)
+    known = uow.seed_cases.of_image(project_id, image.volume_id)
+    if known is not None:
+        if known.mask_volume_id == mask_volume_id:
+            return known
+        raise AlreadyExists(
+            f"image {image.volume_id} is a seed case already, with another mask", reason="SEED_CASE_EXISTS"
+        )
+    assert image.modality is not None
+    seed_case = SeedCase(
+        seed_case_id=SeedCaseId(str(uuid4())),
+        project_id=project_id,
+        modality=image.modality,
+        image_volume_id=image.volume_id,
+        mask_volume_id=mask_volume_id,
+        receipt_id=receipt.receipt_id,
+        image_digest=image.digest,
+        mask_digest=receipt.mask_digest,
+        organ_states=states_of_seed(project.organs, not_reviewed, receipt.voxels),
+    )
+    uow.seed_cases.add(seed_case)
+    return seed_case
+
+
+def list_seed_cases(
+    uow: UnitOfWork, principal: Principal, project_id: ProjectId, *, after: int, limit: int
+) -> list[tuple[int, SeedCase]]:
+    """Seed cases in the order in which they were added, each with its place in it."""
+    del principal
+    uow.projects.get(project_id)
+    return uow.seed_cases.page(project_id, after=after, limit=limit)
+
+
+def unregistered(
+    uow: UnitOfWork, principal: Principal, project_id: ProjectId, volume_ids: Sequence[VolumeId]
+) -> list[VolumeId]:
+    """Of these volumes the ones without a case: what inference must be asked about."""
+    del principal
+    uow.projects.get(project_id)
+    known = uow.cases.of_volumes(project_id, volume_ids)
+    return [volume_id for volume_id in dict.fromkeys(volume_ids) if volume_id not in known]
+
+
+def register_cases(
+    uow: UnitOfWork,
+    principal: Principal,
+    project_id: ProjectId,
+    registrations: Sequence[Registration],
+    volumes: Mapping[VolumeId, Volume],
+) -> list[tuple[Case, bool]]:
+    """A case for each, in order, and whether it is new; a volume registered before answers its case."""
+    del principal
+    project = uow.projects.lock(project_id)
+    known = uow.cases.of_volumes(project_id, [each.volume_id for each in registrations])
+    answers: list[tuple[Case, bool]] = []
+    for each in registrations:
+        case = known.get(each.volume_id)
+        if case is None:
+            case = _register(uow, project, each, volumes[each.volume_id])
+            known[each.volume_id] = case
+            answers.append((case, True))
+        else:
+            answers.append((case, False))
+    return answers
+
+
+def get_case(uow: UnitOfWork, principal: Principal, project_id: ProjectId, case_id: CaseId) -> Case:
+    """The case as it is now."""
+    del principal
+    return uow.cases.get(project_id, case_id)
+
+
+def list_cases(
+    uow: UnitOfWork,
+    principal: Principal,
+    project_id: ProjectId,
+    which: CaseFilter,
+    *,
+    ranked: bool,
+    after: tuple[int, int],
+    limit: int,
+) -> list[tuple[tuple[int, int], Case]]:
+    """Cases as registered, or by the policy's ordering; each with its place in that order."""
+    del principal
+    uow.projects.get(project_id)
+    return uow.cases.page(project_id, which, ranked=ranked, after=after, limit=limit)
+
+
+def mark_case(uow: UnitOfWork, principal: Principal, project_id: ProjectId, case_id: CaseId, mark: CaseMark) -> Case:
+    """Set or clear a person's mark on an unlabelled case."""
+    del principal
+    case = uow.cases.lock(project_id, case_id)
+    if case.state == CaseState.LABELLED:
+        raise IllegalTransition("the case is labelled: a mark has no meaning any more", reason="CASE_LABELLED")
+    if case.mark != mark:
+        uow.cases.set_mark(case_id, mark)
+        uow.events.add(
+            project_id,
+            "case-marked",
+            f"a case was marked {mark.replace('_', ' ')}",
+            round=case.round,
+            details={"case_id": case_id, "mark": mark},
+        )
+    return uow.cases.get(project_id, case_id)
+
+
+def _check_seed(image: Volume, mask_volume_id: VolumeId, receipt: Receipt) -> None:
+    found: list[FieldViolation] = []
+    if not image.is_image:
+        found.append(FieldViolation("image_volume_id", "is a mask: name the image"))
+    if receipt.mask_volume_id != mask_volume_id:
+        found.append(FieldViolation("receipt_id", "belongs to another mask"))
+    if receipt.image_volume_id != image.volume_id:
+        found.append(FieldViolation("mask_volume_id", "lies on another image"))
+    refuse("the seed case does not fit together", found)
+
+
+def _register(uow: UnitOfWork, project: Project, each: Registration, volume: Volume) -> Case:
+    if not project.registration_open:
+        raise IllegalTransition("the registration is closed: no case can be added", reason="REGISTRATION_CLOSED")
+    if not volume.is_image:
+        raise InvalidInput(
+            f"volume {volume.volume_id} is a mask: cases are images",
+            violations=[FieldViolation("volume_id", "must be an image")],
+        )
+    if volume.modality != project.target_modality:
+        raise InvalidInput(
+            f"volume {volume.volume_id} is of another modality than the project's {project.target_modality.upper()}",
+            reason="MODALITY_MISMATCH",
+            violations=[FieldViolation("volume_id", f"must be {project.target_modality.upper()}")],
+        )
+    if len(each.group_key) > _MAX_GROUP_KEY:
+        refuse(
+            "the group key is too long",
+            [FieldViolation("group_key", f"must have at most {_MAX_GROUP_KEY} characters")],
+        )
+    held_out = held_out_at_registration(project.policy, each.group_key, volume.digest)
+    return uow.cases.add(project.project_id, volume, each.group_key, held_out=held_out)

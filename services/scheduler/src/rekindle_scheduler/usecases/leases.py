@@ -1,0 +1,197 @@
+"""Leases: hand out cases, keep them, give them back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from uuid import uuid4
+
+from rekindle.errors import IllegalTransition, LeaseLost, PermissionDenied
+from rekindle_servicekit.principal import Principal
+
+from rekindle_scheduler.domain.ids import AnnotatorId, CaseId, LeaseId, ProjectId
+from rekindle_scheduler.domain.leases import check_leasable, is_live, lease_end, renewed_end
+from rekindle_scheduler.domain.reconcile import open_round
+from rekindle_scheduler.domain.records import Case, Lease, Project, TimeSegment
+from rekindle_scheduler.domain.words import LeaseState, ProjectState, RoundState
+from rekindle_scheduler.ports import UnitOfWork
+from rekindle_scheduler.usecases.ledger import book_release
+
+_SOON = timedelta(seconds=1)
+_LATER = timedelta(seconds=5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeaseDetails:
+    """A lease with its case."""
+
+    lease: Lease
+    case: Case
+
+
+class NoCaseReason(StrEnum):
+    """Why nobody can be given a case now."""
+
+    PREPARING = "preparing"
+    ROUND_TAKEN = "round_taken"
+    COMPLETE = "complete"
+    NOT_RUNNING = "not_running"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoCase:
+    """There is none now."""
+
+    reason: NoCaseReason
+    message: str
+    #: None where asking again is of no use.
+    retry_after: timedelta | None = None
+
+
+def lease_next_case(
+    uow: UnitOfWork, principal: Principal, project_id: ProjectId, duration: timedelta | None
+) -> LeaseDetails | NoCase:
+    """The first free case of the open round's selection."""
+    project = uow.projects.get(project_id)
+    # Before anything is looked for, so that a wrong duration is told at any time.
+    lease_end(project.policy, duration, uow.now)
+    rounds = tuple(uow.rounds.all(project_id))
+    current = open_round(rounds)
+    if current is not None and current.state == RoundState.ANNOTATING:
+        case = uow.cases.next_in_round(project_id, current.number)
+        if case is not None:
+            return _lease(uow, principal, project, case, current.number, duration)
+    return _no_case(uow, project, current.number if current is not None else None)
+
+
+def lease_case(
+    uow: UnitOfWork,
+    principal: Principal,
+    project_id: ProjectId,
+    case_id: CaseId,
+    duration: timedelta | None,
+    round_number: int,
+) -> LeaseDetails:
+    """This very case, also from outside the selection. `round_number` 0 takes whichever round is open."""
+    project = uow.projects.get(project_id)
+    lease_end(project.policy, duration, uow.now)
+    number = counting_round(uow, project_id)
+    case = uow.cases.lock(project_id, case_id)
+    if round_number and round_number != number:
+        raise IllegalTransition(f"round {round_number} is not open: round {number} is", reason="ROUND_NOT_OPEN")
+    check_leasable(case)
+    return _lease(uow, principal, project, case, number, duration)
+
+
+def renew_lease(
+    uow: UnitOfWork,
+    principal: Principal,
+    project_id: ProjectId,
+    lease_id: LeaseId,
+    fencing_token: int,
+    duration: timedelta | None,
+) -> LeaseDetails:
+    """The lease, expiring later; LeaseLost where it is gone."""
+    lease = own_lease(uow, principal, project_id, lease_id)
+    project = uow.projects.get(project_id)
+    case = uow.cases.lock(project_id, lease.case_id)
+    uow.leases.extend(lease, renewed_end(lease, fencing_token, project.policy, duration, uow.now))
+    return LeaseDetails(lease=uow.leases.get(project_id, lease_id), case=case)
+
+
+def release_lease(
+    uow: UnitOfWork,
+    principal: Principal,
+    project_id: ProjectId,
+    lease_id: LeaseId,
+    fencing_token: int,
+    *,
+    reason: str,
+    segments: Sequence[TimeSegment],
+) -> LeaseDetails:
+    """The case is free again; the time that it took is booked all the same."""
+    lease = own_lease(uow, principal, project_id, lease_id)
+    case = uow.cases.lock(project_id, lease.case_id)
+    if fencing_token != lease.fencing_token or not is_live(lease, uow.now):
+        raise LeaseLost("the lease has ended or the fencing token is not its own: there is nothing to release")
+    book_release(uow, lease, case, segments)
+    uow.leases.end(lease, LeaseState.RELEASED, reason=reason)
+    uow.events.add(
+        project_id, "case-released", "a case was given back", round=lease.round, details={"case_id": case.case_id}
+    )
+    return _details(uow, project_id, lease_id)
+
+
+def my_leases(uow: UnitOfWork, principal: Principal, project_id: ProjectId) -> list[LeaseDetails]:
+    """The caller's live leases, oldest first."""
+    uow.projects.get(project_id)
+    annotator_id = uow.annotators.find(principal)
+    leases = [] if annotator_id is None else uow.leases.live_of(project_id, annotator_id)
+    return [LeaseDetails(lease=lease, case=uow.cases.get(project_id, lease.case_id)) for lease in leases]
+
+
+def own_lease(uow: UnitOfWork, principal: Principal, project_id: ProjectId, lease_id: LeaseId) -> Lease:
+    """The lease, which must be the caller's."""
+    lease = uow.leases.get(project_id, lease_id)
+    if lease.annotator_id != uow.annotators.find(principal):
+        raise PermissionDenied("the lease is somebody else's", reason="NOT_YOUR_LEASE")
+    return lease
+
+
+def counting_round(uow: UnitOfWork, project_id: ProjectId) -> int:
+    """The round that a label which comes now counts for: the open one, or the one after the newest."""
+    current = open_round(tuple(uow.rounds.all(project_id)))
+    if current is not None:
+        return current.number
+    newest = uow.rounds.newest(project_id)
+    if newest is None:
+        raise IllegalTransition("the project has not been started", reason="PROJECT_NOT_STARTED")
+    return newest.number + 1
+
+
+def _lease(
+    uow: UnitOfWork,
+    principal: Principal,
+    project: Project,
+    case: Case,
+    round_number: int,
+    duration: timedelta | None,
+) -> LeaseDetails:
+    annotator_id: AnnotatorId = uow.annotators.find_or_add(principal)
+    label = case.coarse_label
+    lease = Lease(
+        lease_id=LeaseId(str(uuid4())),
+        project_id=project.project_id,
+        case_id=case.case_id,
+        fencing_token=case.fencing_token + 1,
+        annotator_id=annotator_id,
+        start_time=uow.now,
+        expire_time=lease_end(project.policy, duration, uow.now),
+        round=round_number,
+        coarse_model_version_id=None if label is None else label.model_version_id,
+    )
+    uow.leases.add(lease)
+    return _details(uow, project.project_id, lease.lease_id)
+
+
+def _details(uow: UnitOfWork, project_id: ProjectId, lease_id: LeaseId) -> LeaseDetails:
+    lease = uow.leases.get(project_id, lease_id)
+    return LeaseDetails(lease=lease, case=uow.cases.get(project_id, lease.case_id))
+
+
+def _no_case(uow: UnitOfWork, project: Project, round_number: int | None) -> NoCase:
+    if project.state == ProjectState.DRAFT:
+        return NoCase(reason=NoCaseReason.NOT_RUNNING, message="the project has not been started")
+    tally = uow.tallies.cases(project.project_id, round_number or 0)
+    if not tally.open:
+        return NoCase(reason=NoCaseReason.COMPLETE, message="every case is labelled or put off")
+    if project.state == ProjectState.STALLED:
+        message = f"the project waits for a person: {project.state_reason}"
+        return NoCase(reason=NoCaseReason.NOT_RUNNING, message=message)
+    if tally.round_open:
+        message = f"all {tally.round_open} open cases of round {round_number} are leased"
+        return NoCase(reason=NoCaseReason.ROUND_TAKEN, message=message, retry_after=_LATER)
+    message = "the next coarse labels are being prepared"
+    return NoCase(reason=NoCaseReason.PREPARING, message=message, retry_after=_SOON)

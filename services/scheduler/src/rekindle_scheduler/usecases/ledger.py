@@ -1,0 +1,101 @@
+"""The ledger of minutes: book time, list it, sum it up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from rekindle_servicekit.principal import Principal
+
+from rekindle_scheduler.domain.ids import ProjectId
+from rekindle_scheduler.domain.leases import held_until
+from rekindle_scheduler.domain.minutes import MAX_SEGMENT_SECONDS, check_segments, summarize
+from rekindle_scheduler.domain.records import (
+    Case,
+    Lease,
+    LedgerEntry,
+    LedgerSummary,
+    Submission,
+    TimeSegment,
+)
+from rekindle_scheduler.ports import UnitOfWork
+from rekindle_scheduler.usecases.projects import ProjectDetails, project_details
+from rekindle_scheduler.usecases.rounds import RoundDetails, with_minutes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """A project as a whole."""
+
+    details: ProjectDetails
+    rounds: tuple[RoundDetails, ...]
+    ledger: LedgerSummary
+
+
+def check_time(uow: UnitOfWork, lease: Lease, segments: Sequence[TimeSegment]) -> None:
+    """InvalidInput where this time cannot have been spent under the lease."""
+    # A segment that began before may reach into the lease's time.
+    since = lease.start_time - timedelta(seconds=MAX_SEGMENT_SECONDS)
+    earlier = uow.ledger.of_annotator(lease.project_id, lease.annotator_id, since=since)
+    check_segments(
+        segments,
+        held_from=lease.start_time,
+        held_until=held_until(lease, uow.now),
+        earlier=[entry.segment for entry in earlier],
+    )
+
+
+def book_release(uow: UnitOfWork, lease: Lease, case: Case, segments: Sequence[TimeSegment]) -> None:
+    """Time on a case that was given back without a label."""
+    check_time(uow, lease, segments)
+    entries = [
+        LedgerEntry(
+            project_id=lease.project_id,
+            case_id=lease.case_id,
+            annotator_id=lease.annotator_id,
+            round=lease.round,
+            held_out=case.held_out,
+            coarse_model_version_id=lease.coarse_model_version_id,
+            segment=segment,
+            lease_id=lease.lease_id,
+        )
+        for segment in segments
+    ]
+    uow.ledger.add(entries)
+
+
+def book_submission(uow: UnitOfWork, submission: Submission) -> None:
+    """Time of a label that counts."""
+    entries = [
+        LedgerEntry(
+            project_id=submission.project_id,
+            case_id=submission.case_id,
+            annotator_id=submission.annotator_id,
+            round=submission.round,
+            held_out=submission.held_out,
+            coarse_model_version_id=submission.coarse_model_version_id,
+            segment=segment,
+            submission_id=submission.submission_id,
+        )
+        for segment in submission.time_segments
+    ]
+    uow.ledger.add(entries)
+
+
+def list_ledger(
+    uow: UnitOfWork, principal: Principal, project_id: ProjectId, *, after: tuple[str, int], limit: int
+) -> list[tuple[tuple[str, int], LedgerEntry]]:
+    """Time segments, those of one submission together, each with its place."""
+    del principal
+    uow.projects.get(project_id)
+    return uow.ledger.page(project_id, after=after, limit=limit)
+
+
+def report(uow: UnitOfWork, principal: Principal, project_id: ProjectId) -> Report:
+    """The project, its rounds and its minutes, of one moment."""
+    return Report(
+        details=project_details(uow, principal, project_id),
+        rounds=tuple(with_minutes(uow, project_id, uow.rounds.all(project_id))),
+        ledger=summarize(uow.ledger.all(project_id)),
+    )
