@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import random
+import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar, cast
-from uuid import uuid4
+from typing import Any, Protocol, TypeVar
+from uuid import NAMESPACE_OID, uuid4, uuid5
 
 import grpc
+from google.protobuf.message import Message
 
-from rekindle._status import error_from_rpc
+from rekindle._status import DETAILS_KEY, error_from_rpc
 from rekindle.errors import CapacityExceeded, DependencyUnavailable, RekindleError
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+#: A transfer may be this slow before its deadline ends it.
+SLOWEST_BYTES_PER_S = 512 * 1024
 
 Answer = TypeVar("Answer")
 
@@ -34,17 +38,27 @@ class Retry:
     #: Wait before the second try; doubles with each, with jitter.
     first_wait_s: float = 0.2
     max_wait_s: float = 5.0
+    #: A service that asks for a longer wait than this gets no second try: the caller decides.
+    longest_hint_s: float = 30.0
 
-    def wait_s(self, attempt: int, error: RekindleError) -> float:
-        """Seconds to wait after try number `attempt` (from 1); the service's own hint wins."""
+    def wait_s(self, attempt: int, error: RekindleError) -> float | None:
+        """Seconds to wait after try number `attempt` (from 1); None gives up. The service's own hint wins."""
+        if attempt >= self.attempts:
+            return None
         if error.retry_after_s is not None:
-            return min(error.retry_after_s, self.max_wait_s)
+            return error.retry_after_s if error.retry_after_s <= self.longest_hint_s else None
         return min(self.first_wait_s * 2 ** (attempt - 1), self.max_wait_s) * random.uniform(0.5, 1.0)
 
 
 def new_request_id() -> str:
     """A fresh idempotency key. A retry must reuse the one of the first try."""
     return str(uuid4())
+
+
+def content_request_id(request: Message) -> str:
+    """An idempotency key made from a request's content: the same request again is the same act."""
+    content = request.SerializeToString(deterministic=True)
+    return str(uuid5(NAMESPACE_OID, f"{request.DESCRIPTOR.full_name} {content.hex()}"))
 
 
 def open_channel(address: str, credentials: Credentials | None) -> grpc.Channel:
@@ -62,37 +76,103 @@ def open_channel(address: str, credentials: Credentials | None) -> grpc.Channel:
 class Caller:
     """Calls methods of stubs; what fails raises a `rekindle.errors` class."""
 
-    def __init__(self, *, timeout_s: float = 60.0, retry: Retry | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        timeout_s: float = 60.0,
+        retry: Retry | None = None,
+        addresses: Mapping[str, str] | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self.timeout_s = timeout_s
         self.retry = retry or Retry()
+        #: Service name to address, for messages.
+        self.addresses = dict(addresses or {})
+        self._sleep = sleep
 
-    def unary(
-        self, method: Callable[..., Answer], request: object, *, timeout_s: float | None = None
-    ) -> Answer:
+    def unary(self, method: Callable[..., Answer], request: object, *, timeout_s: float | None = None) -> Answer:
         """One request, one answer. Safe to repeat: every mutation carries a request_id."""
         return self.repeat(lambda: method(request, timeout=timeout_s or self.timeout_s))
 
     def repeat(self, call: Callable[[], Answer]) -> Answer:
         """Runs `call` again while the service is away or full; `call` must be idempotent."""
-        for attempt in range(1, self.retry.attempts + 1):
+        attempt = 0
+        while True:
+            attempt += 1
             try:
                 return call()
-            except grpc.RpcError as failure:
-                error = error_from_rpc(failure)
-                retriable = isinstance(error, CapacityExceeded | DependencyUnavailable)
-                if not retriable or attempt == self.retry.attempts:
+            except (grpc.RpcError, RekindleError) as failure:
+                error = self._error(failure)
+                wait_s = self.retry.wait_s(attempt, error) if _is_passing(error) else None
+                if wait_s is None:
                     raise error from None
-                time.sleep(self.retry.wait_s(attempt, error))
-        raise AssertionError("unreachable: the last try returns or raises")
+            self._sleep(wait_s)
 
-    def stream(
-        self, method: Callable[..., Any], request: object, *, timeout_s: float | None = None
-    ) -> Iterator[Any]:
+    def stream(self, method: Callable[..., Any], request: object, *, timeout_s: float | None = None) -> Iterator[Any]:
         """One request (or an iterator of them), many answers. Ending the iteration early cancels the call."""
-        call = cast(Any, method(request, timeout=timeout_s))
+        call: Any = method(request, timeout=timeout_s)
         try:
             yield from call
         except grpc.RpcError as failure:
-            raise error_from_rpc(failure) from None
+            raise self._error(failure) from None
         finally:
             call.cancel()
+
+    def follow(self, watch: Callable[[int], Iterator[Answer]], cursor: int) -> Iterator[Answer]:
+        """Yields what `watch(cursor)` does; when the service goes away, takes up again after the last cursor.
+
+        Answers carry their own `cursor`. Gives up after as many failures in a row as a call would.
+        """
+        failures = 0
+        while True:
+            try:
+                for answer in watch(cursor):
+                    failures = 0
+                    cursor = max(cursor, getattr(answer, "cursor", 0))
+                    yield answer
+                return
+            except DependencyUnavailable as error:
+                failures += 1
+                wait_s = self.retry.wait_s(failures, error)
+                if wait_s is None:
+                    raise
+            self._sleep(wait_s)
+
+    def transfer_timeout_s(self, size_bytes: int) -> float:
+        """A deadline that leaves a large file the time that its size needs."""
+        return self.timeout_s + size_bytes / SLOWEST_BYTES_PER_S
+
+    def _error(self, failure: grpc.RpcError | RekindleError) -> RekindleError:
+        if isinstance(failure, RekindleError):
+            return failure
+        error = error_from_rpc(failure)
+        if not isinstance(error, DependencyUnavailable) or _has_details(failure):
+            return error
+        return DependencyUnavailable(
+            f"{self._unreachable(error.message)} cannot be reached: check that it runs and that the address is "
+            f"right ({_first_sentence(error.message)})",
+            reason="UNREACHABLE",
+        )
+
+    def _unreachable(self, details: str) -> str:
+        """Names the service that gRPC's own message is about, where it tells."""
+        port = re.search(r":(\d+): ", details)
+        for name, address in self.addresses.items():
+            if address in details or (port and address.endswith(f":{port[1]}")):
+                return f"the {name} service at {address}"
+        where = ", ".join(f"{name} {address}" for name, address in self.addresses.items())
+        return f"a service of Rekindle ({where})" if where else "a service of Rekindle"
+
+
+def _is_passing(error: RekindleError) -> bool:
+    return isinstance(error, CapacityExceeded | DependencyUnavailable)
+
+
+def _has_details(failure: grpc.RpcError) -> bool:
+    """Whether one of the services said it; what gRPC itself makes up carries nothing."""
+    trailers = failure.trailing_metadata() if isinstance(failure, grpc.Call) else None
+    return any(item.key == DETAILS_KEY for item in trailers or ())
+
+
+def _first_sentence(details: str) -> str:
+    return details.split(";")[0].strip().rstrip(".")

@@ -17,6 +17,7 @@ class Services:
     ) -> None:
         self.addresses = {"scheduler": scheduler, "inference": inference, "trainer": trainer}
         self.caller = caller
+        caller.addresses.update(self.addresses)
         self.channels = {name: open_channel(address, credentials) for name, address in self.addresses.items()}
         self.scheduler = SchedulerServiceStub(self.channels["scheduler"])
         self.volumes = VolumeServiceStub(self.channels["inference"])

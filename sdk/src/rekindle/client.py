@@ -9,13 +9,14 @@ from types import TracebackType
 from typing import Self
 
 from rekindle._call import Caller, Credentials, Retry, new_request_id
+from rekindle._project_models import selector
 from rekindle._services import Services
 from rekindle.api.common.v1 import common_pb2 as common
 from rekindle.api.inference.v1 import inference_pb2 as inference
 from rekindle.api.scheduler.v1 import scheduler_pb2 as scheduler
 from rekindle.config import ModalityName, Organ, Policy, modality_value
 from rekindle.errors import IntegrityError, InvalidInput
-from rekindle.projects import Project, selector
+from rekindle.projects import Project
 from rekindle.records import OrganQuality
 from rekindle.volumes import CHUNK_BYTES, Source, VolumeFile, file_bytes
 
@@ -51,12 +52,12 @@ class Client:
     ) -> Client:
         """Connects to the scheduler at `address` ("host:port").
 
-        Inference and trainer listen on the next two ports unless their addresses are given. Behind one gateway
-        give its address for all three. Raises InvalidInput for an address without a port.
+        Inference and trainer listen on the next two ports unless their addresses are given. Behind one
+        gateway give its address for all three. Raises InvalidInput for an address without a port.
         """
+        for given in (address, inference or address, trainer or address):
+            _check_address(given)
         host, _, port = address.rpartition(":")
-        if not host or not port.isdigit():
-            raise InvalidInput(f"{address!r} is not host:port; for a local stack use {DEFAULT_ADDRESS}")
         services = Services(
             address,
             inference or f"{host}:{int(port) + 1}",
@@ -116,26 +117,17 @@ class Client:
     ) -> Segmentation:
         """Segments one volume outside any round; nothing is stored. `progress` gets (slices done, in all)."""
         data = file_bytes(image)
-        request = _segment_parts(project_id, model_version_id, data)
-        result: inference.SegmentResult | None = None
-        received = bytearray()
-        for part in self._services.caller.stream(
-            self._services.inference.Segment, request, timeout_s=timeout_s
-        ):
-            kind = part.WhichOneof("part")
-            if kind == "progress" and progress:
-                progress(part.progress.slices_done, part.progress.slices_total)
-            elif kind == "result":
-                result = part.result
-            elif kind == "chunk":
-                received += part.chunk
-        if result is None or hashlib.sha256(received).hexdigest() != result.sha256:
-            raise IntegrityError("the mask arrived damaged; segment the volume again")
-        return Segmentation(
-            mask=VolumeFile(bytes(received), ""),
-            model_version_id=result.model_version_id,
-            quality=tuple(OrganQuality.from_proto(item) for item in result.quality),
-        )
+        caller = self._services.caller
+
+        def attempt() -> Segmentation:
+            parts = caller.stream(
+                self._services.inference.Segment,
+                _segment_parts(project_id, model_version_id, data),
+                timeout_s=timeout_s,
+            )
+            return _collect_segmentation(parts, progress)
+
+        return caller.repeat(attempt)
 
     def close(self) -> None:
         """Closes the channels."""
@@ -155,9 +147,35 @@ def connect(address: str = DEFAULT_ADDRESS, **options: object) -> Client:
     return Client.connect(address, **options)  # type: ignore[arg-type]
 
 
-def _segment_parts(
-    project_id: str, model_version_id: str | None, data: bytes
-) -> Iterator[inference.SegmentRequest]:
+def _check_address(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise InvalidInput(f"{address!r} is not host:port; for a local stack use {DEFAULT_ADDRESS}")
+
+
+def _collect_segmentation(
+    parts: Iterator[inference.SegmentResponse], progress: Callable[[int, int], None] | None
+) -> Segmentation:
+    result: inference.SegmentResult | None = None
+    received = bytearray()
+    for part in parts:
+        kind = part.WhichOneof("part")
+        if kind == "progress" and progress:
+            progress(part.progress.slices_done, part.progress.slices_total)
+        elif kind == "result":
+            result = part.result
+        elif kind == "chunk":
+            received += part.chunk
+    if result is None or hashlib.sha256(received).hexdigest() != result.sha256:
+        raise IntegrityError("the mask arrived damaged; segment the volume again")
+    return Segmentation(
+        mask=VolumeFile(bytes(received), ""),
+        model_version_id=result.model_version_id,
+        quality=tuple(OrganQuality.from_proto(item) for item in result.quality),
+    )
+
+
+def _segment_parts(project_id: str, model_version_id: str | None, data: bytes) -> Iterator[inference.SegmentRequest]:
     header = inference.SegmentHeader(
         project_id=project_id,
         model=selector(model_version_id),

@@ -49,9 +49,7 @@ class Organ:
     def to_proto(self) -> common.Organ:
         organ = common.Organ(id=self.id, label_value=self.label_value)
         if self.code:
-            organ.code.CopyFrom(
-                common.CodedConcept(scheme=self.code[0], value=self.code[1], meaning=self.code[2])
-            )
+            organ.code.CopyFrom(common.CodedConcept(scheme=self.code[0], value=self.code[1], meaning=self.code[2]))
         return organ
 
     @classmethod
@@ -82,6 +80,16 @@ class HeldOut:
         elif self.fraction is not None:
             message.fraction = self.fraction
         return message
+
+    @classmethod
+    def from_proto(cls, message: records.HeldOutPolicy) -> HeldOut:
+        size = message.WhichOneof("size")
+        return cls(
+            number=message.number if size == "number" else None,
+            fraction=message.fraction if size == "fraction" else None,
+            schedule=enum_name(records.HeldOutSchedule, "HELD_OUT_SCHEDULE", message.schedule),  # type: ignore[arg-type]
+            share_of_round=message.share_of_round,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,9 +126,7 @@ class Policy:
             ordering=enum_value(records.Ordering, "ORDERING", self.ordering),  # type: ignore[arg-type]
             candidate_pool=self.candidate_pool,
             held_out=self.held_out.to_proto(),
-            promotion=records.PromotionPolicy(
-                margin_dice=self.margin_dice, min_held_out_cases=self.min_held_out_cases
-            ),
+            promotion=records.PromotionPolicy(margin_dice=self.margin_dice, min_held_out_cases=self.min_held_out_cases),
             training=records.TrainingPolicy(preset=self.preset, recipe=self.recipe, seed=self.seed),
             lease_duration=duration(self.lease_minutes * 60),
             largest_component=self.largest_component,
@@ -132,6 +138,25 @@ class Policy:
         elif self.minutes_per_round is not None:
             message.minutes.minutes_per_round = self.minutes_per_round
         return message
+
+    @classmethod
+    def from_proto(cls, message: records.Policy) -> Policy:
+        sizing = message.WhichOneof("sizing")
+        return cls(
+            sizes=tuple(message.sizes.cases) if sizing == "sizes" else None,
+            geometric=(message.geometric.first, message.geometric.factor) if sizing == "geometric" else None,
+            minutes_per_round=message.minutes.minutes_per_round if sizing == "minutes" else None,
+            ordering=enum_name(records.Ordering, "ORDERING", message.ordering),  # type: ignore[arg-type]
+            candidate_pool=message.candidate_pool,
+            held_out=HeldOut.from_proto(message.held_out),
+            margin_dice=message.promotion.margin_dice,
+            min_held_out_cases=message.promotion.min_held_out_cases,
+            preset=message.training.preset,
+            recipe=message.training.recipe,
+            seed=message.training.seed,
+            lease_minutes=message.lease_duration.ToNanoseconds() / 60e9,
+            largest_component=message.largest_component,
+        )
 
 
 def duration(seconds: float) -> Duration:

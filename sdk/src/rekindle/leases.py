@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
-from rekindle._call import new_request_id
+from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from rekindle._call import content_request_id, new_request_id
 from rekindle._services import Services
 from rekindle.api.common.v1 import common_pb2 as common
 from rekindle.api.inference.v1 import volumes_pb2 as volumes
 from rekindle.api.scheduler.v1 import records_pb2 as records
 from rekindle.api.scheduler.v1 import scheduler_pb2 as scheduler
 from rekindle.config import Organ, OrganStatusName, duration, enum_value
-from rekindle.errors import InvalidInput, RekindleError
+from rekindle.errors import InvalidInput, LeaseLost, RekindleError
 from rekindle.records import Case, Submission
 from rekindle.timer import ActiveTimer, TimeSegment
-from rekindle.volumes import Progress, Source, VolumeFile, collect_download, file_bytes, upload_parts
+from rekindle.volumes import Progress, Source, VolumeFile, download, file_bytes, upload
 
 
 class Lease:
@@ -29,15 +35,19 @@ class Lease:
     released when the block ends without a submission. `token()` writes it down for another process.
     """
 
-    def __init__(self, services: Services, lease: records.Lease, organs: tuple[Organ, ...]) -> None:
+    def __init__(
+        self, services: Services, lease: records.Lease, organs: tuple[Organ, ...], *, fresh: bool = True
+    ) -> None:
         self._services = services
         self._lease = lease
         self._organs = organs
+        # Held as long again with every renewal; the service's clock and this one need not agree.
+        self._held_s = max(1.0, (_moment(lease.expire_time) - _moment(lease.start_time)).total_seconds())
+        self._fresh = fresh
+        self._renewed_at = time.monotonic()
         self._stop_heartbeat = threading.Event()
         self._heartbeat: threading.Thread | None = None
         self._ended = False
-        # Kept, so that a submission that is tried again is the same one.
-        self._submit_request_id = new_request_id()
         #: Set by the heartbeat when the lease could not be renewed.
         self.lost: RekindleError | None = None
         self.timer = ActiveTimer()
@@ -59,29 +69,38 @@ class Lease:
         return self._lease.round
 
     @property
+    def started(self) -> datetime:
+        return _moment(self._lease.start_time)
+
+    @property
     def expires(self) -> datetime:
-        return self._lease.expire_time.ToDatetime(tzinfo=UTC)
+        return _moment(self._lease.expire_time)
 
     def image(self, progress: Progress | None = None) -> VolumeFile:
         """Downloads the case's image."""
-        return self._download(self._lease.case.volume_id, progress)
+        return download(self._services, self._lease.project_id, self._lease.case.volume_id, progress)
 
     def coarse_label(self, progress: Progress | None = None) -> VolumeFile | None:
-        """Downloads the model's label to correct; None when there is none and the case is drawn from nothing."""
+        """Downloads the model's label to correct; None when there is none and one draws from nothing."""
         volume_id = self._lease.case.coarse_label.mask_volume_id
-        return self._download(volume_id, progress) if volume_id else None
+        if not volume_id:
+            return None
+        return download(self._services, self._lease.project_id, volume_id, progress)
 
     def renew(self, minutes: float | None = None) -> None:
-        """Makes the lease last longer. Raises LeaseLost when somebody else may have the case."""
+        """Makes the lease last longer, from now on. Raises LeaseLost when somebody else may have the case."""
+        if minutes is not None:
+            self._held_s = minutes * 60
         request = scheduler.RenewLeaseRequest(
             request_id=new_request_id(),
             project_id=self._lease.project_id,
             lease_id=self.id,
             fencing_token=self.fencing_token,
+            duration=duration(self._held_s),
         )
-        if minutes is not None:
-            request.duration.CopyFrom(duration(minutes * 60))
+        asked_at = time.monotonic()
         self._lease = self._services.caller.unary(self._services.scheduler.RenewLease, request).lease
+        self._renewed_at, self._fresh = asked_at, True
 
     def release(self, reason: str = "") -> None:
         """Gives the case back unlabelled. The time measured so far goes to the ledger all the same."""
@@ -94,8 +113,8 @@ class Lease:
             reason=reason,
             time_segments=[segment.to_proto() for segment in self.timer.segments()],
         )
-        self._lease = self._services.caller.unary(self._services.scheduler.ReleaseLease, request).lease
-        self._end()
+        with self._ending():
+            self._lease = self._services.caller.unary(self._services.scheduler.ReleaseLease, request).lease
 
     def submit(
         self,
@@ -107,70 +126,45 @@ class Lease:
     ) -> Submission:
         """Sends the corrected mask on the image's grid, values as in the project's organs.
 
-        `statuses` says per organ id what was done; organs left out count as "edited". `time_segments` replaces
-        what the timer measured. Raises LeaseLost when the lease is gone: the label is then kept as a draft,
-        named by the error's metadata. Raises InvalidInput for a mask of another geometry or with other values.
+        `statuses` says per organ id what was done; organs left out count as "edited". `time_segments`
+        replaces what the timer measured. Submitting the same again, after a failure of the network or in
+        another process, is one submission. Raises LeaseLost when the lease is gone: the label is then kept as
+        a draft, named by the error's metadata. Raises InvalidInput for a mask of another geometry or with
+        other values.
         """
         unknown = set(statuses or ()) - {organ.id for organ in self._organs}
         if unknown:
             raise InvalidInput(
                 f"unknown organs {sorted(unknown)}; the project has {[organ.id for organ in self._organs]}"
             )
+        organ_states = [self._organ_state(organ, statuses or {}) for organ in self._organs]
         receipt = self._upload_mask(file_bytes(mask), progress)
         self.timer.stop()
         segments = self.timer.segments() if time_segments is None else time_segments
         request = scheduler.SubmitRequest(
-            request_id=self._submit_request_id,
             project_id=self._lease.project_id,
             lease_id=self.id,
             fencing_token=self.fencing_token,
             receipt_id=receipt.receipt_id,
-            organ_states=[self._organ_state(organ, statuses or {}) for organ in self._organs],
+            organ_states=organ_states,
             time_segments=[segment.to_proto() for segment in segments],
         )
-        try:
+        request.request_id = content_request_id(request)
+        with self._ending():
             answer = self._services.caller.unary(self._services.scheduler.Submit, request)
-        except InvalidInput:
-            self._submit_request_id = new_request_id()  # the corrected attempt is another submission
-            raise
-        self._end()
         return Submission.from_proto(answer.submission)
 
     def token(self) -> str:
         """The lease as a text that can be written down and taken up again with `Project.resume_lease`."""
-        return json.dumps(
-            {
-                "lease_id": self.id,
-                "case_id": self._lease.case.case_id,
-                "project_id": self._lease.project_id,
-                "submit_request_id": self._submit_request_id,
-                "segments": [
-                    {
-                        "kind": segment.kind,
-                        "active_seconds": segment.active_seconds,
-                        "start_time": segment.start_time.isoformat(),
-                        "tool": segment.tool,
-                    }
-                    for segment in self.timer.segments()
-                ],
-            }
-        )
+        lease = MessageToDict(self._lease, preserving_proto_field_name=True)
+        segments = [segment.to_dict() for segment in self.timer.segments()]
+        return json.dumps({"lease": lease, "held_s": self._held_s, "segments": segments}, indent=2)
 
     def restore(self, token: str) -> None:
-        """Takes over time and submission key from a written-down token of the same lease."""
-        written = json.loads(token)
-        self._submit_request_id = written["submit_request_id"]
-        self.timer.restore(
-            [
-                TimeSegment(
-                    kind=item["kind"],
-                    active_seconds=item["active_seconds"],
-                    start_time=datetime.fromisoformat(item["start_time"]),
-                    tool=item["tool"],
-                )
-                for item in written["segments"]
-            ]
-        )
+        """Takes over the time that a written-down token of the same lease holds."""
+        written = read_token(token)
+        self._held_s = written.held_s
+        self.timer.restore(written.segments)
 
     def __enter__(self) -> Self:
         self.timer.start("reading")
@@ -181,8 +175,13 @@ class Lease:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._ended or self.lost is not None:
+        if self._ended:
+            return
+        lost = self.lost
+        if lost is not None:
             self._end()
+            if error is None:
+                raise lost
             return
         try:
             self.release("ended without a submission")
@@ -193,18 +192,30 @@ class Lease:
             self._end()
 
     def _keep_alive(self) -> None:
-        while True:
-            held_s = (self.expires - self._lease.start_time.ToDatetime(tzinfo=UTC)).total_seconds()
-            remaining_s = (self.expires - datetime.now(UTC)).total_seconds()
-            # Renewed at a third of its length, so that two failures in a row still leave time.
-            if self._stop_heartbeat.wait(max(0.5, min(held_s / 3, remaining_s / 2))):
-                return
+        # A third of its length, so that two failures in a row still leave time.
+        pause_s = self._held_s / 3 if self._fresh else 0.0
+        while not self._stop_heartbeat.wait(pause_s):
             try:
                 self.renew()
+                pause_s = self._held_s / 3
             except RekindleError as failure:
-                if (self.expires - datetime.now(UTC)).total_seconds() <= 0 or failure.reason == "LEASE_LOST":
-                    self.lost = failure
+                if self._stop_heartbeat.is_set():
+                    return  # it ended by a submission or a release meanwhile
+                run_out = time.monotonic() - self._renewed_at >= self._held_s
+                if isinstance(failure, LeaseLost) or run_out:
+                    self.lost = _as_lost(failure)
                     return
+                pause_s = self._held_s / 6
+
+    @contextmanager
+    def _ending(self) -> Generator[None]:
+        """Around the call that ends the lease, whether by success or because it is gone already."""
+        try:
+            yield
+        except LeaseLost:
+            self._end()
+            raise
+        self._end()
 
     def _end(self) -> None:
         self._ended = True
@@ -217,7 +228,6 @@ class Lease:
     def _upload_mask(self, data: bytes, progress: Progress | None) -> volumes.Receipt:
         case = self._lease.case
         header = volumes.UploadVolumeHeader(
-            request_id=new_request_id(),
             project_id=self._lease.project_id,
             kind=common.VOLUME_KIND_MASK,
             format=common.FILE_FORMAT_NIFTI,
@@ -225,15 +235,36 @@ class Lease:
             coarse_mask_volume_id=case.coarse_label.mask_volume_id,
             organs=[organ.to_proto() for organ in self._organs],
         )
-        services = self._services
-        answer = services.caller.repeat(
-            lambda: services.volumes.UploadVolume(
-                upload_parts(header, data, progress), timeout=services.caller.timeout_s
-            )
-        )
-        return answer.receipt
+        return upload(self._services, header, data, progress, occasion=self.id).receipt
 
-    def _download(self, volume_id: str, progress: Progress | None) -> VolumeFile:
-        request = volumes.DownloadVolumeRequest(project_id=self._lease.project_id, volume_id=volume_id)
-        stream = self._services.caller.stream(self._services.volumes.DownloadVolume, request)
-        return collect_download(stream, progress)
+
+@dataclass(frozen=True, kw_only=True)
+class WrittenLease:
+    """What a token holds."""
+
+    lease: records.Lease
+    held_s: float
+    segments: list[TimeSegment]
+
+
+def read_token(token: str) -> WrittenLease:
+    """Reads what `Lease.token` wrote. Raises InvalidInput for any other text."""
+    try:
+        written = json.loads(token)
+        return WrittenLease(
+            lease=ParseDict(written["lease"], records.Lease(), ignore_unknown_fields=True),
+            held_s=float(written["held_s"]),
+            segments=[TimeSegment.from_dict(item) for item in written["segments"]],
+        )
+    except (ValueError, KeyError, TypeError, ParseError) as failure:
+        raise InvalidInput("this is no written-down lease: give the text that Lease.token wrote") from failure
+
+
+def _moment(timestamp: Timestamp) -> datetime:
+    return timestamp.ToDatetime(tzinfo=UTC)
+
+
+def _as_lost(failure: RekindleError) -> LeaseLost:
+    if isinstance(failure, LeaseLost):
+        return failure
+    return LeaseLost(f"the lease could not be renewed before it ran out: {failure.message}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rekindle._call import new_request_id
 from rekindle._services import Services
@@ -23,7 +23,7 @@ class Model:
     weights_digest: str
     snapshot_digest: str
     active: bool
-    services: Services
+    services: Services = field(repr=False, compare=False)
 
     @classmethod
     def from_proto(cls, model: inference.Model, services: Services) -> Model:

@@ -68,21 +68,24 @@ class Run:
 
     def cancel(self) -> Run:
         """Stops the run and its process."""
-        request = trainer.CancelRunRequest(
-            request_id=new_request_id(), project_id=self._run.project_id, run_id=self.id
-        )
+        request = trainer.CancelRunRequest(request_id=new_request_id(), project_id=self._run.project_id, run_id=self.id)
         self._run = self._services.caller.unary(self._services.trainer.CancelRun, request).run
         return self
 
     def watch(self, *, after_cursor: int = 0, timeout_s: float | None = None) -> Iterator[Metric]:
-        """Yields metrics after the cursor, then live ones; ends with the run."""
-        request = trainer.WatchRunRequest(
-            project_id=self._run.project_id, run_id=self.id, after_cursor=after_cursor
-        )
-        for answer in self._services.caller.stream(
-            self._services.trainer.WatchRun, request, timeout_s=timeout_s or 24 * 3600
-        ):
-            if answer.WhichOneof("event") == "metric":
-                yield Metric.from_proto(answer.metric)
-            else:
-                self._run = answer.run
+        """Yields metrics after the cursor, then live ones; ends with the run.
+
+        Goes on after the last metric when the service was away for a moment.
+        """
+
+        def metrics(cursor: int) -> Iterator[Metric]:
+            request = trainer.WatchRunRequest(project_id=self._run.project_id, run_id=self.id, after_cursor=cursor)
+            for answer in self._services.caller.stream(
+                self._services.trainer.WatchRun, request, timeout_s=timeout_s or 24 * 3600
+            ):
+                if answer.WhichOneof("event") == "metric":
+                    yield Metric.from_proto(answer.metric)
+                else:
+                    self._run = answer.run
+
+        return self._services.caller.follow(metrics, after_cursor)

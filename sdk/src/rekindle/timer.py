@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -28,6 +29,16 @@ class TimeSegment:
     #: The tool that measured it.
     tool: str = ""
 
+    def to_dict(self) -> dict[str, object]:
+        """As JSON can hold it; `from_dict` gives the same segment back."""
+        return {**asdict(self), "start_time": self.start_time.isoformat()}
+
+    @classmethod
+    def from_dict(cls, written: Mapping[str, Any]) -> TimeSegment:
+        """Raises KeyError, TypeError or ValueError where `written` is no segment."""
+        fields = {name: value for name, value in written.items() if name != "start_time"}
+        return cls(**fields, start_time=datetime.fromisoformat(written["start_time"]))
+
     def to_proto(self) -> common.TimeSegment:
         start = Timestamp()
         start.FromDatetime(self.start_time.astimezone(UTC))
@@ -43,7 +54,8 @@ class TimeSegment:
 class ActiveTimer:
     """Collects time segments. A tool calls `touch` at every sign of the annotator (mouse, key, scroll).
 
-    The time between two touches counts as active up to `idle_after_s`; a longer gap counts as nothing.
+    The time between two touches counts as active when it is at most `idle_after_s`; a longer gap counts as
+    nothing. Safe to use from several threads.
     """
 
     def __init__(
@@ -52,39 +64,47 @@ class ActiveTimer:
         self.idle_after_s = idle_after_s
         self.tool = tool
         self._clock = clock
+        self._lock = threading.RLock()
         self._done: list[TimeSegment] = []
         self._open: TimeSegment | None = None
         self._last_touch = 0.0
 
     def start(self, kind: TimeKindName = "reading") -> None:
         """Begins a segment of `kind`, ending the one before."""
-        self.stop()
-        self._open = TimeSegment(kind=kind, active_seconds=0.0, start_time=datetime.now(UTC), tool=self.tool)
-        self._last_touch = self._clock()
+        with self._lock:
+            self.stop()
+            self._open = TimeSegment(kind=kind, active_seconds=0.0, start_time=datetime.now(UTC), tool=self.tool)
+            self._last_touch = self._clock()
 
     def touch(self) -> None:
         """A sign of the annotator: the time since the last one was active, unless the gap is idle."""
-        if self._open is None:
-            return
-        now = self._clock()
-        gap_s = now - self._last_touch
-        self._last_touch = now
-        if gap_s <= self.idle_after_s:
-            self._open = replace(self._open, active_seconds=self._open.active_seconds + gap_s)
+        with self._lock:
+            now = self._clock()
+            self._open = self._at(now)
+            self._last_touch = now
 
     def stop(self) -> None:
         """Ends the open segment; segments without active time are left out."""
-        self.touch()
-        if self._open is not None and self._open.active_seconds > 0:
-            self._done.append(self._open)
-        self._open = None
+        with self._lock:
+            self._done = self.segments()
+            self._open = None
 
     def segments(self) -> list[TimeSegment]:
-        """Everything measured so far, the open segment up to now included."""
-        self.touch()
-        open_segment = [self._open] if self._open is not None and self._open.active_seconds > 0 else []
-        return [*self._done, *open_segment]
+        """Everything measured so far, the open segment up to now included. Asking is no sign of the annotator."""
+        with self._lock:
+            current = self._at(self._clock())
+            return [*self._done, *([current] if current and current.active_seconds > 0 else [])]
 
     def restore(self, segments: list[TimeSegment]) -> None:
         """Puts back what an earlier timer measured, before anything is measured anew."""
-        self._done = [*segments, *self._done]
+        with self._lock:
+            self._done = [*segments, *self._done]
+
+    def _at(self, now: float) -> TimeSegment | None:
+        """The open segment as it is at a moment of the clock."""
+        if self._open is None:
+            return None
+        gap_s = now - self._last_touch
+        if gap_s > self.idle_after_s:
+            return self._open
+        return replace(self._open, active_seconds=self._open.active_seconds + gap_s)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from rekindle._call import content_request_id
+from rekindle._services import Services
 from rekindle.api.inference.v1 import volumes_pb2 as volumes
 from rekindle.errors import IntegrityError, InvalidInput
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     import SimpleITK as sitk
 
 CHUNK_BYTES = 1024 * 1024
+DOWNLOAD_TIMEOUT_S = 3600.0
 
 #: A NIfTI file by path or as bytes, or (extra `imaging`) a SimpleITK image.
 Source: TypeAlias = "str | Path | bytes | sitk.Image"
@@ -75,11 +78,30 @@ def with_geometry(voxels: np.ndarray[Any, Any], like: sitk.Image) -> sitk.Image:
     return image
 
 
+def upload(
+    services: Services,
+    header: volumes.UploadVolumeHeader,
+    data: bytes,
+    progress: Progress | None = None,
+    *,
+    occasion: str = "",
+) -> volumes.UploadVolumeResponse:
+    """Sends one file; sending it again on the same occasion is the same upload, answered without a copy."""
+    header.sha256 = hashlib.sha256(data).hexdigest()
+    header.request_id = occasion
+    header.request_id = content_request_id(header)
+    caller = services.caller
+    return caller.repeat(
+        lambda: services.volumes.UploadVolume(
+            upload_parts(header, data, progress), timeout=caller.transfer_timeout_s(len(data))
+        )
+    )
+
+
 def upload_parts(
     header: volumes.UploadVolumeHeader, data: bytes, progress: Progress | None = None
 ) -> Iterator[volumes.UploadVolumeRequest]:
-    """The messages of one upload: the header with its digest, then the chunks."""
-    header.sha256 = hashlib.sha256(data).hexdigest()
+    """The messages of one upload: the header, then the chunks."""
     yield volumes.UploadVolumeRequest(header=header)
     for start in range(0, len(data), CHUNK_BYTES):
         chunk = data[start : start + CHUNK_BYTES]
@@ -88,9 +110,20 @@ def upload_parts(
             progress(start + len(chunk), len(data))
 
 
-def collect_download(
-    parts: Iterator[volumes.DownloadVolumeResponse], progress: Progress | None = None
-) -> VolumeFile:
+def download(services: Services, project_id: str, volume_id: str, progress: Progress | None = None) -> VolumeFile:
+    """Fetches one volume as a NIfTI file, from the start again when the service goes away meanwhile."""
+    request = volumes.DownloadVolumeRequest(project_id=project_id, volume_id=volume_id)
+    caller = services.caller
+
+    def attempt() -> VolumeFile:
+        # The size is told by the answer only; an hour bounds a call that hangs.
+        parts = caller.stream(services.volumes.DownloadVolume, request, timeout_s=DOWNLOAD_TIMEOUT_S)
+        return collect_download(parts, progress)
+
+    return caller.repeat(attempt)
+
+
+def collect_download(parts: Iterator[volumes.DownloadVolumeResponse], progress: Progress | None = None) -> VolumeFile:
     """Puts a download together and checks its digest. Raises IntegrityError where it does not match."""
     header: volumes.DownloadHeader | None = None
     received = bytearray()

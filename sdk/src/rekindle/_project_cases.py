@@ -1,0 +1,149 @@
+"""A project's volumes and cases: in, out, listed and marked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Self
+
+from rekindle._call import content_request_id, new_request_id
+from rekindle._project_base import ProjectBase
+from rekindle.api.common.v1 import common_pb2 as common
+from rekindle.api.inference.v1 import volumes_pb2 as volumes
+from rekindle.api.scheduler.v1 import records_pb2 as records
+from rekindle.api.scheduler.v1 import scheduler_pb2 as scheduler
+from rekindle.config import ModalityName, enum_value, modality_value
+from rekindle.records import Case
+from rekindle.volumes import Progress, Source, VolumeFile, download, file_bytes, upload
+
+
+class ProjectCases(ProjectBase):
+    """The part of a project's handle that deals with volumes and cases."""
+
+    def upload_image(
+        self, image: Source, *, modality: ModalityName | str | None = None, progress: Progress | None = None
+    ) -> str:
+        """Sends an image (NIfTI) and returns its volume id. `modality` defaults to the project's."""
+        header = volumes.UploadVolumeHeader(
+            project_id=self.id,
+            kind=common.VOLUME_KIND_IMAGE,
+            format=common.FILE_FORMAT_NIFTI,
+            modality=modality_value(modality or self.modality),  # type: ignore[arg-type]
+        )
+        return upload(self._services, header, file_bytes(image), progress).volume.volume_id
+
+    def upload_mask(self, mask: Source, *, image_volume_id: str, progress: Progress | None = None) -> volumes.Receipt:
+        """Sends a mask on the grid of an image and returns its receipt."""
+        header = volumes.UploadVolumeHeader(
+            project_id=self.id,
+            kind=common.VOLUME_KIND_MASK,
+            format=common.FILE_FORMAT_NIFTI,
+            image_volume_id=image_volume_id,
+            organs=self._project.organs,
+        )
+        return upload(self._services, header, file_bytes(mask), progress).receipt
+
+    def download(self, volume_id: str, progress: Progress | None = None) -> VolumeFile:
+        """Downloads any volume of the project."""
+        return download(self._services, self.id, volume_id, progress)
+
+    def volumes(self, volume_ids: Iterable[str]) -> list[volumes.Volume]:
+        """What is known of volumes (geometry, digests), in the order asked."""
+        request = volumes.BatchGetVolumesRequest(project_id=self.id, volume_ids=volume_ids)
+        return list(self._services.caller.unary(self._services.volumes.BatchGetVolumes, request).volumes)
+
+    def volume(self, volume_id: str) -> volumes.Volume:
+        """What is known of one volume."""
+        request = volumes.GetVolumeRequest(project_id=self.id, volume_id=volume_id)
+        return self._services.caller.unary(self._services.volumes.GetVolume, request).volume
+
+    def receipt(self, receipt_id: str) -> volumes.Receipt:
+        """The receipt of an uploaded mask."""
+        request = volumes.GetReceiptRequest(project_id=self.id, receipt_id=receipt_id)
+        return self._services.caller.unary(self._services.volumes.GetReceipt, request).receipt
+
+    def add_seed_case(
+        self, image: Source, mask: Source, *, modality: ModalityName, not_reviewed: Iterable[str] = ()
+    ) -> str:
+        """Adds one labelled case of the public set; `not_reviewed` names organs that nobody labelled in it.
+
+        Adding the same files again is the same seed case.
+        """
+        image_volume_id = self.upload_image(image, modality=modality)
+        receipt = self.upload_mask(mask, image_volume_id=image_volume_id)
+        request = scheduler.AddSeedCaseRequest(
+            project_id=self.id,
+            image_volume_id=image_volume_id,
+            mask_volume_id=receipt.mask_volume_id,
+            receipt_id=receipt.receipt_id,
+            not_reviewed_organ_ids=not_reviewed,
+        )
+        request.request_id = content_request_id(request)
+        answer = self._services.caller.unary(self._services.scheduler.AddSeedCase, request)
+        return answer.seed_case.seed_case_id
+
+    def seed_cases(self) -> list[records.SeedCase]:
+        """The labelled public cases."""
+        pages = self._pages(self._services.scheduler.ListSeedCases, scheduler.ListSeedCasesRequest)
+        return [seed_case for page in pages for seed_case in page.seed_cases]
+
+    def add_case(self, image: Source, *, group_key: str = "") -> Case:
+        """Uploads one target volume and registers it. `group_key` joins the cases of one patient."""
+        return self.register_cases([(self.upload_image(image), group_key)])[0]
+
+    def register_cases(self, volumes_and_groups: Iterable[tuple[str, str]]) -> list[Case]:
+        """Registers uploaded volumes as target cases, many in one stream: (volume id, group key) each.
+
+        A volume that is registered already answers its case, so doing it again is harmless.
+        """
+        requests = [
+            scheduler.RegisterCasesRequest(project_id=self.id, volume_id=volume_id, group_key=group_key)
+            for volume_id, group_key in volumes_and_groups
+        ]
+        caller = self._services.caller
+
+        def attempt() -> list[Case]:
+            answers = caller.stream(
+                self._services.scheduler.RegisterCases,
+                iter(requests),
+                timeout_s=caller.timeout_s + len(requests),
+            )
+            return [Case.from_proto(answer.case) for answer in answers]
+
+        return caller.repeat(attempt) if requests else []
+
+    def close_registration(self) -> Self:
+        """No more cases come; draws the held-out ones where the policy gives a number."""
+        return self._change(self._services.scheduler.CloseRegistration, scheduler.CloseRegistrationRequest)
+
+    def case(self, case_id: str) -> Case:
+        request = scheduler.GetCaseRequest(project_id=self.id, case_id=case_id)
+        return Case.from_proto(self._services.caller.unary(self._services.scheduler.GetCase, request).case)
+
+    def cases(
+        self,
+        *,
+        states: Iterable[str] = (),
+        held_out: bool | None = None,
+        round: int = 0,
+        ranked: bool = False,
+    ) -> Iterator[Case]:
+        """Target cases; `ranked` gives the policy's order, else the order of registration."""
+        filters: dict[str, Any] = {
+            "states": [enum_value(records.CaseState, "CASE_STATE", state) for state in states],
+            "round": round,
+            "ranked": ranked,
+        }
+        if held_out is not None:
+            filters["held_out"] = held_out
+        for page in self._pages(self._services.scheduler.ListCases, scheduler.ListCasesRequest, **filters):
+            yield from (Case.from_proto(case) for case in page.cases)
+
+    def mark(self, case_id: str, mark: str) -> Case:
+        """Marks a case "easy", "hard", "put-off" or "none"."""
+        request = scheduler.MarkCaseRequest(
+            request_id=new_request_id(),
+            project_id=self.id,
+            case_id=case_id,
+            mark=enum_value(records.CaseMark, "CASE_MARK", mark),  # type: ignore[arg-type]
+        )
+        return Case.from_proto(self._services.caller.unary(self._services.scheduler.MarkCase, request).case)

@@ -1,0 +1,85 @@
+"""A project's model versions, predictions and training runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from rekindle._call import new_request_id
+from rekindle._project_base import ProjectBase
+from rekindle.api.inference.v1 import inference_pb2 as inference
+from rekindle.api.trainer.v1 import trainer_pb2 as trainer
+from rekindle.config import enum_value
+from rekindle.models import Model
+from rekindle.runs import Run
+from rekindle.volumes import CHUNK_BYTES
+
+
+class ProjectModels(ProjectBase):
+    """The part of a project's handle that deals with models and runs."""
+
+    def models(self) -> list[Model]:
+        """Model versions, newest first."""
+        pages = self._pages(self._services.inference.ListModels, inference.ListModelsRequest)
+        return [Model.from_proto(model, self._services) for page in pages for model in page.models]
+
+    def model(self, model_version_id: str | None = None) -> Model:
+        """One version by id; without an id the one that serves. Raises ModelNotReady when none does."""
+        request = inference.GetModelRequest(project_id=self.id, model=selector(model_version_id))
+        answer = self._services.caller.unary(self._services.inference.GetModel, request)
+        return Model.from_proto(answer.model, self._services)
+
+    def import_model(self, manifest: bytes, onnx: bytes, *, role: str = "igniter") -> Model:
+        """Uploads a package (manifest.json and one self-contained ONNX file) and registers it."""
+        package = self._upload_package(manifest, onnx)
+        request = inference.RegisterModelRequest(
+            request_id=new_request_id(),
+            project_id=self.id,
+            role=enum_value(inference.ModelRole, "MODEL_ROLE", role),  # type: ignore[arg-type]
+            package_digest=package,
+            organs=self._project.organs,
+        )
+        answer = self._services.caller.unary(self._services.inference.RegisterModel, request, timeout_s=300)
+        return Model.from_proto(answer.model, self._services)
+
+    def predict(
+        self, volume_ids: Iterable[str], *, model_version_id: str | None = None
+    ) -> Iterator[inference.PredictVolumesResponse]:
+        """Predicts uploaded volumes with one version; one answer per volume as each is done."""
+        request = inference.PredictVolumesRequest(
+            project_id=self.id, model=selector(model_version_id), volume_ids=volume_ids
+        )
+        return self._services.caller.stream(self._services.inference.PredictVolumes, request, timeout_s=3600)
+
+    def runs(self) -> list[Run]:
+        """Training runs, newest first."""
+        pages = self._pages(self._services.trainer.ListRuns, trainer.ListRunsRequest)
+        return [Run(self._services, run) for page in pages for run in page.runs]
+
+    def run(self, run_id: str) -> Run:
+        request = trainer.GetRunRequest(project_id=self.id, run_id=run_id)
+        return Run(self._services, self._services.caller.unary(self._services.trainer.GetRun, request).run)
+
+    def start_run(self, run_id: str, spec: trainer.RunSpec) -> Run:
+        """Starts a run of one's own beside the rounds, from a frozen snapshot."""
+        request = trainer.StartRunRequest(request_id=new_request_id(), project_id=self.id, run_id=run_id, spec=spec)
+        return Run(self._services, self._services.caller.unary(self._services.trainer.StartRun, request).run)
+
+    def _upload_package(self, manifest: bytes, onnx: bytes) -> str:
+        def parts() -> Iterator[inference.UploadPackageRequest]:
+            header = inference.UploadPackageHeader(project_id=self.id, manifest=manifest)
+            yield inference.UploadPackageRequest(header=header)
+            for start in range(0, len(onnx), CHUNK_BYTES):
+                yield inference.UploadPackageRequest(chunk=onnx[start : start + CHUNK_BYTES])
+
+        caller = self._services.caller
+        answer = caller.repeat(
+            lambda: self._services.inference.UploadPackage(parts(), timeout=caller.transfer_timeout_s(len(onnx)))
+        )
+        return answer.package_digest
+
+
+def selector(model_version_id: str | None) -> inference.ModelSelector:
+    """One version by id, or whichever is active."""
+    if model_version_id:
+        return inference.ModelSelector(model_version_id=model_version_id)
+    return inference.ModelSelector(active=True)

@@ -1,0 +1,158 @@
+"""`rekindle seeds` and `rekindle cases`: bring scans in, list them, mark them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+import click
+
+from rekindle.api.common.v1 import common_pb2 as common
+from rekindle.cli.files import group_keys, pairs_in, scans_in
+from rekindle.cli.options import RekindleGroup, pass_session
+from rekindle.cli.session import Session
+from rekindle.config import ModalityName, enum_name
+
+FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
+STATES = ("registered", "ready", "leased", "labelled", "put-off")
+MARKS = ("easy", "hard", "put-off", "none")
+
+
+@click.group(cls=RekindleGroup)
+def seeds() -> None:
+    """Scans that are labelled already, from which the first model is trained."""
+
+
+@seeds.command("add")
+@click.argument("folder", metavar="DIR", type=FOLDER)
+@click.option(
+    "--modality",
+    type=click.Choice(get_args(ModalityName), case_sensitive=False),
+    required=True,
+    help="Of the scans in DIR.",
+)
+@click.option(
+    "--not-reviewed",
+    multiple=True,
+    metavar="ORGAN",
+    help="An organ that nobody labelled in these scans; repeat for more.",
+)
+@pass_session
+def add_seeds(session: Session, folder: Path, modality: ModalityName, not_reviewed: tuple[str, ...]) -> None:
+    """Add the labelled scans of DIR, which has a folder images/ and a folder labels/ with the same file names.
+
+    Adding the same files again changes nothing, so an interrupted upload is simply repeated.
+    """
+    pairs = pairs_in(folder)
+    project = session.project()
+    added: list[dict[str, str]] = []
+    with session.out.progress() as bars:
+        begin = bars.count("uploading labelled scans", len(pairs))
+        for image, label in pairs:
+            begin(image.name)
+            seed = project.add_seed_case(image, label, modality=modality, not_reviewed=not_reviewed)
+            added.append({"file": image.name, "seed_case_id": seed})
+    session.out.done(f"Added {len(added)} labelled {modality} scans to {project.name!r}.", added)
+
+
+@seeds.command("list")
+@pass_session
+def list_seeds(session: Session) -> None:
+    """The labelled scans of the project."""
+    found = [
+        {
+            "id": item.seed_case_id,
+            "modality": enum_name(common.Modality, "MODALITY", item.modality).upper(),
+            "image_volume_id": item.image_volume_id,
+            "mask_volume_id": item.mask_volume_id,
+        }
+        for item in session.project().seed_cases()
+    ]
+    session.out.rows(
+        "Labelled seed scans",
+        ["Id", "Modality", "Image volume"],
+        [(item["id"], item["modality"], item["image_volume_id"]) for item in found],
+        found,
+    )
+
+
+@click.group(cls=RekindleGroup)
+def cases() -> None:
+    """Your scans: bring them in, list them, mark them."""
+
+
+@cases.command("add")
+@click.argument("folder", metavar="DIR", type=FOLDER)
+@click.option(
+    "--group-from",
+    metavar="REGEX",
+    help="Finds the patient in a file's name, so that all scans of one patient stay together: "
+    "'^(P[0-9]+)' takes P017 from P017_arterial.nii.gz.",
+)
+@click.option("--close", is_flag=True, help="These are all: close registration afterwards.")
+@pass_session
+def add_cases(session: Session, folder: Path, group_from: str | None, close: bool) -> None:
+    """Add the scans (NIfTI files) of DIR.
+
+    Adding the same files again changes nothing, so an interrupted upload is simply repeated.
+    """
+    scans = scans_in(folder)
+    keys = group_keys(scans, group_from)
+    project = session.project()
+    uploaded: list[str] = []
+    with session.out.progress() as bars:
+        begin = bars.count("uploading scans", len(scans))
+        for scan in scans:
+            begin(scan.name)
+            uploaded.append(project.upload_image(scan))
+    registered = project.register_cases(zip(uploaded, keys, strict=True))
+    if close:
+        project.close_registration()
+    ending = " Registration is closed." if close else ""
+    session.out.done(
+        f"Added {len(registered)} scans to {project.name!r}.{ending}",
+        [
+            {"file": scan.name, "case_id": case.id, "group_key": case.group_key}
+            for scan, case in zip(scans, registered, strict=True)
+        ],
+    )
+
+
+@cases.command("list")
+@click.option("--state", "states", multiple=True, type=click.Choice(STATES), help="Only these; repeatable.")
+@click.option("--held-out/--not-held-out", default=None, help="Only the measuring scans, or only the others.")
+@click.option("--round", "round_number", type=int, default=0, metavar="N", help="Only of this round.")
+@click.option("--ranked", is_flag=True, help="In the order in which they are handed out.")
+@pass_session
+def list_cases(
+    session: Session, states: tuple[str, ...], held_out: bool | None, round_number: int, ranked: bool
+) -> None:
+    """The scans: their state, and the minutes of correction that are expected."""
+    found = list(session.project().cases(states=states, held_out=held_out, round=round_number, ranked=ranked))
+    session.out.rows(
+        f"{len(found)} scans",
+        ["Case", "State", "Mark", "Round>", "Expected min>", "Held out", "Patient"],
+        [
+            (
+                case.id,
+                case.state,
+                "" if case.mark in ("none", "unspecified") else case.mark,
+                case.round or None,
+                case.predicted_minutes,
+                case.held_out,
+                case.group_key,
+            )
+            for case in found
+        ],
+        found,
+    )
+
+
+@cases.command("mark")
+@click.argument("case_id", metavar="CASE")
+@click.argument("mark", type=click.Choice(MARKS))
+@pass_session
+def mark_case(session: Session, case_id: str, mark: str) -> None:
+    """Mark a scan: easy comes first, hard comes last, put-off is not handed out, none clears the mark."""
+    marked = session.project().mark(case_id, mark)
+    session.out.done(f"Case {marked.id} is marked {marked.mark}.", marked)

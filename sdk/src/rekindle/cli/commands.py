@@ -1,0 +1,92 @@
+"""The command `rekindle` with its global options and groups."""
+
+from __future__ import annotations
+
+import click
+
+from rekindle import __version__
+from rekindle.cli.cases import cases, seeds
+from rekindle.cli.leases import leases
+from rekindle.cli.models import models
+from rekindle.cli.options import RekindleGroup, Root
+from rekindle.cli.project import project
+from rekindle.cli.report import report
+from rekindle.cli.rounds import rounds
+from rekindle.cli.runs import runs
+from rekindle.cli.segment import segment
+from rekindle.cli.session import Session
+from rekindle.cli.work import next_case, submit
+from rekindle.client import DEFAULT_ADDRESS
+
+
+@click.group(cls=Root, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="rekindle")
+@click.option(
+    "--address",
+    metavar="HOST:PORT",
+    default=DEFAULT_ADDRESS,
+    envvar="REKINDLE_ADDRESS",
+    show_default=True,
+    show_envvar=True,
+    help="Where the scheduler listens.",
+)
+@click.option(
+    "--inference",
+    metavar="HOST:PORT",
+    envvar="REKINDLE_INFERENCE",
+    show_envvar=True,
+    help="Where inference listens; without it, one port above the scheduler.",
+)
+@click.option(
+    "--trainer",
+    metavar="HOST:PORT",
+    envvar="REKINDLE_TRAINER",
+    show_envvar=True,
+    help="Where the trainer listens; without it, two ports above the scheduler.",
+)
+@click.option(
+    "--project",
+    metavar="NAME",
+    envvar="REKINDLE_PROJECT",
+    show_envvar=True,
+    help="Name or id of the project; not needed while there is only one.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+@click.pass_context
+def rekindle(
+    ctx: click.Context,
+    address: str,
+    inference: str | None,
+    trainer: str | None,
+    project: str | None,
+    as_json: bool,
+) -> None:
+    """Label a set of scans together with a model that learns from your corrections.
+
+    \b
+    A working day:
+      rekindle next                  fetch the next scan and its draft label
+      ... correct the label in your viewer, save it as mask.nii.gz beside the scan ...
+      rekindle submit FOLDER         hand the correction in
+      rekindle rounds list           see how the model is doing
+
+    \b
+    Setting up, once:
+      rekindle project create "Liver MR" --organ liver=1 --modality MR
+      rekindle seeds add PUBLIC_DATA --modality CT
+      rekindle cases add MY_SCANS --close
+      rekindle project start
+
+    --project and --json may also be given after any command.
+
+    Exit codes: 0 done, 2 wrong input, 3 not found, 4 conflict or lost case, 5 not reachable, 1 anything else.
+    """
+    session = Session(address=address, inference=inference, trainer=trainer)
+    session.project_name, session.as_json = project, as_json
+    ctx.obj = session
+    ctx.call_on_close(session.close)
+
+
+GROUPS: tuple[RekindleGroup, ...] = (project, seeds, cases, leases, rounds, models, runs)
+for command in (*GROUPS, next_case, submit, segment, report):
+    rekindle.add_command(command)

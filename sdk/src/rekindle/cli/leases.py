@@ -1,0 +1,63 @@
+"""`rekindle leases`: the scans that are yours now."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from rekindle.cli.describe import describe_lease
+from rekindle.cli.options import RekindleGroup, pass_session
+from rekindle.cli.session import Session
+from rekindle.cli.work import LEASE
+from rekindle.errors import NotFound
+from rekindle.leases import read_token
+
+
+@click.group(cls=RekindleGroup)
+def leases() -> None:
+    """The scans that are yours now: list them, give them back."""
+
+
+@leases.command("list")
+@pass_session
+def list_leases(session: Session) -> None:
+    """The scans that you have fetched and not handed in yet."""
+    found = session.project().my_leases()
+    session.out.rows(
+        "Your scans",
+        ["Case", "Round>", "Expected min>", "Yours until", "Lease"],
+        [
+            (
+                lease.case.id,
+                lease.round,
+                lease.case.predicted_minutes,
+                f"{lease.expires.astimezone():%d %b %H:%M}",
+                lease.id,
+            )
+            for lease in found
+        ],
+        [describe_lease(lease) for lease in found],
+    )
+
+
+@leases.command("release")
+@click.argument("which", metavar="CASE_OR_DIR")
+@click.option("--reason", default="", metavar="TEXT", help="Why, in your own words; no patient data, please.")
+@pass_session
+def release(session: Session, which: str, reason: str) -> None:
+    """Give a scan back without a label; somebody else may then take it.
+
+    Name it by its case, by its lease, or by the folder that `rekindle next` made. Files stay where they are.
+    """
+    written = Path(which) / LEASE
+    if written.is_file():
+        record = read_token(written.read_text()).lease
+        which, session.project_name = record.lease_id, record.project_id
+    for lease in session.project().my_leases():
+        if which in (lease.id, lease.case.id):
+            lease.release(reason)
+            written.unlink(missing_ok=True)
+            session.out.done(f"Gave back case {lease.case.id}.", describe_lease(lease))
+            return
+    raise NotFound(f"{which} is not among your scans: `rekindle leases list` shows them")

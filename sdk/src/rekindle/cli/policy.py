@@ -1,0 +1,132 @@
+"""A policy from options."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, TypeVar, get_args
+
+import click
+
+from rekindle.config import HeldOut, OrderingName, Policy, ScheduleName
+from rekindle.errors import InvalidInput
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_OPTIONS = (
+    click.option("--sizes", metavar="N,N,..", help="Scans per round, in order; the last number repeats."),
+    click.option(
+        "--geometric",
+        metavar="FIRST,FACTOR",
+        help="Growing rounds: 4,1.5 gives 4, 6, 9, ... scans.",
+    ),
+    click.option(
+        "--minutes-per-round",
+        type=click.FloatRange(min=0, min_open=True),
+        help="As many scans per round as fit these minutes of correction.",
+    ),
+    click.option("--ordering", type=click.Choice(get_args(OrderingName)), help="Which scans come first."),
+    click.option(
+        "--held-out",
+        metavar="N|SHARE",
+        help="Scans that only measure the model: a number (5) or a share (0.2).",
+    ),
+    click.option(
+        "--held-out-schedule",
+        type=click.Choice(get_args(ScheduleName)),
+        help="When the measuring scans are handed out.",
+    ),
+    click.option("--preset", help="Size of networks and training: paper, cpu, tiny."),
+    click.option("--recipe", type=click.Choice(["default", "paper"]), help="How each round trains."),
+    click.option("--seed", type=int, help="Seed of all randomness."),
+    click.option(
+        "--lease-minutes",
+        type=click.FloatRange(min=0, min_open=True),
+        help="How long a scan stays yours without a sign of life.",
+    ),
+    click.option(
+        "--margin-dice",
+        type=click.FloatRange(0, 1),
+        help="A new model may be worse than the serving one by at most this Dice, per organ.",
+    ),
+)
+
+
+def policy_options(function: Function) -> Function:
+    """Adds the options of a policy to a command, which takes them as keywords."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+def changed_policy(policy: Policy, options: dict[str, Any]) -> Policy:
+    """`policy` with the given options in place; options that are None keep what is there."""
+    given = {name: value for name, value in options.items() if value is not None}
+    sizing = [name for name in ("sizes", "geometric", "minutes_per_round") if name in given]
+    if len(sizing) > 1:
+        raise InvalidInput("give one of --sizes, --geometric and --minutes-per-round")
+    if sizing:
+        policy = replace(policy, sizes=None, geometric=None, minutes_per_round=None)
+    if "sizes" in given:
+        given["sizes"] = _numbers("--sizes", given["sizes"], int)
+    if "geometric" in given:
+        given["geometric"] = _growth(given["geometric"])
+    held_out = _held_out(policy.held_out, given.pop("held_out", None), given.pop("held_out_schedule", None))
+    return replace(policy, held_out=held_out, **given)
+
+
+def describe_policy(policy: Policy) -> list[tuple[str, object]]:
+    """A policy in words, field by field."""
+    held_out = policy.held_out
+    if held_out.number is not None:
+        share = f"{held_out.number} scans, {held_out.schedule}"
+    elif held_out.fraction is not None:
+        share = f"{held_out.fraction:.0%} of the patients, {held_out.schedule}"
+    else:
+        share = "none"
+    return [
+        ("rounds", _sizing(policy)),
+        ("ordering", policy.ordering),
+        ("held out", share),
+        ("training", f"preset {policy.preset}, recipe {policy.recipe}, seed {policy.seed}"),
+        ("promotion", f"at most {policy.margin_dice:.3f} Dice worse per organ"),
+        ("a scan is yours for", f"{policy.lease_minutes:.0f} min"),
+    ]
+
+
+def _sizing(policy: Policy) -> str:
+    if policy.sizes is not None:
+        return f"{', '.join(map(str, policy.sizes))} scans"
+    if policy.geometric is not None:
+        first, factor = policy.geometric
+        return f"{first} scans, growing by {factor:g} each round"
+    if policy.minutes_per_round is not None:
+        return f"as many scans as fit {policy.minutes_per_round:g} min"
+    return "as the service sets them"
+
+
+def _numbers(option: str, given: str, kind: type[int] | type[float]) -> list[Any]:
+    try:
+        return [kind(part) for part in given.split(",")]
+    except ValueError:
+        raise InvalidInput(f"{option} {given!r}: give numbers with commas between them") from None
+
+
+def _growth(given: str) -> tuple[int, float]:
+    numbers = _numbers("--geometric", given, float)
+    if len(numbers) != 2 or numbers[0] != int(numbers[0]):
+        raise InvalidInput(f"--geometric {given!r}: give the first round's scans and a factor, as in 4,1.5")
+    return int(numbers[0]), numbers[1]
+
+
+def _held_out(policy: HeldOut, size: str | None, schedule: ScheduleName | None) -> HeldOut:
+    if schedule is not None:
+        policy = replace(policy, schedule=schedule)
+    if size is None:
+        return policy
+    try:
+        if "." in size:
+            return replace(policy, number=None, fraction=float(size))
+        return replace(policy, number=int(size), fraction=None)
+    except ValueError:
+        raise InvalidInput(f"--held-out {size!r}: give a number (5) or a share (0.2)") from None

@@ -1,0 +1,70 @@
+"""`rekindle rounds`: how the loop goes."""
+
+from __future__ import annotations
+
+import click
+
+from rekindle.cli.options import RekindleGroup, pass_session
+from rekindle.cli.session import Session, interruptible
+from rekindle.errors import DeadlineExceeded
+from rekindle.records import Round
+
+COLUMNS = ("Round>", "State", "Selected>", "Corrected>", "Labelled>", "Minutes>", "New model", "Why")
+
+
+@click.group(cls=RekindleGroup)
+def rounds() -> None:
+    """How the loop goes: rounds of correcting and training."""
+
+
+@rounds.command("list")
+@pass_session
+def list_rounds(session: Session) -> None:
+    """All rounds; round 0 is the first model's, before any correction."""
+    found = session.project().rounds()
+    session.out.rows("Rounds", COLUMNS, [round_row(item) for item in found], found)
+
+
+@rounds.command("watch")
+@click.option("--after", metavar="CURSOR", type=click.IntRange(min=0), default=0, help="Only later events.")
+@click.option("--timeout", metavar="MINUTES", type=click.FloatRange(min=0, min_open=True), help="Stop after this long.")
+@pass_session
+def watch(session: Session, after: int, timeout: float | None) -> None:
+    """Show what happens, as it happens, until the project is complete or you press Ctrl-C.
+
+    With --json, one event per line; give the last one's cursor to --after to go on from there.
+    """
+    project = session.project()
+    with interruptible():
+        try:
+            for event in project.watch(after_cursor=after, timeout_s=timeout and timeout * 60):
+                time = f"{event.time.astimezone():%H:%M:%S}  " if event.time else ""
+                session.out.line(f"{time}round {event.round}: {event.message}", event)
+                if event.kind == "project-complete":
+                    return
+        except DeadlineExceeded:
+            if timeout is None:
+                raise
+
+
+@rounds.command("train-now")
+@pass_session
+def train_now(session: Session) -> None:
+    """Close the open round with the corrections it has, and train. Needs at least one new correction."""
+    closed = session.project().train_now()
+    session.out.done(f"Round {closed.number} closes with {closed.labelled_cases} corrections.", closed)
+
+
+def round_row(item: Round) -> tuple[object, ...]:
+    """A round as a table shows it."""
+    outcome = {None: "", True: "serves", False: "refused"}[item.promoted]
+    return (
+        item.number,
+        item.state,
+        len(item.selected_case_ids),
+        item.labelled_cases,
+        item.labelled_total,
+        item.minutes,
+        outcome,
+        item.decision_reason or item.reason,
+    )

@@ -1,0 +1,89 @@
+"""`rekindle runs`: training runs."""
+
+from __future__ import annotations
+
+import click
+
+from rekindle.cli.describe import describe_run
+from rekindle.cli.options import RekindleGroup, pass_session
+from rekindle.cli.output import dice
+from rekindle.cli.session import Session, interruptible
+from rekindle.errors import NotFound
+from rekindle.projects import Project
+from rekindle.records import Metric
+from rekindle.runs import Run
+
+
+@click.group(cls=RekindleGroup)
+def runs() -> None:
+    """Training runs: list them, watch one, stop one."""
+
+
+@runs.command("list")
+@pass_session
+def list_runs(session: Session) -> None:
+    """The project's training runs, newest first."""
+    found = session.project().runs()
+    session.out.rows(
+        "Training runs",
+        ["Run", "Kind", "State", "Minutes>", "Held-out Dice", "Why"],
+        [
+            (
+                run.id,
+                run.kind,
+                run.state,
+                run.train_seconds / 60 if run.train_seconds else None,
+                ", ".join(f"{organ} {dice(value)}" for organ, value in run.held_out_dice().items()),
+                run.reason,
+            )
+            for run in found
+        ],
+        [describe_run(run) for run in found],
+    )
+
+
+@runs.command("watch")
+@click.argument("run_id", metavar="[RUN]", required=False)
+@pass_session
+def watch(session: Session, run_id: str | None) -> None:
+    """Follow a training run, the newest one unless RUN is given, until it ends or you press Ctrl-C."""
+    project = session.project()
+    run = project.run(run_id) if run_id else _newest(project)
+    with interruptible(), session.out.progress() as bars:
+        move = bars.bar("training")
+        for metric in run.watch():
+            move(metric.step, metric.steps)
+            session.out.line(_progress(metric), metric)
+        run.refresh()
+        ending = f"The run has {run.state}." if run.state in ("succeeded", "failed") else f"It is {run.state}."
+        session.out.line(ending + (f" {run.reason}" if run.reason else ""), describe_run(run))
+
+
+@runs.command("cancel")
+@click.argument("run_id", metavar="RUN")
+@pass_session
+def cancel(session: Session, run_id: str) -> None:
+    """Stop a training run. The project stalls until `rekindle project retry`."""
+    run = session.project().run(run_id).cancel()
+    session.out.done(f"Run {run.id} is {run.state}.", describe_run(run))
+
+
+def _newest(project: Project) -> Run:
+    found = project.runs()
+    if not found:
+        raise NotFound("nothing has been trained yet")
+    return found[0]
+
+
+def _progress(metric: Metric) -> str:
+    parts = [
+        f"{metric.phase}",
+        f"epoch {metric.epoch}/{metric.epochs}",
+        f"step {metric.step}/{metric.steps}",
+        f"loss {metric.loss:.3f}",
+    ]
+    if metric.dice is not None:
+        parts.append(f"Dice {metric.dice:.3f}")
+    if metric.eta_seconds > 0:
+        parts.append(f"about {metric.eta_seconds / 60:.0f} min left")
+    return "  ".join(parts)

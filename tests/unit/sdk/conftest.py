@@ -1,0 +1,93 @@
+"""A real gRPC server with in-memory services, and clients to it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from rekindle._call import Retry
+from rekindle.api.inference.v1 import inference_pb2_grpc, volumes_pb2_grpc
+from rekindle.api.scheduler.v1 import scheduler_pb2_grpc
+from rekindle.api.trainer.v1 import trainer_pb2_grpc
+from rekindle.client import Client
+from rekindle.config import Organ
+from rekindle.leases import Lease
+from rekindle.projects import Project
+
+sys.path.insert(0, str(Path(__file__).parent))
+from fake_services import FakeInference, FakeScheduler, FakeTrainer, FakeVolumes
+from fake_world import World
+
+ORGANS = [Organ("liver", 1, ("SCT", "10200004", "Liver")), Organ("spleen", 2)]
+
+
+@pytest.fixture
+def world() -> World:
+    """The fakes' state."""
+    return World()
+
+
+@pytest.fixture
+def address(world: World) -> Iterator[str]:
+    """Where all four services listen."""
+    server = grpc.server(ThreadPoolExecutor(max_workers=8))
+    scheduler_pb2_grpc.add_SchedulerServiceServicer_to_server(FakeScheduler(world), server)
+    volumes_pb2_grpc.add_VolumeServiceServicer_to_server(FakeVolumes(world), server)
+    inference_pb2_grpc.add_InferenceServiceServicer_to_server(FakeInference(world), server)
+    trainer_pb2_grpc.add_TrainerServiceServicer_to_server(FakeTrainer(world), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield f"127.0.0.1:{port}"
+    server.stop(None)
+
+
+@pytest.fixture
+def client(address: str) -> Iterator[Client]:
+    """A client that does not wait long between tries."""
+    retry = Retry(attempts=3, first_wait_s=0.01)
+    with Client.connect(address, inference=address, trainer=address, timeout_s=10, retry=retry) as client:
+        yield client
+
+
+@pytest.fixture
+def project(client: Client) -> Project:
+    """A project with liver and spleen."""
+    return client.create_project("Abdomen", ORGANS)
+
+
+@pytest.fixture
+def ready_case(project: Project, world: World) -> str:
+    """The id of a case with an image and a coarse label."""
+    case = project.add_case(b"image bytes", group_key="P1")
+    world.give_coarse_label(case.id, b"coarse bytes")
+    return case.id
+
+
+@pytest.fixture
+def lease(project: Project, ready_case: str) -> Lease:
+    """A lease of the ready case."""
+    return project.lease(ready_case)
+
+
+@pytest.fixture
+def command(address: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Runs `rekindle` with arguments against the fakes: a result with exit_code, stdout, stderr."""
+    from click.testing import CliRunner
+    from rekindle.cli.commands import rekindle
+
+    for name in ("ADDRESS", "INFERENCE", "TRAINER"):
+        monkeypatch.setenv(f"REKINDLE_{name}", address)
+    monkeypatch.delenv("REKINDLE_PROJECT", raising=False)
+
+    def run(*arguments: object) -> Any:
+        result = CliRunner().invoke(rekindle, [str(argument) for argument in arguments])
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    return run
