@@ -21,9 +21,11 @@ LIVER = OrganQuality(
 
 def test_minutes_by_hand():
     """Reading, drawing and cleaning add up as the docstring says."""
-    constants = ColdStart(reading_s_per_slice=1.0, drawing_s_per_mm=0.1, error_rate=2.0, cleaning_s_per_component=5.0)
+    constants = ColdStart(
+        reading_s_per_slice=1.0, drawing_s_per_mm=0.1, error_share=0.8, error_rate=2.0, cleaning_s_per_component=5.0
+    )
     two_parts = replace(LIVER, components=3, soft_dice_confidence=0.5)
-    drawing_s = 0.1 * 10_000 * (1 - math.exp(-2.0 * 0.5))
+    drawing_s = 0.1 * 10_000 * 0.8 * (1 - math.exp(-2.0 * 0.5))
     expected = (60 * 1.0 + drawing_s + 2 * 5.0) / 60
     assert pytest.approx(expected) == predicted_minutes([two_parts], 60, constants)
 
