@@ -20,7 +20,7 @@ MARKS = ("easy", "hard", "put-off", "none")
 
 @click.group(cls=RekindleGroup)
 def seeds() -> None:
-    """Scans that are labelled already, from which the first model is trained."""
+    """Labelled scans that train the first model."""
 
 
 @seeds.command("add")
@@ -119,8 +119,19 @@ def add_cases(session: Session, folder: Path, group_from: str | None, close: boo
 
 
 @cases.command("list")
-@click.option("--state", "states", multiple=True, type=click.Choice(STATES), help="Only these; repeatable.")
-@click.option("--held-out/--not-held-out", default=None, help="Only the measuring scans, or only the others.")
+@click.option(
+    "--state",
+    "states",
+    multiple=True,
+    type=click.Choice(STATES),
+    metavar="STATE",
+    help="Only scans in this state; repeat for more: registered, ready, leased, labelled, put-off.",
+)
+@click.option(
+    "--held-out/--not-held-out",
+    default=None,
+    help="Only scans that are held out to measure the model, or only the others.",
+)
 @click.option("--round", "round_number", type=int, default=0, metavar="N", help="Only of this round.")
 @click.option("--ranked", is_flag=True, help="In the order in which they are handed out.")
 @pass_session

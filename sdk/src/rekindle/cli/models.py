@@ -16,7 +16,7 @@ from rekindle.projects import Project
 
 @click.group(cls=RekindleGroup)
 def models() -> None:
-    """Model versions: list them, choose the one that serves, bring one in."""
+    """Model versions: list, choose, bring in."""
 
 
 @models.command("list")

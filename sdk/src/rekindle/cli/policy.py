@@ -29,12 +29,12 @@ _OPTIONS = (
     click.option(
         "--held-out",
         metavar="N|SHARE",
-        help="Scans that only measure the model: a number (5) or a share (0.2).",
+        help="Scans held out to measure the model, never to train it: a number (5) or a share (0.2).",
     ),
     click.option(
         "--held-out-schedule",
         type=click.Choice(get_args(ScheduleName)),
-        help="When the measuring scans are handed out.",
+        help="When the held-out scans are handed out.",
     ),
     click.option("--preset", help="Size of networks and training: paper, cpu, tiny."),
     click.option("--recipe", type=click.Choice(["default", "paper"]), help="How each round trains."),

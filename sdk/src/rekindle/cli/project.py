@@ -100,7 +100,7 @@ def start(session: Session, igniter: str | None) -> None:
 @project.command("close-registration")
 @pass_session
 def close_registration(session: Session) -> None:
-    """Say that no more scans come; the measuring scans are drawn now."""
+    """Say that no more scans come; the held-out scans are drawn now."""
     _say(session, session.project().close_registration(), "Registration is closed.")
 
 

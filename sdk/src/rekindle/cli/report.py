@@ -14,7 +14,7 @@ from rekindle.records import Ledger
 @click.command("report", cls=RekindleCommand)
 @pass_session
 def report(session: Session) -> None:
-    """What has been done so far: rounds, decisions, and everybody's minutes."""
+    """Rounds, decisions and minutes so far."""
     project = session.project()
     found = project.report()
     if session.as_json:

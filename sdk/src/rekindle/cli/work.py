@@ -104,7 +104,9 @@ def submit(
     minutes: float | None,
     count_elapsed: bool,
 ) -> None:
-    """Hand in a correction: the folder that `rekindle next` made, with your mask.nii.gz in it, or the mask file.
+    """Hand in a correction.
+
+    Name the folder that `rekindle next` made, with your mask.nii.gz in it, or the mask file in that folder.
 
     Your time: this command cannot see when you worked and when the telephone rang, so it counts nothing by
     itself. Say --minutes 7.5 if you know. --count-elapsed takes the whole time since `rekindle next`, up to

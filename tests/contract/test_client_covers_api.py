@@ -1,0 +1,165 @@
+"""Every RPC of the API has a method in the client that calls it."""
+
+from __future__ import annotations
+
+import inspect
+import pkgutil
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from typing import Any
+
+import pytest
+from google.protobuf.descriptor import ServiceDescriptor
+from rekindle import api
+from rekindle._call import Caller
+from rekindle.api.common.v1 import common_pb2
+from rekindle.api.inference.v1 import inference_pb2, volumes_pb2
+from rekindle.api.scheduler.v1 import records_pb2
+from rekindle.api.trainer.v1 import trainer_pb2
+from rekindle.client import Client
+from rekindle.config import Organ, Policy
+from rekindle.leases import Lease
+from rekindle.models import Model
+from rekindle.projects import Project
+from rekindle.runs import Run
+
+#: Every generated module, so that a new proto file is looked at too.
+MODULES = [
+    import_module(module.name)
+    for module in pkgutil.walk_packages(api.__path__, f"{api.__name__}.")
+    if module.name.endswith("_pb2")
+]
+
+
+def services() -> dict[str, ServiceDescriptor]:
+    """Every service of the generated API, by the name of the stub that the client keeps."""
+    found = {name: service for module in MODULES for name, service in module.DESCRIPTOR.services_by_name.items()}
+    return {
+        {"VolumeService": "volumes"}.get(name, name.removesuffix("Service").lower()): service
+        for name, service in found.items()
+    }
+
+
+class Stub:
+    """Stands in for a generated stub: notes the method, checks the request's type, answers empty messages."""
+
+    def __init__(self, service: ServiceDescriptor, called: set[str]) -> None:
+        self._service, self._called = service, called
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = self._service.methods_by_name[name]
+
+        def call(request: Any, timeout: float | None = None) -> Any:
+            self._called.add(method.full_name)
+            assert timeout is not None, f"{name} is called without a deadline"
+            for message in request if method.client_streaming else [request]:
+                assert method.input_type is message.DESCRIPTOR
+            answer = _filled(method.output_type._concrete_class())
+            return Stream(answer) if method.server_streaming else answer
+
+        return call
+
+
+class Stream:
+    """One answer, then the end."""
+
+    def __init__(self, answer: Any) -> None:
+        self._answers = [answer]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._answers)
+
+    def cancel(self) -> None:
+        """Ends nothing: there is no call behind it."""
+
+
+class StubServices:
+    """What `Services` is, on stubs that note calls."""
+
+    def __init__(self) -> None:
+        self.called: set[str] = set()
+        self.caller = Caller(timeout_s=1.0)
+        for name, service in services().items():
+            setattr(self, name, Stub(service, self.called))
+
+
+def _filled(answer: Any) -> Any:
+    """Gives projects a modality, and headers the digest of the empty file that follows."""
+    if isinstance(answer, volumes_pb2.DownloadVolumeResponse):
+        answer.header.sha256 = EMPTY_SHA256
+    if isinstance(answer, inference_pb2.SegmentResponse):
+        answer.result.sha256 = EMPTY_SHA256
+    if "project" in answer.DESCRIPTOR.fields_by_name:
+        answer.project.CopyFrom(PROJECT)
+    return answer
+
+
+PROJECT = records_pb2.Project(project_id="p", target_modality=common_pb2.MODALITY_CT)
+EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+#: What a parameter takes, by its name; the rest by its annotation.
+ARGUMENTS: dict[str, Any] = {
+    "organs": [Organ("liver", 1)],
+    "policy": Policy(),
+    "igniter": None,
+    "spec": trainer_pb2.RunSpec(),
+    "volumes_and_groups": [("volume", "group")],
+    "volume_ids": ["volume"],
+    "mark": "easy",
+    "modality": "CT",
+    "image": b"image",
+    "mask": b"mask",
+    "manifest": b"{}",
+    "onnx": b"onnx",
+    "source": b"file",
+}
+#: What does not call a service, or is driven by another method of the handle.
+NOT_DRIVEN = {"connect", "close", "from_proto", "lease_next", "resume_lease", "restore", "token"}
+
+
+def drive(handle: Any) -> None:
+    """Calls every public method of a handle with plausible arguments and drains what it answers."""
+    for name, method in inspect.getmembers(type(handle), inspect.isfunction):
+        if name.startswith("_") or name in NOT_DRIVEN:
+            continue
+        given = {
+            parameter.name: _argument(parameter)
+            for parameter in list(inspect.signature(method, eval_str=False).parameters.values())[1:]
+            if parameter.default is inspect.Parameter.empty
+        }
+        answer = getattr(handle, name)(**given)
+        if inspect.isgenerator(answer) or isinstance(answer, Iterator):
+            list(answer)
+
+
+def _argument(parameter: inspect.Parameter) -> Any:
+    if parameter.name in ARGUMENTS:
+        return ARGUMENTS[parameter.name]
+    known = {"str": "text", "int": 1, "float": 1.0, "bytes": b"bytes"}
+    assert parameter.annotation in known, f"say in ARGUMENTS what {parameter} takes"
+    return known[parameter.annotation]
+
+
+@pytest.fixture
+def called() -> set[str]:
+    """The full names of all RPCs that the handles' methods called."""
+    stubs: Any = StubServices()
+    drive(Client(stubs))
+    drive(Project(stubs, PROJECT))
+    lease = records_pb2.Lease(lease_id="l")
+    lease.case.coarse_label.mask_volume_id = "mask"
+    drive(Lease(stubs, lease, (Organ("liver", 1),)))
+    drive(Model.from_proto(inference_pb2.Model(), stubs))
+    drive(Run(stubs, trainer_pb2.Run()))
+    return stubs.called
+
+
+def test_every_rpc_has_a_client_method(called: set[str]) -> None:
+    """No method of any service is left without a way to call it from Python."""
+    rpcs = {method.full_name for service in services().values() for method in service.methods}
+    assert set() == rpcs - called
+
+
+def test_services_are_those_of_the_protos() -> None:
+    """The four services are looked at; a fifth one would be too."""
+    assert {"scheduler", "volumes", "inference", "trainer"} == set(services())
