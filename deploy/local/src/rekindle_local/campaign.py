@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from datetime import UTC, datetime
 import numpy as np
 from rekindle.client import Client
 from rekindle.config import HeldOut, Organ, OrganStatusName, Policy
-from rekindle.errors import IllegalTransition
+from rekindle.errors import DeadlineExceeded, IllegalTransition
 from rekindle.leases import Lease
 from rekindle.projects import NoCase, Project
 from rekindle.records import Event
@@ -129,6 +130,18 @@ def annotate(campaign: Campaign, annotator: Annotator, say: Say) -> None:
         while (lease := project.lease_next(wait_s=WAIT_FOR_CASE_S, waiting=waiting)) is not None:
             with lease:
                 campaign.labelled.append(correct(campaign, lease, annotator))
+        wait_until_complete(project)
+
+
+def wait_until_complete(project: Project) -> None:
+    """Waits for the last round's training after the last label. Raises IllegalTransition when the project stalls."""
+    deadline = time.monotonic() + WAIT_FOR_CASE_S
+    while project.refresh().state != "complete":
+        if project.state == "stalled":
+            raise IllegalTransition(f"the project has stalled: {project.state_reason}")
+        if time.monotonic() > deadline:
+            raise DeadlineExceeded("the last round did not end within an hour")
+        time.sleep(0.5)
 
 
 def correct(campaign: Campaign, lease: Lease, annotator: Annotator) -> Labelled:
@@ -228,4 +241,4 @@ class _Narrator:
         if event.kind == "project-complete":
             self._complete.set()
         if event.kind not in ("case-leased", "training-progress"):
-            self._say(f"round {event.round}: {event.message}")
+            self._say(event.message)
