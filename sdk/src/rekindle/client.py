@@ -20,6 +20,8 @@ from rekindle.projects import Project
 from rekindle.records import OrganQuality
 from rekindle.volumes import CHUNK_BYTES, Source, VolumeFile, file_bytes
 
+__all__ = ["DEFAULT_ADDRESS", "Client", "Credentials", "Retry", "Segmentation", "connect"]
+
 #: Where `make up` listens.
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 

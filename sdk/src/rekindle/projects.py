@@ -98,7 +98,8 @@ class Project(ProjectCases, ProjectModels):
                 waiting(outcome)
             pause_s = min(max(outcome.retry_after_s, 0.2), deadline - time.monotonic())
             if pause_s <= 0:
-                raise DeadlineExceeded(f"no case became free within {wait_s:.0f} s: {outcome.message}")
+                waited = f" became free within {wait_s:.0f} s" if wait_s else " is free now"
+                raise DeadlineExceeded(f"no case{waited}: {outcome.message}", reason="NO_CASE_NOW")
             time.sleep(pause_s)
 
     def lease(self, case_id: str, minutes: float | None = None, *, round: int = 0) -> Lease:

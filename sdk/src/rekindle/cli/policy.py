@@ -23,6 +23,7 @@ _OPTIONS = (
     click.option(
         "--minutes-per-round",
         type=click.FloatRange(min=0, min_open=True),
+        metavar="MINUTES",
         help="As many scans per round as fit these minutes of correction.",
     ),
     click.option("--ordering", type=click.Choice(get_args(OrderingName)), help="Which scans come first."),
@@ -36,17 +37,19 @@ _OPTIONS = (
         type=click.Choice(get_args(ScheduleName)),
         help="When the held-out scans are handed out.",
     ),
-    click.option("--preset", help="Size of networks and training: paper, cpu, tiny."),
+    click.option("--preset", metavar="NAME", help="Size of networks and training: paper, cpu, tiny."),
     click.option("--recipe", type=click.Choice(["default", "paper"]), help="How each round trains."),
-    click.option("--seed", type=int, help="Seed of all randomness."),
+    click.option("--seed", type=int, metavar="N", help="Seed of all randomness."),
     click.option(
         "--lease-minutes",
         type=click.FloatRange(min=0, min_open=True),
+        metavar="MINUTES",
         help="How long a scan stays yours without a sign of life.",
     ),
     click.option(
         "--margin-dice",
         type=click.FloatRange(0, 1),
+        metavar="DICE",
         help="A new model may be worse than the serving one by at most this Dice, per organ.",
     ),
 )

@@ -1,0 +1,59 @@
+"""The documentation's examples run as they are written."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import pytest
+import rekindle
+import SimpleITK as sitk
+from rekindle.cli.commands import rekindle as root
+from rekindle.client import Client
+
+DOCS = Path(__file__).parents[3] / "docs"
+
+
+def blocks(name: str, language: str) -> list[str]:
+    """The code blocks of one language in a page."""
+    return re.findall(rf"```{language}\n(.*?)```", (DOCS / name).read_text(), re.DOTALL)
+
+
+def test_python_examples_label_everything(
+    client: Client, world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Set-up and annotation loop of sdk.md leave a project in which every case is labelled, with its time."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(rekindle, "connect", lambda address: Client(client._services))
+    monkeypatch.setattr(Client, "close", lambda self: None)
+    for folder in ("seed/images", "seed/labels", "scans"):
+        (tmp_path / folder).mkdir(parents=True)
+        image = sitk.GetImageFromArray(np.full((2, 3, 4), len(folder), np.int16))
+        sitk.WriteImage(image, tmp_path / folder / "a.nii.gz")
+    set_up, loop = blocks("sdk.md", "python")
+    exec(compile(set_up, "sdk.md", "exec"), {})
+    (case,) = world.cases.values()
+    world.give_coarse_label(case.case_id, (tmp_path / "seed/labels/a.nii.gz").read_bytes())
+    exec(compile(loop, "sdk.md", "exec"), {})
+    (submission,) = world.submissions
+    assert (case.case_id, 1) == (submission.case_id, len(world.seeds))
+    assert submission.time_segments[0].active_seconds > 0
+
+
+def test_commands_in_the_documentation_exist() -> None:
+    """Every `rekindle ...` that the tour shows names a command that there is, with options that it has."""
+    text = (DOCS / "cli.md").read_text()
+    shown = re.findall(r"rekindle ((?:[a-z][a-z-]* ?)+)((?:[^`\n#|])*)", text)
+    for words, rest in shown:
+        command: click.Command = root
+        for word in words.split():
+            if not isinstance(command, click.Group):
+                break
+            assert word in command.commands, f"rekindle {words}"
+            command = command.commands[word]
+        known = {name for parameter in command.params for name in parameter.opts}
+        assert set() == set(re.findall(r"--[a-z-]+", words + rest)) - known - {"--help"}, f"{words}{rest}"
+    assert len(shown) > 10
