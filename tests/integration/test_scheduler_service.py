@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
+import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +14,7 @@ import grpc
 import pytest
 from rekindle.api.scheduler.v1 import records_pb2
 from scheduler_fakes import FakeInference, FakeTrainer
-from scheduler_process import Client, SchedulerProcess
+from scheduler_process import ORGANS, Client, SchedulerProcess
 
 
 @pytest.fixture
@@ -55,3 +59,196 @@ def test_a_campaign_runs_from_the_igniter_to_complete(client: Client) -> None:
     assert [True] * 4 == [each.decision.promoted for each in rounds]
     assert rounds[3].serving_model_version_id == project.active_model_version_id
     assert 30.0 == pytest.approx(client.call("GetReport").ledger.minutes_total)
+
+
+def test_held_out_cases_are_never_trained_on(client: Client, trainer: FakeTrainer) -> None:
+    """Two cases are held out; no run has them among its training examples, the last one evaluates on both."""
+    client.create_project(sizes=[2], cases=6, held_out=2)
+    client.call("StartProject")
+    assert 6 == client.label_all()
+    project = client.wait_for("COMPLETE")
+    assert (2, 2) == (project.counts.held_out, project.counts.held_out_labelled)
+    cases = client.call("ListCases").cases
+    held_out = {case.case_id for case in cases if case.held_out}
+    trained = {example.case_id for run in trainer.runs.values() for example in run.spec.training}
+    assert set() == held_out & trained
+    assert {case.case_id for case in cases} - held_out <= trained
+
+
+def test_a_refused_candidate_does_not_serve(client: Client, trainer: FakeTrainer) -> None:
+    """A candidate below the margin on the held-out cases is registered and told of, and the igniter serves on."""
+    trainer.candidate_dice = lambda spec: 0.5
+    client.create_project(sizes=[3], cases=4, held_out=1)
+    client.call("StartProject")
+    client.label_all()
+    project = client.wait_for("COMPLETE")
+    first, second = client.call("ListRounds").rounds[:2]
+    assert not second.decision.promoted
+    assert records_pb2.PromotionDecision.BASIS_HELD_OUT == second.decision.basis
+    assert first.serving_model_version_id == project.active_model_version_id
+    assert second.candidate_model_version_id not in ("", project.active_model_version_id)
+
+
+def test_killed_at_any_moment_it_comes_to_the_same_end(
+    tmp_path: Path, inference: FakeInference, trainer: FakeTrainer
+) -> None:
+    """Five kills during a campaign change neither snapshots nor weights nor which cases were selected."""
+    results: list[list[tuple[str, str, tuple[str, ...]]]] = []
+    for kills in (0, 5):
+        folder = tmp_path / str(kills)
+        folder.mkdir()
+        scheduler = SchedulerProcess(folder, inference, trainer)
+        scheduler.start()
+        client = Client(scheduler, inference)
+        client.create_project(sizes=[2], cases=6, held_out=2)
+        client.call("StartProject")
+        for _ in range(kills):
+            time.sleep(0.15)
+            scheduler.stop(signal.SIGKILL)
+            scheduler.start()
+            if client.project().state == records_pb2.PROJECT_STATE_ACTIVE:
+                client.call("Submit", **client.submission(client.lease()))
+        client.label_all()
+        client.wait_for("COMPLETE")
+        results.append(_outcome(client))
+        scheduler.stop()
+    assert results[0] == results[1]
+
+
+def _outcome(client: Client) -> list[tuple[str, str, tuple[str, ...]]]:
+    volumes = {case.case_id: case.volume_id for case in client.call("ListCases").cases}
+    digests = {
+        volume_id: client.inference.volumes[client.project_id, volume_id].canonical_digest
+        for volume_id in volumes.values()
+    }
+    return [
+        (
+            each.snapshot_digest,
+            client.inference.models[each.candidate_model_version_id].package_digest
+            if each.candidate_model_version_id
+            else "",
+            tuple(digests[volumes[case_id]] for case_id in each.selected_case_ids),
+        )
+        for each in client.call("ListRounds").rounds
+    ]
+
+
+def test_two_schedulers_on_one_database_advance_a_round_once(
+    scheduler: SchedulerProcess, client: Client, inference: FakeInference, trainer: FakeTrainer
+) -> None:
+    """With two of them running, each round starts one run, is opened once and is closed once."""
+    second = SchedulerProcess(scheduler.folder, inference, trainer)
+    second.start("second")
+    try:
+        client.create_project(sizes=[2], cases=6)
+        client.call("StartProject")
+        assert 6 == client.label_all()
+        client.wait_for("COMPLETE")
+    finally:
+        assert 0 == second.stop()
+    events = Counter((event.kind, event.round) for event in client.events())
+    assert {("round-closed", number): 1 for number in range(4)} == {
+        key: count for key, count in events.items() if key[0] == "round-closed"
+    }
+    assert {("training-started", number): 1 for number in range(4)} == {
+        key: count for key, count in events.items() if key[0] == "training-started"
+    }
+    assert 4 == len(trainer.runs)
+
+
+def test_it_waits_for_a_service_that_is_away_and_goes_on(client: Client, trainer: FakeTrainer) -> None:
+    """Three failed starts of a run are told once, the project stays, and the run starts when the trainer is back."""
+    trainer.away["StartRun"] = 3
+    client.create_project(sizes=[6], cases=2)
+    client.call("StartProject")
+    client.lease()
+    kinds = Counter(event.kind for event in client.events())
+    assert (1, 1) == (kinds["waiting"], kinds["resumed"])
+    assert 4 == trainer.calls["StartRun"]
+    assert "" == client.call("GetRound", number=0).round.reason
+
+
+def test_a_failed_run_stalls_the_project_until_it_is_retried(client: Client, trainer: FakeTrainer) -> None:
+    """The reason is shown, and a retry trains under another run id."""
+    trainer.failures.append("out of memory")
+    client.create_project(sizes=[6], cases=1)
+    client.call("StartProject")
+    assert "out of memory" in client.wait_for("STALLED").state_reason
+    failed_run = client.call("GetRound", number=0).round.run_id
+    client.call("RetryProject")
+    client.lease()
+    assert failed_run != client.call("GetRound", number=0).round.run_id
+
+
+def test_a_case_that_cannot_be_predicted_does_not_stop_the_others(client: Client, inference: FakeInference) -> None:
+    """The other two are labelled; then the project stalls and names how many are left."""
+    client.create_project(sizes=[6], cases=3)
+    inference.unpredictable = {client.call("ListCases").cases[1].volume_id}
+    client.call("StartProject")
+    for _ in range(2):
+        client.call("Submit", **client.submission(client.lease()))
+    assert "1 cases could not be predicted" in client.wait_for("STALLED").state_reason
+
+
+def test_a_registered_model_takes_the_igniters_place(client: Client, trainer: FakeTrainer) -> None:
+    """No igniter is trained; the given model's coarse labels are shown."""
+    client.create_project(sizes=[2], cases=2)
+    model = client.inference.register(client.project_id, ORGANS)
+    client.call("StartProject", igniter_model_version_id=model)
+    assert model == client.lease().case.coarse_label.model_version_id
+    assert 0 == trainer.calls["StartRun"]
+
+
+def test_watching_resumes_from_a_cursor_and_goes_live(client: Client) -> None:
+    """A second watcher gets what is behind the cursor, and then what happens while it watches."""
+    client.create_project(sizes=[2], cases=2)
+    before = list(client.events())
+    stream = client.watch(before[-2].cursor)
+    assert before[-1] == next(stream).event
+    client.call("StartProject")
+    assert "project-started" == next(stream).event.kind
+    stream.cancel()
+
+
+def test_watching_ends_with_the_server(scheduler: SchedulerProcess, client: Client) -> None:
+    """A watcher does not keep the service from ending in an orderly way."""
+    client.create_project(sizes=[2], cases=1)
+    stream = client.watch(0)
+    next(stream)
+    started = time.monotonic()
+    assert 0 == scheduler.stop()
+    assert time.monotonic() - started < 5
+
+
+def test_train_now_cuts_the_round_short(client: Client) -> None:
+    """With one label of three the round trains, and the two others come in the next."""
+    client.create_project(sizes=[3], cases=3)
+    client.call("StartProject")
+    lease = client.lease()
+    with pytest.raises(grpc.RpcError) as refused:
+        client.call("TrainNow")
+    assert grpc.StatusCode.FAILED_PRECONDITION == refused.value.code()
+    client.call("Submit", **client.submission(lease))
+    client.call("TrainNow")
+    client.label_all()
+    client.wait_for("COMPLETE")
+    assert [0, 1, 2] == [each.labelled_cases for each in client.call("ListRounds").rounds]
+
+
+def test_the_settings_are_told_by_help() -> None:
+    """--help prints each variable with its meaning and ends with 0."""
+    told = subprocess.run(
+        [sys.executable, "-m", "rekindle_scheduler", "--help"], capture_output=True, text=True, check=True
+    )
+    assert "REKINDLE_SCHEDULER_RECONCILE_INTERVAL_S" in told.stdout
+
+
+def test_neither_pixels_nor_tensors_are_imported() -> None:
+    """The service's process never loads numpy, torch or the imaging library."""
+    code = """
+import sys
+import rekindle_scheduler.__main__
+print(sorted({"numpy", "torch", "SimpleITK", "rekindle_imaging"} & sys.modules.keys()))
+"""
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "[]" == told.stdout.strip()

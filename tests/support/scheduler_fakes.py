@@ -129,6 +129,13 @@ class FakeInference(FakeService, inference_pb2_grpc.InferenceServiceServicer, vo
         self.receipts[project_id, receipt.receipt_id] = receipt
         return receipt
 
+    def register(self, project_id: str, organs: list[common_pb2.Organ]) -> str:
+        """A model from elsewhere; its version id."""
+        request = inference_pb2.RegisterModelRequest(
+            project_id=project_id, package_digest=sha256("package from elsewhere"), organs=organs
+        )
+        return self.RegisterModel(request, None).model.model_version_id
+
     def BatchGetVolumes(self, request: Any, context: Any) -> Any:  # noqa: N802
         self.enter("BatchGetVolumes", context)
         missing = [i for i in request.volume_ids if (request.project_id, i) not in self.volumes]

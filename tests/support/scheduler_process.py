@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -178,6 +179,21 @@ class Client:
             else:
                 time.sleep(0.05)
         raise AssertionError("the campaign does not come to its end")
+
+    def watch(self, after_cursor: int) -> Any:
+        """The stream of events behind a cursor."""
+        request = scheduler_pb2.WatchRoundsRequest(project_id=self.project_id, after_cursor=after_cursor)
+        return self.scheduler.stub.WatchRounds(request, timeout=TIMEOUT_S)
+
+    def events(self) -> list[records_pb2.RoundEvent]:
+        """What has happened so far: the stream until nothing comes for half a second."""
+        request = scheduler_pb2.WatchRoundsRequest(project_id=self.project_id)
+        responses = self.scheduler.stub.WatchRounds(request, timeout=0.5)
+        found: list[records_pb2.RoundEvent] = []
+        with contextlib.suppress(grpc.RpcError):  # the deadline, as a watch has no end of its own
+            found.extend(response.event for response in responses)
+        assert responses.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        return found
 
     def wait_for(self, state: str) -> records_pb2.Project:
         """The project once it is in this state."""

@@ -189,7 +189,7 @@ def example_to_api(example: Example) -> pb.Example:
     )
 
 
-def modality_to_api(modality: Modality) -> pb.Modality:
+def modality_to_api(modality: Modality) -> Any:
     return number_of(pb.Modality, modality)
 
 

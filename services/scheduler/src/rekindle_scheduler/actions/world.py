@@ -34,6 +34,8 @@ class Change:
 
     def update(self, changed: Round) -> None:
         """Store the round; whatever it waited for is over."""
+        if self.round.reason:
+            self.tell("resumed", "what the round waited for is there again")
         self.uow.rounds.update(replace(changed, reason=""))
 
     def tell(self, kind: str, message: str, **details: str) -> None:

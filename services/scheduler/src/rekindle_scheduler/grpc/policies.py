@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TypeVar
+from enum import StrEnum
+from typing import Any, TypeVar
 
 from rekindle.api.scheduler.v1 import records_pb2 as pb
 
@@ -20,7 +21,7 @@ from rekindle_scheduler.domain.policy import (
 )
 from rekindle_scheduler.domain.words import HeldOutSchedule, OrderingName
 
-T = TypeVar("T")
+E = TypeVar("E", bound=StrEnum)
 
 
 def policy_to_api(policy: Policy) -> pb.Policy:
@@ -99,12 +100,15 @@ def _held_out(message: pb.HeldOutPolicy, default: HeldOutPolicy, is_set: bool) -
 
 
 def _held_out_to_api(held_out: HeldOutPolicy) -> pb.HeldOutPolicy:
-    return pb.HeldOutPolicy(
-        fraction=held_out.fraction,
-        number=held_out.number,
+    message = pb.HeldOutPolicy(
         schedule=wire.number_of(pb.HeldOutSchedule, held_out.schedule, "HELD_OUT_SCHEDULE_"),
         share_of_round=held_out.share_of_round,
     )
+    if held_out.number is not None:
+        message.number = held_out.number
+    elif held_out.fraction is not None:
+        message.fraction = held_out.fraction
+    return message
 
 
 def _promotion(message: pb.Policy, default: PromotionPolicy) -> PromotionPolicy:
@@ -133,8 +137,8 @@ def _lease_duration(message: pb.Policy, default: timedelta) -> timedelta:
     return timedelta(seconds=message.lease_duration.seconds, microseconds=message.lease_duration.nanos // 1000)
 
 
-def _word(words: type[T], api_enum: object, number: int, prefix: str, default: T) -> T:
+def _word(words: type[E], api_enum: Any, number: int, prefix: str, default: E) -> E:
     """The default for an unspecified one; InvalidInput for an unknown one."""
     if number == 0:
         return default
-    return wire.word_of(words, api_enum, number, f"policy.{prefix.lower().rstrip('_')}", prefix)  # type: ignore[type-var]
+    return wire.word_of(words, api_enum, number, f"policy.{prefix.lower().rstrip('_')}", prefix)

@@ -11,9 +11,10 @@ from rekindle_scheduler.adapters.sql.tables import cases
 from rekindle_scheduler.domain.words import CaseMark, CaseState
 
 
-def is_open() -> sa.ColumnElement[bool]:
-    """Neither labelled nor put off."""
-    return sa.and_(cases.c.submission_id.is_(None), cases.c.mark != CaseMark.PUT_OFF)
+def is_open(now: datetime) -> sa.ColumnElement[bool]:
+    """Neither labelled nor put off; whoever holds a case that is put off may finish it."""
+    not_put_off = cases.c.mark != CaseMark.PUT_OFF
+    return sa.and_(cases.c.submission_id.is_(None), sa.or_(not_put_off, is_leased(now)))
 
 
 def is_leased(now: datetime) -> sa.ColumnElement[bool]:
@@ -37,7 +38,7 @@ def is_in(state: CaseState, now: datetime) -> sa.ColumnElement[bool]:
         return sa.and_(unlabelled, is_free(now), cases.c.mark == CaseMark.PUT_OFF)
     has_label = cases.c.coarse_model_version_id
     known = has_label.is_not(None) if state == CaseState.READY else has_label.is_(None)
-    return sa.and_(is_open(), is_free(now), known)
+    return sa.and_(is_open(now), is_free(now), known)
 
 
 def state_of(row: sa.Row[Any], now: datetime) -> CaseState:

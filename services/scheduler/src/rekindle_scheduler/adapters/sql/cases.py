@@ -23,8 +23,9 @@ class SqlCases(Repository):
 
     def add(self, project_id: ProjectId, volume: Volume, group_key: str, *, held_out: bool) -> Case:
         sequence = self._take_number(project_id, "last_case")
+        case_id = CaseId(str(uuid4()))
         values = {
-            "case_id": str(uuid4()),
+            "case_id": case_id,
             "project_id": project_id,
             "sequence": sequence,
             "volume_id": volume.volume_id,
@@ -39,7 +40,7 @@ class SqlCases(Repository):
             "fencing_token": 0,
         }
         self._connection.execute(sa.insert(cases).values(values))
-        return self.get(project_id, CaseId(values["case_id"]))
+        return self.get(project_id, case_id)
 
     def of_volumes(self, project_id: ProjectId, volume_ids: Iterable[VolumeId]) -> dict[VolumeId, Case]:
         wanted = cases.c.volume_id.in_(list(volume_ids))
@@ -93,7 +94,7 @@ class SqlCases(Repository):
             )
             .exists()
         )
-        waiting = case_states.is_open(), case_states.is_free(self._now), sa.not_(has_task)
+        waiting = case_states.is_open(self._now), case_states.is_free(self._now), sa.not_(has_task)
         return self._rows(self._select(project_id).where(*waiting).order_by(cases.c.sequence))
 
     def set_held_out(self, case_ids: Iterable[CaseId]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import cached_property
 
 import sqlalchemy as sa
 from rekindle_servicekit.database import make_engine, migrate, read, write
@@ -37,56 +36,20 @@ class SqlUnitOfWork:
     """One transaction."""
 
     def __init__(self, connection: sa.Connection, now: datetime) -> None:
+        transaction = Transaction(connection, now)
         self.now = now
-        self._transaction = Transaction(connection, now)
-
-    @cached_property
-    def requests(self) -> SqlRequests:
-        return SqlRequests(self._transaction)
-
-    @cached_property
-    def annotators(self) -> SqlAnnotators:
-        return SqlAnnotators(self._transaction)
-
-    @cached_property
-    def projects(self) -> SqlProjects:
-        return SqlProjects(self._transaction)
-
-    @cached_property
-    def seed_cases(self) -> SqlSeedCases:
-        return SqlSeedCases(self._transaction)
-
-    @cached_property
-    def cases(self) -> SqlCases:
-        return SqlCases(self._transaction)
-
-    @cached_property
-    def leases(self) -> SqlLeases:
-        return SqlLeases(self._transaction)
-
-    @cached_property
-    def submissions(self) -> SqlSubmissions:
-        return SqlSubmissions(self._transaction)
-
-    @cached_property
-    def rounds(self) -> SqlRounds:
-        return SqlRounds(self._transaction)
-
-    @cached_property
-    def predictions(self) -> SqlPredictions:
-        return SqlPredictions(self._transaction)
-
-    @cached_property
-    def tallies(self) -> SqlTallies:
-        return SqlTallies(self._transaction)
-
-    @cached_property
-    def ledger(self) -> SqlLedger:
-        return SqlLedger(self._transaction)
-
-    @cached_property
-    def events(self) -> SqlEvents:
-        return SqlEvents(self._transaction)
+        self.requests = SqlRequests(transaction)
+        self.annotators = SqlAnnotators(transaction)
+        self.projects = SqlProjects(transaction)
+        self.seed_cases = SqlSeedCases(transaction)
+        self.cases = SqlCases(transaction)
+        self.leases = SqlLeases(transaction)
+        self.submissions = SqlSubmissions(transaction)
+        self.rounds = SqlRounds(transaction)
+        self.predictions = SqlPredictions(transaction)
+        self.tallies = SqlTallies(transaction)
+        self.ledger = SqlLedger(transaction)
+        self.events = SqlEvents(transaction)
 
 
 class SqlStore:

@@ -18,8 +18,9 @@ metadata = sa.MetaData(
 requests = define_requests(metadata)
 
 
-def _project_id(**options: bool) -> sa.Column[str]:
-    return sa.Column("project_id", sa.ForeignKey("projects.project_id"), nullable=False, **options)
+def _project_id(*, primary_key: bool = False) -> sa.Column[str]:
+    project_id = sa.ForeignKey("projects.project_id")
+    return sa.Column("project_id", project_id, nullable=False, primary_key=primary_key)
 
 
 annotators = sa.Table(

@@ -33,7 +33,7 @@ class SqlTallies(Repository):
 
     def cases(self, project_id: ProjectId, round: int) -> CaseTally:
         """Of the round that works."""
-        is_open = case_states.is_open()
+        is_open = case_states.is_open(self._now)
         is_ready = case_states.is_in(CaseState.READY, self._now)
         trains = sa.not_(cases.c.held_out)
         row = self._connection.execute(
@@ -84,7 +84,7 @@ class SqlTallies(Repository):
                 _count(sa.and_(failed, cases.c.coarse_model_version_id.is_(None))).label("failed"),
             )
             .select_from(joined)
-            .where(cases.c.project_id == project_id, case_states.is_open(), case_states.is_free(self._now))
+            .where(cases.c.project_id == project_id, case_states.is_open(self._now), case_states.is_free(self._now))
         ).one()
         return PredictionTally(
             missing=row.missing,
