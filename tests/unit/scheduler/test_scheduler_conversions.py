@@ -1,0 +1,137 @@
+"""Records through JSON, through protobuf and through page tokens."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rekindle.api.scheduler.v1 import records_pb2, scheduler_pb2
+from rekindle.errors import InvalidInput
+from rekindle_scheduler import wire
+from rekindle_scheduler.adapters.sql.codec import decode, encode
+from rekindle_scheduler.domain.policy import (
+    GeometricSizes,
+    HeldOutPolicy,
+    MinutesBudget,
+    Policy,
+    PromotionPolicy,
+    RoundSizes,
+    TrainingPolicy,
+)
+from rekindle_scheduler.domain.records import TimeSegment
+from rekindle_scheduler.domain.words import HeldOutSchedule, OrderingName, TimeKind, TimeSource
+from rekindle_scheduler.grpc.pages import next_token, page_size, place_of
+from rekindle_scheduler.grpc.policies import policy_from_api, policy_to_api
+
+_counts = st.integers(1, 1_000_000)
+_shares = st.floats(0.01, 0.9)
+_sizings = st.one_of(
+    st.builds(RoundSizes, cases=st.lists(_counts, min_size=1, max_size=5).map(tuple)),
+    st.builds(GeometricSizes, first=_counts, factor=st.floats(1.0, 100.0)),
+    st.builds(MinutesBudget, minutes_per_round=st.floats(1.0, 10_000.0)),
+)
+_held_out = st.one_of(
+    st.builds(
+        HeldOutPolicy,
+        fraction=st.floats(0.0, 0.9),
+        schedule=st.sampled_from(HeldOutSchedule),
+        share_of_round=_shares,
+    ),
+    st.builds(HeldOutPolicy, number=st.integers(0, 1000), schedule=st.sampled_from(HeldOutSchedule)),
+)
+policies = st.builds(
+    Policy,
+    sizing=_sizings,
+    ordering=st.sampled_from(OrderingName),
+    candidate_pool=st.integers(0, 1000),
+    held_out=_held_out,
+    promotion=st.builds(PromotionPolicy, margin_dice=st.floats(0.0, 1.0), min_held_out_cases=_counts),
+    training=st.builds(
+        TrainingPolicy, preset=st.sampled_from(["paper", "cpu"]), recipe=st.just("paper"), seed=st.integers(0, 2**31)
+    ),
+    lease_duration=st.integers(60, 10**6).map(lambda seconds: timedelta(seconds=seconds)),
+    largest_component=st.booleans(),
+)
+
+
+@given(policies)
+def test_a_policy_survives_protobuf(policy: Policy) -> None:
+    """What is told is what was given."""
+    assert policy == policy_from_api(records_pb2.Policy.FromString(policy_to_api(policy).SerializeToString()))
+
+
+@given(policies)
+def test_a_policy_survives_json(policy: Policy) -> None:
+    """What is stored is what was given."""
+    assert policy == decode(Policy, encode(policy))
+
+
+def test_what_was_not_stored_takes_its_default() -> None:
+    """A record of an older version, without a field that came later."""
+    stored = encode(Policy())
+    del stored["candidate_pool"]
+    assert Policy() == decode(Policy, stored)
+
+
+def test_an_unset_policy_is_the_default() -> None:
+    """No message, and a message without its parts, give the documented defaults."""
+    assert Policy() == policy_from_api(records_pb2.Policy(), is_set=False)
+    empty = policy_from_api(records_pb2.Policy())
+    assert (Policy().sizing, Policy().held_out, Policy().training) == (empty.sizing, empty.held_out, empty.training)
+
+
+def test_a_time_segment_survives_protobuf() -> None:
+    """With its moment in UTC."""
+    segment = TimeSegment(
+        kind=TimeKind.READING,
+        source=TimeSource.MEASURED,
+        start_time=datetime(2026, 3, 2, 8, 0, 1, 500_000, tzinfo=UTC),
+        active_seconds=12.5,
+        tool="viewer 1.0",
+    )
+    assert (segment,) == wire.segments_from_api([wire.segment_to_api(segment)])
+
+
+@pytest.mark.parametrize("status", [0, 99])
+def test_an_unknown_status_names_its_field(status: int) -> None:
+    """Unspecified and unknown values are refused."""
+    message = scheduler_pb2.SubmitRequest(organ_states=[{"organ_id": "liver", "status": status}])  # type: ignore[list-item]
+    with pytest.raises(InvalidInput) as refused:
+        wire.organ_states_from_api(message.organ_states)
+    assert "organ_states[0].status" == refused.value.violations[0].field
+
+
+def test_a_page_token_leads_on() -> None:
+    """To the place that it was made for, whatever the page's size."""
+    request = scheduler_pb2.ListCasesRequest(project_id="p", round=2, page_size=5)
+    token = next_token(request, [3, 17])
+    again = scheduler_pb2.ListCasesRequest(project_id="p", round=2, page_size=9, page_token=token)
+    assert [3, 17] == place_of(again, [-1, -1])
+    assert [-1, -1] == place_of(request, [-1, -1])
+
+
+@pytest.mark.parametrize("token", ["!", "e30", "é", "WzEsMl0", "W10"])
+def test_a_page_token_that_is_none_is_refused(token: str) -> None:
+    """Whatever is in it."""
+    with pytest.raises(InvalidInput):
+        place_of(scheduler_pb2.ListCasesRequest(page_token=token), [-1, -1])
+
+
+@pytest.mark.parametrize(
+    "other", [{"project_id": "q", "round": 2}, {"project_id": "p", "round": 3}, {"project_id": "p", "ranked": True}]
+)
+def test_a_page_token_of_another_list_is_refused(other: dict[str, Any]) -> None:
+    """A token does not carry over to other filters."""
+    token = next_token(scheduler_pb2.ListCasesRequest(project_id="p", round=2), [3, 17])
+    with pytest.raises(InvalidInput):
+        place_of(scheduler_pb2.ListCasesRequest(page_token=token, **other), [-1, -1])
+
+
+def test_a_page_has_a_sensible_size() -> None:
+    """0 takes the default, large ones are cut, negative ones refused."""
+    assert (100, 7, 1000) == (page_size(0), page_size(7), page_size(10**6))
+    with pytest.raises(InvalidInput):
+        page_size(-1)
