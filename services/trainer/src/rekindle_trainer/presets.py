@@ -140,7 +140,7 @@ CPU = Preset(
         "default": (
             Phase(
                 name="seed", optimizer="adamw", learning_rate=1e-3, schedule="cosine", steps=500, warmup_steps=20,
-                batch=16, weight_decay=1e-2, seed_share=1.0, foreground_share=0.75, augmentation="mild",
+                batch=16, weight_decay=1e-2, seed_share=1.0, all_modalities=True, foreground_share=0.75, augmentation="mild",
                 clip_norm=1.0, bf16=True,
             ),
             Phase(
