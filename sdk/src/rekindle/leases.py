@@ -27,6 +27,8 @@ from rekindle.records import Case, Submission
 from rekindle.timer import ActiveTimer, TimeSegment
 from rekindle.volumes import Progress, Source, VolumeFile, download, file_bytes, upload
 
+DAY_S = 86_400.0
+
 
 class Lease:
     """A case that is yours until the lease expires.
@@ -42,7 +44,9 @@ class Lease:
         self._lease = lease
         self._organs = organs
         # Held as long again with every renewal; the service's clock and this one need not agree.
-        self._held_s = max(1.0, (_moment(lease.expire_time) - _moment(lease.start_time)).total_seconds())
+        held_s = (_moment(lease.expire_time) - _moment(lease.start_time)).total_seconds()
+        # One that was renewed before spans more than it was asked for; a day is enough between heartbeats.
+        self._held_s = max(1.0, held_s if fresh else min(held_s, DAY_S))
         self._fresh = fresh
         self._renewed_at = time.monotonic()
         self._stop_heartbeat = threading.Event()

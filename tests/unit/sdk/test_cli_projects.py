@@ -113,7 +113,7 @@ def test_scans_of_a_folder_are_added(command: Any, project: Project, scans: Path
     """NIfTI files become cases, grouped by patient; adding again adds nothing; --close closes."""
     first = command("cases", "add", scans, "--group-from", r"^(P\d+)_")
     added = json.loads(command("cases", "add", scans, "--group-from", r"^(P\d+)_", "--close", "--json").stdout)
-    assert "Added 3 scans to 'Abdomen'.\n" == first.stdout
+    assert f"3 scans of {scans} in 'Abdomen' now.\n" == first.stdout
     assert [("P1_a.nii.gz", "P1"), ("P1_b.nii.gz", "P1"), ("P2_a.nii", "P2")] == [
         (item["file"], item["group_key"]) for item in added
     ]

@@ -10,6 +10,7 @@ import click
 from rekindle.api.common.v1 import common_pb2 as common
 from rekindle.cli.files import group_keys, pairs_in, scans_in
 from rekindle.cli.options import RekindleGroup, pass_session
+from rekindle.cli.output import counted
 from rekindle.cli.session import Session
 from rekindle.config import ModalityName, enum_name
 
@@ -52,7 +53,7 @@ def add_seeds(session: Session, folder: Path, modality: ModalityName, not_review
             begin(image.name)
             seed = project.add_seed_case(image, label, modality=modality, not_reviewed=not_reviewed)
             added.append({"file": image.name, "seed_case_id": seed})
-    session.out.done(f"Added {len(added)} labelled {modality} scans to {project.name!r}.", added)
+    session.out.done(f"{counted(len(added), f'labelled {modality} scan')} of {folder} in {project.name!r} now.", added)
 
 
 @seeds.command("list")
@@ -110,7 +111,7 @@ def add_cases(session: Session, folder: Path, group_from: str | None, close: boo
         project.close_registration()
     ending = " Registration is closed." if close else ""
     session.out.done(
-        f"Added {len(registered)} scans to {project.name!r}.{ending}",
+        f"{counted(len(registered), 'scan')} of {folder} in {project.name!r} now.{ending}",
         [
             {"file": scan.name, "case_id": case.id, "group_key": case.group_key}
             for scan, case in zip(scans, registered, strict=True)
@@ -141,7 +142,7 @@ def list_cases(
     """The scans: their state, and the minutes of correction that are expected."""
     found = list(session.project().cases(states=states, held_out=held_out, round=round_number, ranked=ranked))
     session.out.rows(
-        f"{len(found)} scans",
+        counted(len(found), "scan"),
         ["Case", "State", "Mark", "Round>", "Expected min>", "Held out", "Patient"],
         [
             (

@@ -130,6 +130,11 @@ def text(value: object) -> str:
     return str(value)
 
 
+def counted(number: int, noun: str) -> str:
+    """ "1 scan", "2 scans"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def dice(value: float | None) -> str | None:
     """A Dice with the digits that it deserves."""
     return None if value is None else f"{value:.3f}"

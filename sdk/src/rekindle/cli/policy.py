@@ -99,7 +99,7 @@ def describe_policy(policy: Policy) -> list[tuple[str, object]]:
 
 def _sizing(policy: Policy) -> str:
     if policy.sizes is not None:
-        return f"{', '.join(map(str, policy.sizes))} scans"
+        return f"{', '.join(map(str, policy.sizes))} scans, the last repeats"
     if policy.geometric is not None:
         first, factor = policy.geometric
         return f"{first} scans, growing by {factor:g} each round"

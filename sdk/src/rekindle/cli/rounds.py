@@ -5,9 +5,10 @@ from __future__ import annotations
 import click
 
 from rekindle.cli.options import RekindleGroup, pass_session
+from rekindle.cli.output import counted
 from rekindle.cli.session import Session, interruptible
 from rekindle.errors import DeadlineExceeded
-from rekindle.records import Round
+from rekindle.records import Event, Round
 
 COLUMNS = ("Round>", "State", "Selected>", "Corrected>", "Labelled>", "Minutes>", "New model", "Why")
 
@@ -39,7 +40,7 @@ def watch(session: Session, after: int, timeout: float | None) -> None:
         try:
             for event in project.watch(after_cursor=after, timeout_s=timeout and timeout * 60):
                 time = f"{event.time.astimezone():%H:%M:%S}  " if event.time else ""
-                session.out.line(f"{time}round {event.round}: {event.message}", event)
+                session.out.line(f"{time}{event_line(event)}", event)
                 if event.kind == "project-complete":
                     return
         except DeadlineExceeded:
@@ -52,7 +53,13 @@ def watch(session: Session, after: int, timeout: float | None) -> None:
 def train_now(session: Session) -> None:
     """Close the open round with the corrections it has, and train. Needs at least one new correction."""
     closed = session.project().train_now()
-    session.out.done(f"Round {closed.number} closes with {closed.labelled_cases} corrections.", closed)
+    session.out.done(f"Round {closed.number} closes with {counted(closed.labelled_cases, 'correction')}.", closed)
+
+
+def event_line(event: Event) -> str:
+    """What happened, with its round unless the message names it."""
+    named = event.message.lower().startswith("round ") or not event.round
+    return event.message if named else f"round {event.round}: {event.message}"
 
 
 def round_row(item: Round) -> tuple[object, ...]:
