@@ -12,7 +12,9 @@ from pathlib import Path
 
 import grpc
 import pytest
+from rekindle._status import error_from_rpc
 from rekindle.api.scheduler.v1 import records_pb2
+from rekindle.errors import LeaseLost
 from scheduler_fakes import FakeInference, FakeTrainer
 from scheduler_process import ORGANS, Client, SchedulerProcess
 
@@ -252,3 +254,90 @@ print(sorted({"numpy", "torch", "SimpleITK", "rekindle_imaging"} & sys.modules.k
 """
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "[]" == told.stdout.strip()
+
+
+def test_a_mutation_sent_twice_happens_once(client: Client) -> None:
+    """The same request id gives the first response again; another request under it is refused."""
+    client.create_project(sizes=[2], cases=2)
+    client.call("StartProject")
+    client.lease()
+    first, again = (client.call("LeaseNextCase", request_id="lease-1") for _ in range(2))
+    assert first == again
+    submission = client.submission(first.lease)
+    sent, repeated = (client.call("Submit", request_id="submit-1", **submission) for _ in range(2))
+    assert sent == repeated
+    assert 1 == len(client.call("ListSubmissions").submissions)
+    with pytest.raises(grpc.RpcError) as refused:
+        client.call("Submit", request_id="submit-1", **{**submission, "fencing_token": 9})
+    assert grpc.StatusCode.ALREADY_EXISTS == refused.value.code()
+
+
+def test_a_mutation_without_a_request_id_is_refused(client: Client) -> None:
+    """It could not be told from its retry."""
+    client.create_project(sizes=[2], cases=1)
+    with pytest.raises(grpc.RpcError) as refused:
+        client.call("StartProject", request_id="")
+    assert grpc.StatusCode.INVALID_ARGUMENT == refused.value.code()
+
+
+def test_a_label_under_a_stale_token_is_refused_and_kept(client: Client) -> None:
+    """ABORTED as LeaseLost, and the error names the draft; a retry of it does not make a second one."""
+    client.create_project(sizes=[2], cases=2)
+    client.call("StartProject")
+    lease = client.lease()
+    submission = client.submission(lease)
+    client.call("ReleaseLease", lease_id=lease.lease_id, fencing_token=lease.fencing_token)
+    drafts: list[str] = []
+    for _ in range(2):
+        with pytest.raises(grpc.RpcError) as refused:
+            client.call("Submit", request_id="late", **submission)
+        error = error_from_rpc(refused.value)
+        assert isinstance(error, LeaseLost)
+        drafts.append(error.metadata["draft_submission_id"])
+    kept = client.call("ListSubmissions", case_id=lease.case.case_id).submissions
+    assert drafts == [kept[0].submission_id] * 2
+    assert [records_pb2.REVIEW_STATE_DRAFT] == [each.review_state for each in kept]
+
+
+def test_cases_are_registered_in_the_order_sent(client: Client) -> None:
+    """Known volumes answer their case; an unknown volume ends the stream with NOT_FOUND."""
+    client.create_project(sizes=[2], cases=0, close=False)
+    answers = client.register(["a", "b", "a", "c"])
+    assert [True, True, False, True] == [answer.created for answer in answers]
+    assert answers[0].case == answers[2].case
+    with pytest.raises(grpc.RpcError) as refused:
+        client.register_volumes(["no-such-volume"])
+    assert grpc.StatusCode.NOT_FOUND == refused.value.code()
+
+
+def test_lists_come_in_pages(client: Client) -> None:
+    """Every case once, in order; a token of another list is refused."""
+    client.create_project(sizes=[2], cases=5)
+    pages: list[list[str]] = []
+    token = ""
+    while True:
+        response = client.call("ListCases", page_size=2, page_token=token)
+        pages.append([case.case_id for case in response.cases])
+        token = response.next_page_token
+        if not token:
+            break
+    assert [2, 2, 1] == [len(page) for page in pages]
+    assert 5 == len({case_id for page in pages for case_id in page})
+    token = client.call("ListCases", page_size=2).next_page_token
+    with pytest.raises(grpc.RpcError) as refused:
+        client.call("ListCases", page_size=2, page_token=token, ranked=True)
+    assert grpc.StatusCode.INVALID_ARGUMENT == refused.value.code()
+
+
+def test_a_version_that_annotators_find_worse_is_rolled_back(client: Client, trainer: FakeTrainer) -> None:
+    """Promoted without held-out cases, its coarse labels need more correction than the igniter's: it gives way."""
+    client.create_project(sizes=[3], cases=9)
+    client.call("StartProject")
+    client.label(3, dice=0.9)
+    client.label(3, dice=0.6)
+    client.label_all()
+    client.wait_for("COMPLETE")
+    assert ["model-rolled-back"] == [
+        event.kind for event in client.events() if event.kind == "model-rolled-back" and event.round == 2
+    ]
+    assert 4 == len(trainer.runs)

@@ -93,14 +93,14 @@ class Client:
         return getattr(self.scheduler.stub, method)(request_type(**fields), timeout=TIMEOUT_S)
 
     def create_project(
-        self, *, sizes: list[int], cases: int = 6, held_out: int = 0, preset: str = "tiny", **policy: Any
+        self, *, sizes: list[int], cases: int = 6, held_out: int = 0, close: bool = True, **policy: Any
     ) -> None:
-        """A project with two seed cases and so many target cases, registration closed."""
+        """A project with two seed cases and so many target cases, its registration closed or not."""
         rules = records_pb2.Policy(
             sizes=records_pb2.RoundSizes(cases=sizes),
             held_out=records_pb2.HeldOutPolicy(number=held_out, share_of_round=0.5),
             promotion=records_pb2.PromotionPolicy(margin_dice=0.02, min_held_out_cases=1),
-            training=records_pb2.TrainingPolicy(preset=preset, recipe="default", seed=7),
+            training=records_pb2.TrainingPolicy(preset="tiny", recipe="default", seed=7),
             **policy,
         )
         created = self.call(
@@ -121,16 +121,18 @@ class Client:
                 receipt_id=receipt.receipt_id,
             )
         self.register([f"case {index}" for index in range(cases)])
-        self.call("CloseRegistration")
+        if close:
+            self.call("CloseRegistration")
 
     def register(self, names: list[str]) -> list[scheduler_pb2.RegisterCasesResponse]:
         """Register images of these names."""
+        return self.register_volumes([self.inference.add_image(self.project_id, name) for name in names])
+
+    def register_volumes(self, volume_ids: list[str]) -> list[scheduler_pb2.RegisterCasesResponse]:
+        """Register these volumes; the project is named in the first message alone."""
         requests = [
-            scheduler_pb2.RegisterCasesRequest(
-                project_id=self.project_id if index == 0 else "",
-                volume_id=self.inference.add_image(self.project_id, name),
-            )
-            for index, name in enumerate(names)
+            scheduler_pb2.RegisterCasesRequest(project_id=self.project_id if index == 0 else "", volume_id=volume_id)
+            for index, volume_id in enumerate(volume_ids)
         ]
         return list(self.scheduler.stub.RegisterCases(iter(requests), timeout=TIMEOUT_S))
 
@@ -151,10 +153,18 @@ class Client:
         eventually(ask, "no case can be leased")
         return found[0]
 
-    def submission(self, lease: records_pb2.Lease, **changes: Any) -> dict[str, Any]:
+    def label(self, cases: int, dice: float) -> None:
+        """Label the next so many cases; `dice` is that of their coarse labels against the corrections."""
+        for _ in range(cases):
+            self.call("Submit", **self.submission(self.lease(), dice=dice))
+
+    def submission(self, lease: records_pb2.Lease, dice: float = 0.8, **changes: Any) -> dict[str, Any]:
         """The fields of a sound Submit."""
         receipt = self.inference.add_mask(
-            self.project_id, lease.case.volume_id, coarse_id=lease.case.coarse_label.mask_volume_id
+            self.project_id,
+            lease.case.volume_id,
+            coarse_id=lease.case.coarse_label.mask_volume_id,
+            dice=dice,
         )
         return {
             "lease_id": lease.lease_id,

@@ -34,6 +34,17 @@ _log = logging.getLogger(__name__)
 TRANSIENT = (DependencyUnavailable, CapacityExceeded, DeadlineExceeded)
 
 
+#: What a person is told has failed.
+_WORDS: dict[type[Step], str] = {
+    steps.StartRun: "starting the training",
+    steps.PollRun: "following the training",
+    steps.RegisterCandidate: "registering the trained model",
+    steps.Activate: "activating the model",
+    steps.RollBack: "rolling the model back",
+    steps.PredictBatch: "predicting",
+}
+
+
 def run_pass(world: World, project_id: ProjectId) -> bool:
     """Whether the project has moved, so that there may be more to do at once.
 
@@ -140,7 +151,7 @@ def _stall(world: World, view: ProjectView, step: Step, error: RekindleError) ->
     number = getattr(step, "round", working.number if working is not None else None)
     if number is None:
         raise error
-    what = type(step).__name__
+    what = _WORDS.get(type(step), type(step).__name__)
     try:
         return rounds.stall(world, view, steps.Stall(round=number, reason=f"{what} failed: {error.message}"))
     except VersionConflict:
