@@ -1,0 +1,133 @@
+"""The other services, as far as the scheduler needs them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from rekindle_scheduler.domain.ids import (
+    Digest,
+    ModelVersionId,
+    ProjectId,
+    ReceiptId,
+    RunId,
+    VolumeId,
+)
+from rekindle_scheduler.domain.records import (
+    CoarseLabel,
+    Example,
+    Organ,
+    OrganEffort,
+    TrainingRun,
+)
+from rekindle_scheduler.domain.words import Modality, RunKind
+
+
+@dataclass(frozen=True, kw_only=True)
+class Volume:
+    """What inference knows of an ingested volume, as far as the scheduler asks."""
+
+    volume_id: VolumeId
+    is_image: bool
+    #: None for masks.
+    modality: Modality | None
+    #: Of the canonical object.
+    digest: Digest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Receipt:
+    """What inference says of an uploaded mask."""
+
+    receipt_id: ReceiptId
+    mask_volume_id: VolumeId
+    mask_digest: Digest
+    image_volume_id: VolumeId
+    image_digest: Digest
+    #: None when the annotator drew from nothing.
+    coarse_mask_volume_id: VolumeId | None
+    #: Voxels by organ id.
+    voxels: Mapping[str, int]
+    effort: tuple[OrganEffort, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelVersion:
+    """A registered model version."""
+
+    model_version_id: ModelVersionId
+    package_digest: Digest
+    weights_digest: Digest | None
+    organs: tuple[Organ, ...]
+    modality: Modality
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictionOutcome:
+    """What came of one volume: a coarse label, or why there is none."""
+
+    volume_id: VolumeId
+    coarse_label: CoarseLabel | None
+    failure: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRequest:
+    """A training run to be started, all of it decided beforehand."""
+
+    run_id: RunId
+    project_id: ProjectId
+    kind: RunKind
+    preset: str
+    recipe: str
+    seed: int
+    modality: Modality
+    organs: tuple[Organ, ...]
+    training: tuple[Example, ...]
+    heldout: tuple[Example, ...] = ()
+    initial_weights: Digest | None = None
+    current_package: Digest | None = None
+
+
+class Inference(Protocol):
+    """The inference service. DependencyUnavailable where it is away; its own errors otherwise."""
+
+    def volumes(self, project_id: ProjectId, volume_ids: Sequence[VolumeId]) -> list[Volume]: ...
+
+    def receipt(self, project_id: ProjectId, receipt_id: ReceiptId) -> Receipt: ...
+
+    def model(self, project_id: ProjectId, model_version_id: ModelVersionId) -> ModelVersion: ...
+
+    def active_model(self, project_id: ProjectId) -> ModelVersion | None: ...
+
+    def register_model(
+        self,
+        project_id: ProjectId,
+        organs: Sequence[Organ],
+        kind: RunKind,
+        package: Digest,
+        *,
+        request_id: str,
+    ) -> ModelVersion: ...
+
+    def activate_model(
+        self,
+        project_id: ProjectId,
+        model_version_id: ModelVersionId,
+        *,
+        expected_current: ModelVersionId | None,
+        request_id: str,
+    ) -> None: ...
+
+    def predict(
+        self, project_id: ProjectId, model_version_id: ModelVersionId, volume_ids: Sequence[VolumeId]
+    ) -> Iterator[PredictionOutcome]: ...
+
+
+class Trainer(Protocol):
+    """The trainer service. DependencyUnavailable where it is away; its own errors otherwise."""
+
+    def start_run(self, request: RunRequest) -> TrainingRun: ...
+
+    def run(self, project_id: ProjectId, run_id: RunId) -> TrainingRun: ...
