@@ -26,14 +26,10 @@ ENCODED = canonical.encode(IMAGE, "image")
 
 
 def _grid_of(shape: tuple[int, ...]) -> Geometry:
-    return Geometry(
-        size=(shape[2], shape[1], shape[0]), **{k: v for k, v in GRID.to_dict().items() if k != "size"}
-    )
+    return Geometry(size=(shape[2], shape[1], shape[0]), **{k: v for k, v in GRID.to_dict().items() if k != "size"})
 
 
-@given(
-    npst.arrays(st.sampled_from([np.int16, np.uint8]), npst.array_shapes(min_dims=3, max_dims=3, max_side=6))
-)
+@given(npst.arrays(st.sampled_from([np.int16, np.uint8]), npst.array_shapes(min_dims=3, max_dims=3, max_side=6)))
 @settings(max_examples=60, deadline=None)
 def test_what_goes_in_comes_out(voxels: np.ndarray) -> None:
     """Voxels, type and geometry survive, and the same volume gives the same bytes."""
@@ -109,11 +105,7 @@ def test_arbitrary_bytes_are_refused(data: bytes) -> None:
 
 
 def _forged(header: object, payload: bytes) -> bytes:
-    text = (
-        header
-        if isinstance(header, bytes)
-        else json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
-    )
+    text = header if isinstance(header, bytes) else json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
     return canonical.MAGIC + struct.pack("<I", len(text)) + text + payload
 
 

@@ -63,9 +63,7 @@ def _reason(folder: Path, data: bytes, name: str = "v.nii", kind: str = "image",
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
 @pytest.mark.parametrize("name", ["v.nii", "v.nii.gz", "upload"])
-def test_both_byte_orders_plain_and_gzip(
-    tmp_path: Path, order: str, pack: Callable[[bytes], bytes], name: str
-) -> None:
+def test_both_byte_orders_plain_and_gzip(tmp_path: Path, order: str, pack: Callable[[bytes], bytes], name: str) -> None:
     """Content decides how a file is read, not its name; RAS in the file is LPS here."""
     volume = _read(tmp_path, pack(nifti(VOXELS, order=order)), name)
     np.testing.assert_array_equal(VOXELS, volume.voxels)
@@ -93,9 +91,7 @@ def test_write_and_read_bring_a_volume_back(tmp_path: Path, geometry: Geometry) 
 
 def test_other_suffixes_are_not_written(tmp_path: Path) -> None:
     """A file that would not be gzip-compressed NIfTI is refused."""
-    grid = Geometry(
-        size=(1, 1, 1), spacing_mm=(1, 1, 1), origin_mm=(0, 0, 0), direction=(1, 0, 0, 0, 1, 0, 0, 0, 1)
-    )
+    grid = Geometry(size=(1, 1, 1), spacing_mm=(1, 1, 1), origin_mm=(0, 0, 0), direction=(1, 0, 0, 0, 1, 0, 0, 0, 1))
     with pytest.raises(VolumeError):
         write_nifti(Volume(np.zeros((1, 1, 1), np.uint8), grid), tmp_path / "v.mha")
 
@@ -174,9 +170,7 @@ def _with(voxels: np.ndarray, value: float) -> np.ndarray:
     ],
 )
 @pytest.mark.parametrize("name", ["v.nii", "v.nii.gz"])
-def test_bad_files_are_refused_by_name(
-    tmp_path: Path, data: bytes, kind: str, reason: str, name: str
-) -> None:
+def test_bad_files_are_refused_by_name(tmp_path: Path, data: bytes, kind: str, reason: str, name: str) -> None:
     """Each defect has its reason, whatever the file is called."""
     assert reason == _reason(tmp_path, data, name, kind)
 

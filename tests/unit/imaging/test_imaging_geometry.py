@@ -15,9 +15,7 @@ from rekindle_imaging.geometry import Geometry
 from rekindle_imaging.grids import nearest_lps, oriented_view
 from rekindle_imaging.volume import Volume
 
-PLAIN = Geometry(
-    size=(4, 5, 6), spacing_mm=(1, 2, 3), origin_mm=(0, 0, 0), direction=(1, 0, 0, 0, 1, 0, 0, 0, 1)
-)
+PLAIN = Geometry(size=(4, 5, 6), spacing_mm=(1, 2, 3), origin_mm=(0, 0, 0), direction=(1, 0, 0, 0, 1, 0, 0, 0, 1))
 
 
 def _rotation(q: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -67,9 +65,7 @@ def test_index_and_position_are_inverse(grid: Geometry, index: tuple[float, floa
 def test_dictionary_and_image_bring_the_geometry_back(grid: Geometry) -> None:
     """A geometry survives JSON's plain lists exactly, and a SimpleITK image."""
     assert grid == Geometry.from_dict(grid.to_dict())
-    assert grid.matches(
-        Volume.from_sitk(Volume(np.zeros(grid.shape, np.uint8), grid).to_sitk()).geometry, 1e-6
-    )
+    assert grid.matches(Volume.from_sitk(Volume(np.zeros(grid.shape, np.uint8), grid).to_sitk()).geometry, 1e-6)
 
 
 @given(geometries())

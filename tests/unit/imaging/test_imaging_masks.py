@@ -132,9 +132,7 @@ def test_contour_of_a_circle(spacing: tuple[float, float], excess: float) -> Non
 def test_a_mask_at_the_edge_has_a_contour_there() -> None:
     """The image's edge bounds a mask like background does."""
     full = np.ones((2, 30, 20), bool)
-    assert 2 * (100 - 4 * (2 - math.sqrt(2)) / 2) == pytest.approx(
-        boundary_length_mm(full, _grid((2, 30, 20)))
-    )
+    assert 2 * (100 - 4 * (2 - math.sqrt(2)) / 2) == pytest.approx(boundary_length_mm(full, _grid((2, 30, 20))))
 
 
 def test_no_path_is_added_where_nothing_differs() -> None:

@@ -100,9 +100,7 @@ def test_equals_simpleitk_resampling(geometry: Geometry) -> None:
 
 
 @pytest.mark.parametrize("slices", [None, 2.0, 6.0])
-def test_a_liver_survives_there_and_back(
-    geometry: Geometry, slices: float | None, liver_mask: MakeMask
-) -> None:
+def test_a_liver_survives_there_and_back(geometry: Geometry, slices: float | None, liver_mask: MakeMask) -> None:
     """At 3 mm an ellipsoid liver comes back with a Dice above 0.97 and its centre within 0.3 mm."""
     mask = liver_mask(geometry)
     prepared = prepare(mask, _recipe(3.0, slices, 64))
@@ -165,9 +163,7 @@ def test_restoring_equals_simpleitk_and_argmax(geometry: Geometry) -> None:
         image.SetOrigin(grid.origin_mm)
         image.SetSpacing(grid.spacing_mm)
         image.SetDirection(grid.direction)
-        maps.append(
-            sitk.GetArrayFromImage(sitk.Resample(image, reference, sitk.Transform(), sitk.sitkLinear, 0.0))
-        )
+        maps.append(sitk.GetArrayFromImage(sitk.Resample(image, reference, sitk.Transform(), sitk.sitkLinear, 0.0)))
     stacked = np.stack(maps)
     ranked = np.sort(stacked, axis=0)
     clear = (ranked[-1] - ranked[-2] > 1e-5) | (ranked[-1] == 0)
@@ -217,9 +213,7 @@ def test_an_empty_slice_and_a_constant_volume_stay_finite(make_geometry: Callabl
     for recipe in (CPU, CPU.for_modality("MR")):
         flat = prepare(Volume(np.full(source.shape, -125, np.int16), source), recipe).images
         assert np.isfinite(flat).all()
-        assert (
-            prepare(Volume(np.full(source.shape, -125, np.int16), source), _recipe(3.0, None)).images == 0
-        ).all()
+        assert (prepare(Volume(np.full(source.shape, -125, np.int16), source), _recipe(3.0, None)).images == 0).all()
 
 
 def test_statistics_are_those_inside_the_volume(make_geometry: Callable[..., Geometry]) -> None:
@@ -257,9 +251,7 @@ def test_fine_stripes_average_out_instead_of_aliasing(make_geometry: Callable[..
     assert np.ptp(image[:, 1:11]) / step * 2000 < 260
 
 
-def _body(
-    source: Geometry, at: At, shift_mm: tuple[float, float], air: int, tissue: int
-) -> NDArray[np.int16]:
+def _body(source: Geometry, at: At, shift_mm: tuple[float, float], air: int, tissue: int) -> NDArray[np.int16]:
     oriented, _, _ = nearest_lps(source)
     middle = np.array(oriented.physical_point([(n - 1) / 2 for n in oriented.size]))
     around = (at(source) - middle) @ oriented.axes
@@ -268,9 +260,7 @@ def _body(
 
 
 @pytest.mark.parametrize(("air", "tissue", "modality"), [(-1000, 40, "CT"), (-125, 40, "CT"), (3, 600, "MR")])
-def test_the_grid_is_centred_on_the_body(
-    geometry: Geometry, at: At, air: int, tissue: int, modality: str
-) -> None:
+def test_the_grid_is_centred_on_the_body(geometry: Geometry, at: At, air: int, tissue: int, modality: str) -> None:
     """In plane the grid's middle is the body's, in clipped CT and in MR too, and a thin table is not body."""
     voxels = _body(geometry, at, (14.0, -9.0), air, tissue)
     recipe = replace(_recipe(3.0, None), crop="body", window=CPU.window).for_modality(modality)
@@ -333,9 +323,7 @@ def test_a_mask_that_fills_the_volume_fills_the_grid_inside(geometry: Geometry, 
 def test_three_channels_are_the_neighbouring_slices() -> None:
     """Channels are the slice before, the slice, the slice after; the edge slices repeat."""
     images = np.arange(4, dtype=np.float32)[:, None, None] * np.ones((1, 2, 3), np.float32)
-    assert [[0, 0, 1], [0, 1, 2], [1, 2, 3], [2, 3, 3]] == stack_channels(images, None, 3)[
-        :, :, 0, 0
-    ].tolist()
+    assert [[0, 0, 1], [0, 1, 2], [1, 2, 3], [2, 3, 3]] == stack_channels(images, None, 3)[:, :, 0, 0].tolist()
     assert [[2, 3, 3], [0, 0, 1]] == stack_channels(images, np.array([3, 0]), 3)[:, :, 0, 0].tolist()
     assert (4, 1, 2, 3) == stack_channels(images, None, 1).shape
 

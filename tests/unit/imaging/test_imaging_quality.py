@@ -5,9 +5,7 @@ import pytest
 from rekindle_imaging.geometry import Geometry
 from rekindle_imaging.quality import organ_quality, soft_dice_confidence
 
-GRID = Geometry(
-    size=(10, 10, 6), spacing_mm=(2, 2, 5), origin_mm=(0, 0, 0), direction=(1, 0, 0, 0, 1, 0, 0, 0, 1)
-)
+GRID = Geometry(size=(10, 10, 6), spacing_mm=(2, 2, 5), origin_mm=(0, 0, 0), direction=(1, 0, 0, 0, 1, 0, 0, 0, 1))
 
 
 def _probabilities() -> np.ndarray:

@@ -92,9 +92,7 @@ def made_up() -> Report:
         candidate_dice=scores(0.7714, 0.7346),
         train_seconds=312.0,
     )
-    refused = row(
-        2, promoted=False, version="sustainer-1", candidate_dice=scores(0.8123, 0.4321), minutes=17.8
-    )
+    refused = row(2, promoted=False, version="sustainer-1", candidate_dice=scores(0.8123, 0.4321), minutes=17.8)
     last = row(3, dice=scores(0.9131, 0.8765), minutes=13.2, minutes_per_case=6.6)
     return Report(
         organs=("liver", "spleen"),
@@ -102,9 +100,7 @@ def made_up() -> Report:
         seed=3,
         preset="cpu",
         data="a folder <of> volumes",
-        baseline=Baseline(
-            threshold_dice=scores(0.5511, 0.3377), minutes_no_update=120.9, minutes_from_nothing=203.7
-        ),
+        baseline=Baseline(threshold_dice=scores(0.5511, 0.3377), minutes_no_update=120.9, minutes_from_nothing=203.7),
         rounds=(igniter, row(1), refused, last),
         retrospective=(
             Retrospective(
@@ -197,9 +193,7 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Note every address."""
         self._hidden = tag == "style"
-        self.loads += [
-            value or "" for name, value in attrs if name in {"src", "href", "xlink:href", "srcset"}
-        ]
+        self.loads += [value or "" for name, value in attrs if name in {"src", "href", "xlink:href", "srcset"}]
 
     def handle_endtag(self, tag: str) -> None:
         """A style sheet ends."""

@@ -59,10 +59,7 @@ def test_square_drawn_from_nothing_costs_its_outline() -> None:
 def test_no_label_and_empty_label_cost_the_same() -> None:
     """Drawing from nothing is correcting an empty label."""
     empty = squares(slices=slice(0, 0))
-    assert (
-        quiet().minutes(empty, squares(SQUARE), "c").total
-        == quiet().minutes(None, squares(SQUARE), "c").total
-    )
+    assert quiet().minutes(empty, squares(SQUARE), "c").total == quiet().minutes(None, squares(SQUARE), "c").total
 
 
 def test_false_component_costs_its_removal() -> None:
@@ -88,10 +85,7 @@ def test_error_within_tolerance_is_free_only_in_the_tolerant_model() -> None:
     shifted = squares((7, 27, 5, 25))
     strict = dataclasses.replace(QUIET, tolerance_mm=0.0)
     assert {"liver": 0.0} == quiet().minutes(shifted, squares(SQUARE), "case").editing_s
-    assert (
-        Annotator(0, organs=ORGANS, model=strict).minutes(shifted, squares(SQUARE), "case").editing_s["liver"]
-        > 20.0
-    )
+    assert Annotator(0, organs=ORGANS, model=strict).minutes(shifted, squares(SQUARE), "case").editing_s["liver"] > 20.0
 
 
 def test_minutes_grow_with_the_error() -> None:
@@ -117,16 +111,12 @@ def test_noise_is_paired_by_case() -> None:
     assert factor(1, "a", coarse) != pytest.approx(factor(1, "b", coarse))
     assert factor(1, "a", coarse) != pytest.approx(factor(2, "a", coarse))
     exact = Annotator(1, organs=ORGANS, model=TimeModel.EXACT).minutes(truth, truth, "a")
-    assert pytest.approx(factor(1, "a", coarse)) == exact.reading_s / (
-        TimeModel.EXACT.reading_s_per_slice * 5
-    )
+    assert pytest.approx(factor(1, "a", coarse)) == exact.reading_s / (TimeModel.EXACT.reading_s_per_slice * 5)
 
 
 def test_noise_is_lognormal_with_mean_one() -> None:
     """Over 2,000 cases the factor's mean is 1 and its log deviates by sigma."""
-    truth = Volume(
-        voxels=np.zeros((1, 1, 1), dtype=np.uint8), geometry=dataclasses.replace(GEOMETRY, size=(1, 1, 1))
-    )
+    truth = Volume(voxels=np.zeros((1, 1, 1), dtype=np.uint8), geometry=dataclasses.replace(GEOMETRY, size=(1, 1, 1)))
     annotator = Annotator(0, organs={})
     factors = np.array([annotator.minutes(None, truth, f"case {n}").reading_s for n in range(2000)])
     factors /= TimeModel.ADDED_PATH.reading_s_per_slice

@@ -80,9 +80,7 @@ def test_clinical_livers_are_brighter_than_public_ones() -> None:
     medians: dict[str, float] = {}
     for name, domain in (("public", PUBLIC_CT), ("clinical", CLINICAL_CT)):
         pairs = [make_pair(domain, seed, difficulty=0.2) for seed in range(4)]
-        medians[name] = float(
-            np.mean([np.median(image.voxels[labels.voxels == LIVER]) for image, labels in pairs])
-        )
+        medians[name] = float(np.mean([np.median(image.voxels[labels.voxels == LIVER]) for image, labels in pairs]))
     assert medians["clinical"] > medians["public"] + 15.0
 
 
@@ -98,8 +96,7 @@ def test_hard_cases_are_noisier_than_easy_ones() -> None:
     """Difficulty lowers the liver's signal against its noise, in every subject."""
     for seed in range(3):
         easy, hard = (
-            contrast_to_noise(*make_pair(CLINICAL_CT, seed, difficulty=difficulty))
-            for difficulty in (0.0, 1.0)
+            contrast_to_noise(*make_pair(CLINICAL_CT, seed, difficulty=difficulty)) for difficulty in (0.0, 1.0)
         )
         assert hard < 0.6 * easy
 
@@ -129,9 +126,7 @@ def test_data_set_has_the_layout_of_a_real_one(tmp_path: Path) -> None:
         assert count == len(images)
         assert images == labels
         for name in images:
-            image, label = (
-                sitk.ReadImage(str(tmp_path / folder / kind / name)) for kind in ("images", "labels")
-            )
+            image, label = (sitk.ReadImage(str(tmp_path / folder / kind / name)) for kind in ("images", "labels"))
             assert image.GetSize() == label.GetSize()
             assert image.GetDirection() == label.GetDirection()
             assert [0, LIVER, SPLEEN] == np.unique(sitk.GetArrayFromImage(label)).tolist()

@@ -146,9 +146,7 @@ def test_naive_moment_is_refused(engine: sa.Engine) -> None:
         connection.execute(sa.insert(_events).values(id=1, at=datetime(2024, 1, 1)))
 
 
-@pytest.mark.parametrize(
-    "url", ["", "nonsense", "sqlite://", "sqlite:///:memory:", "mysql://user:hunter2@host/db"]
-)
+@pytest.mark.parametrize("url", ["", "nonsense", "sqlite://", "sqlite:///:memory:", "mysql://user:hunter2@host/db"])
 def test_other_urls_are_refused(url: str) -> None:
     """Databases that would not work are InvalidInput, and a password is not repeated."""
     with pytest.raises(InvalidInput) as caught:
@@ -168,9 +166,7 @@ def test_postgresql_uses_psycopg_without_prepared_statements(scheme: str) -> Non
 
 
 def _write_revision(folder: Path, revision: str, down: str | None, body: str) -> None:
-    (folder / "versions" / f"{revision}.py").write_text(
-        _REVISION.format(revision=revision, down=down, body=body)
-    )
+    (folder / "versions" / f"{revision}.py").write_text(_REVISION.format(revision=revision, down=down, body=body))
 
 
 @pytest.fixture
@@ -193,9 +189,7 @@ def test_migrate_brings_the_schema_to_head(tmp_path: Path, migrations: Path) -> 
     _write_revision(migrations, "0002", "0001", 'op.add_column("cases", sa.Column("state", sa.Text))')
     migrate(engine, migrations)
     with read(engine) as connection:
-        assert [(7, None)] == [
-            tuple(row) for row in connection.exec_driver_sql("SELECT id, state FROM cases")
-        ]
+        assert [(7, None)] == [tuple(row) for row in connection.exec_driver_sql("SELECT id, state FROM cases")]
     engine.dispose()
 
 

@@ -123,9 +123,7 @@ def test_subclass_travels_as_its_base() -> None:
 
 def test_newer_class_falls_back_on_its_status() -> None:
     """A class that this client does not know becomes the one of its status and keeps the reason."""
-    info = ErrorInfo(
-        reason="QUOTA_OF_SITE", domain="rekindle", metadata={"error": "QUOTA_EXCEEDED", "site": "a"}
-    )
+    info = ErrorInfo(reason="QUOTA_OF_SITE", domain="rekindle", metadata={"error": "QUOTA_EXCEEDED", "site": "a"})
     status = Status(code=8)
     status.details.add().Pack(info)
     back = _status.error_from_status(grpc.StatusCode.RESOURCE_EXHAUSTED, status.SerializeToString(), "full")

@@ -25,9 +25,7 @@ from rekindle_servicekit.principal import Principal
 def test_local_peers_are_the_local_user(peer: str) -> None:
     """Whoever calls over loopback or a unix socket is the one local user."""
     found = asyncio.run(LoopbackAuthenticator().authenticate(Caller(peer=peer)))
-    expected = Principal(
-        issuer="loopback", subject="local", display_name="Local user", roles=frozenset({"admin"})
-    )
+    expected = Principal(issuer="loopback", subject="local", display_name="Local user", roles=frozenset({"admin"}))
     assert expected == found
 
 

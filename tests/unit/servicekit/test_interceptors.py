@@ -158,16 +158,12 @@ def test_one_log_line_per_call(stack: Stack, kind: str, caplog: pytest.LogCaptur
 
     asyncio.run(scenario())
     lines = [record for record in caplog.records if record.name == "rekindle_servicekit.interceptors"]
-    assert [(f"/rekindle.tests.Echo/{kind}", "OK")] == [
-        (vars(line)["action"], vars(line)["code"]) for line in lines
-    ]
+    assert [(f"/rekindle.tests.Echo/{kind}", "OK")] == [(vars(line)["action"], vars(line)["code"]) for line in lines]
     assert 0 <= vars(lines[0])["duration_ms"] < 5000
     assert "payload" not in repr([vars(line) for line in lines])
 
 
-def test_log_line_has_the_code_of_a_failure(
-    stack: Stack, kind: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_log_line_has_the_code_of_a_failure(stack: Stack, kind: str, caplog: pytest.LogCaptureFixture) -> None:
     """The line of a failed call has the status that the caller saw."""
     caplog.set_level(logging.INFO, "rekindle_servicekit.interceptors")
 
@@ -178,9 +174,7 @@ def test_log_line_has_the_code_of_a_failure(
     assert ["NOT_FOUND"] == [vars(record)["code"] for record in caplog.records if hasattr(record, "code")]
 
 
-@pytest.mark.parametrize(
-    ("sent", "is_kept"), [("abc-1.2_3", True), ("x" * 65, False), ("a b", False), ("a{b}", False)]
-)
+@pytest.mark.parametrize(("sent", "is_kept"), [("abc-1.2_3", True), ("x" * 65, False), ("a b", False), ("a{b}", False)])
 def test_request_id_is_taken_or_made(stack: Stack, sent: str, is_kept: bool) -> None:
     """A well-formed x-request-id is the id in the servicer's context; any other is replaced by a new one."""
     seen: list[str | None] = []
@@ -220,9 +214,7 @@ def test_principal_is_in_context(stack: Stack, kind: str) -> None:
             await running.call(kind, b"x", metadata=(("authorization", "Bearer good"),))
 
     asyncio.run(scenario())
-    assert {
-        Principal(issuer="test", subject="ann", display_name="Ann", roles=frozenset({"annotator"}))
-    } == seen
+    assert {Principal(issuer="test", subject="ann", display_name="Ann", roles=frozenset({"annotator"}))} == seen
 
 
 def test_unknown_caller_never_reaches_the_servicer(stack: Stack, kind: str) -> None:

@@ -88,9 +88,7 @@ def test_health_port_serves_nothing_else(stack: Stack) -> None:
 async def _listed_services(address: str) -> set[str]:
     async with grpc.aio.insecure_channel(address) as channel:
         request = reflection_pb2.ServerReflectionRequest(list_services="*")
-        call = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(
-            iter([request]), timeout=5
-        )
+        call = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(iter([request]), timeout=5)
         return {item.name async for reply in call for item in reply.list_services_response.service}
 
 
@@ -180,9 +178,7 @@ def test_unix_socket(stack: Stack, tmp_path: Path) -> None:
     """A unix socket serves like a port, and its callers are local."""
 
     async def scenario() -> list[bytes]:
-        async with stack(
-            _echo, ServerOptions(address=f"unix:{tmp_path}/a.sock", health_address=None)
-        ) as running:
+        async with stack(_echo, ServerOptions(address=f"unix:{tmp_path}/a.sock", health_address=None)) as running:
             return await running.call("unary_unary", b"ab")
 
     assert [b"ab"] == asyncio.run(scenario())
@@ -197,9 +193,7 @@ async def _serving(server: Server, background: list[Any], during: Callable[[], A
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signal_ends_calls_and_background_in_order(
-    add_echo: Callable[..., None], number: signal.Signals
-) -> None:
+def test_signal_ends_calls_and_background_in_order(add_echo: Callable[..., None], number: signal.Signals) -> None:
     """On a signal health turns NOT_SERVING, running calls are finished, background work ends by itself."""
     seen: list[str] = []
 

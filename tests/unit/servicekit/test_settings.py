@@ -49,9 +49,7 @@ def test_misspelt_variable_is_refused(
 def test_far_off_variable_lists_what_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where nothing is near, the error lists the known variables."""
     monkeypatch.setenv("REKINDLE_TESTER_QQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQ", "1")
-    with pytest.raises(
-        InvalidInput, match="known are REKINDLE_TESTER_ADDRESS, REKINDLE_TESTER_GRACE_SECONDS"
-    ):
+    with pytest.raises(InvalidInput, match="known are REKINDLE_TESTER_ADDRESS, REKINDLE_TESTER_GRACE_SECONDS"):
         _Settings.load()
 
 
@@ -65,9 +63,7 @@ def test_other_prefixes_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_wrong_value_is_named_without_being_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error names the variable and what is wrong, and does not repeat the value."""
     monkeypatch.setenv("REKINDLE_TESTER_GRACE_SECONDS", "secret-value")
-    with pytest.raises(
-        InvalidInput, match="REKINDLE_TESTER_GRACE_SECONDS: Input should be a valid number"
-    ) as caught:
+    with pytest.raises(InvalidInput, match="REKINDLE_TESTER_GRACE_SECONDS: Input should be a valid number") as caught:
         _Settings.load()
     assert "secret-value" not in str(caught.value)
 

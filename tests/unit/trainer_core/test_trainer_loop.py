@@ -148,8 +148,8 @@ def test_the_igniters_loss_sums_modalities_and_half_the_distillation() -> None:
     own = {m: igniter_loss(values, labels, reviewed).item() for m, values in logits.items()}
     means = [class_means(values, labels, reviewed) for values in logits.values()]
     both = own["CT"] + own["MR"] + 0.5 * distillation_loss(means[0], means[1]).item()
-    assert pytest.approx(own["CT"]) == batch_loss(network, {"CT": batches["CT"]}).item()
-    assert pytest.approx(both) == batch_loss(network, batches).item()
+    assert pytest.approx(own["CT"]) == batch_loss(network, {"CT": batches["CT"]}).loss.item()
+    assert pytest.approx(both) == batch_loss(network, batches).loss.item()
     assert both > own["CT"] + own["MR"]
 
 

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from monai.losses import DiceLoss
 from rekindle_trainer.training.losses import (
+    batch_dice,
     class_means,
     class_weights,
     cross_entropy,
@@ -141,3 +142,15 @@ def test_dice_keeps_reviewed_organs_of_a_masked_sample() -> None:
     p, t = logits.softmax(1).numpy()[:, 1], (labels.numpy() == 1).astype(float)
     expected = 1 - (2 * (p * t).sum() + 1e-5) / ((p**2).sum() + t.sum() + 1e-5)
     assert pytest.approx(expected, abs=1e-6) == dice_loss(logits, labels, reviewed).item()
+
+
+def test_batch_dice_is_the_mean_over_organs_and_leaves_out_what_nobody_reviewed() -> None:
+    """Organ 1: 2 of 2 and 3 voxels meet (0.8); organ 2 is wrong but unreviewed; a batch without organs has none."""
+    labels = torch.tensor([[[1, 1, 0, 2]]])
+    logits = F.one_hot(torch.tensor([[[1, 1, 1, 0]]]), 3).movedim(-1, 1).float()
+    all_reviewed = torch.ones(1, 3, dtype=torch.bool)
+
+    assert batch_dice(logits, labels, torch.tensor([[True, True, False]])) == pytest.approx(0.8)
+    assert batch_dice(logits, labels, all_reviewed) == pytest.approx(0.4)
+    background = F.one_hot(torch.zeros(1, 1, 4, dtype=torch.long), 3).movedim(-1, 1).float()
+    assert batch_dice(background, torch.zeros(1, 1, 4, dtype=torch.long), all_reviewed) is None

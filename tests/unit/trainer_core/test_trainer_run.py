@@ -84,10 +84,11 @@ def test_metrics_tell_phase_progress_and_remaining_time(objects: MemoryObjects, 
     records = [json.loads(objects.get(key)) for key in keys]
     assert {"prepare", "corrected", "evaluate"} == {record["phase"] for record in records}
     training = next(record for record in records if record["phase"] == "corrected")
-    assert {"phase", "step", "epoch", "epochs", "loss", "lr", "eta_seconds"} == set(training)
+    assert {"phase", "step", "steps", "epoch", "epochs", "loss", "dice", "lr", "eta_seconds"} == set(training)
     assert training["loss"] > 0
     assert training["eta_seconds"] > 0
     assert 4 == training["epochs"]
+    assert training["step"] <= training["steps"]
 
 
 def test_a_sustainer_pretrains_on_the_seed_set_and_its_weights_start_the_next_run(
@@ -245,3 +246,11 @@ def test_organs_that_were_not_reviewed_are_not_measured(objects: MemoryObjects, 
     put_spec(objects, "run-1", kind="sustainer", recipe="paper", heldout=[held])
     result = run(objects, "run-1", 1)
     assert ["liver"] == list(result["evaluation"]["candidate"][0]["organs"])
+
+
+def test_a_policy_that_keeps_all_components_reaches_the_package(objects: MemoryObjects, put_spec: PutSpec) -> None:
+    """The manifest tells serving and evaluation alike whether only the largest component stays."""
+    put_spec(objects, "all-components", kind="sustainer", recipe="paper", largest_component=False)
+    digest = run(objects, "all-components", 1)["packages"][0]["package_digest"]
+    manifest = json.loads(objects.get(f"packages/{digest}/manifest.json"))
+    assert {"largest_component": False} == manifest["postprocessing"]

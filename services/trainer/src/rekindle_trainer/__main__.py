@@ -52,7 +52,13 @@ def main(arguments: Sequence[str] | None = None, *, command: Sequence[str] | Non
 
 def training_command(settings: TrainerSettings) -> list[str]:
     """The training process, in the interpreter and with the objects of this service."""
-    process = [sys.executable, "-m", "rekindle_trainer.process", "--objects", str(settings.objects_directory.absolute())]
+    process = [
+        sys.executable,
+        "-m",
+        "rekindle_trainer.process",
+        "--objects",
+        str(settings.objects_directory.absolute()),
+    ]
     return [*process, "--run", "{run_id}", "--attempt", "{attempt}"]
 
 

@@ -32,7 +32,9 @@ class MetricsWriter:
         step: int,
         epoch: int,
         epochs: int,
+        steps: int = 0,
         loss: float | None = None,
+        dice: float | None = None,
         lr: float | None = None,
         eta_seconds: float | None = None,
     ) -> None:
@@ -43,8 +45,8 @@ class MetricsWriter:
         if not (phase != previous_phase or new_epoch or since >= INTERVAL_S):
             return
         record: dict[str, Any] = {
-            "phase": phase, "step": step, "epoch": epoch, "epochs": epochs,
-            "loss": loss, "lr": lr, "eta_seconds": eta_seconds,
+            "phase": phase, "step": step, "steps": steps, "epoch": epoch, "epochs": epochs,
+            "loss": loss, "dice": dice, "lr": lr, "eta_seconds": eta_seconds,
         }  # fmt: skip
         self._count += 1
         self._objects.put(f"{self._prefix}{self._count:06d}.json", compact_json(record))

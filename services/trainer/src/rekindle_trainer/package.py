@@ -65,7 +65,7 @@ def write_package(
                 "tolerance": round(TOLERANCE * max(1.0, float(np.abs(logits).max())), 3),
             },
             "lineage": _lineage(spec, weights),
-            "postprocessing": {"largest_component": True},
+            "postprocessing": {"largest_component": spec.largest_component},
         }
     )
     digest = hashlib.sha256(manifest).hexdigest()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from rekindle_trainer.networks.igniter import IgniterConfig
@@ -116,6 +116,9 @@ PAPER = Preset(
     checkpoint_every_seconds=300.0,
 )  # fmt: skip
 
+#: As `paper`, with the slices as they are.
+NATIVE = replace(PAPER, name="native", preprocessing=_preprocessing(spacing_mm=1.5, slice_spacing_mm=None, size=256))
+
 CPU = Preset(
     name="cpu",
     igniter=IgniterConfig(base_width=4, head_features=4, dropout=0.05),
@@ -140,8 +143,8 @@ CPU = Preset(
         "default": (
             Phase(
                 name="seed", optimizer="adamw", learning_rate=1e-3, schedule="cosine", steps=500, warmup_steps=20,
-                batch=16, weight_decay=1e-2, seed_share=1.0, all_modalities=True, foreground_share=0.75, augmentation="mild",
-                clip_norm=1.0, bf16=True,
+                batch=16, weight_decay=1e-2, seed_share=1.0, all_modalities=True, foreground_share=0.75,
+                augmentation="mild", clip_norm=1.0, bf16=True,
             ),
             Phase(
                 name="corrected", optimizer="adamw", learning_rate=5e-4, schedule="cosine", steps=250,
@@ -221,4 +224,4 @@ DEMO = Preset(
     checkpoint_every_seconds=20.0,
 )  # fmt: skip
 
-PRESETS: dict[str, Preset] = {preset.name: preset for preset in (PAPER, CPU, TINY, DEMO)}
+PRESETS: dict[str, Preset] = {preset.name: preset for preset in (PAPER, NATIVE, CPU, TINY, DEMO)}

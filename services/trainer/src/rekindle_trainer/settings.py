@@ -22,9 +22,13 @@ class TrainerSettings(ServiceSettings):
     grace_s: float = Field(10.0, ge=0, description="seconds that calls may still run after the signal to stop")
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
 
-    state_directory: Path = Field(Path("var/trainer"), description="folder of the SQLite database and of the runs' logs")
+    state_directory: Path = Field(
+        Path("var/trainer"), description="folder of the SQLite database and of the runs' logs"
+    )
     database_url: str = Field("", description="sqlite:///path or postgresql://...; empty for a file in state_directory")
-    objects_directory: Path = Field(Path("var/objects"), description="folder of the object store, shared with inference")
+    objects_directory: Path = Field(
+        Path("var/objects"), description="folder of the object store, shared with inference"
+    )
 
     max_concurrent_runs: int = Field(1, ge=1, description="training processes at a time; further runs are queued")
     threads: int = Field(0, ge=0, description="CPU threads of a training process; 0 for one per core")

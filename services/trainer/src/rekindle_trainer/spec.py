@@ -64,6 +64,8 @@ class RunSpec:
     heldout: tuple[Example, ...]
     initial_weights: str | None
     current_package: str | None
+    #: Packages keep the largest component per organ, or all of them.
+    largest_component: bool = True
 
     @property
     def classes(self) -> int:

@@ -82,6 +82,7 @@ def _request(world: World, view: ProjectView, step: steps.StartRun) -> RunReques
         heldout=snapshot.heldout,
         initial_weights=_serving_weights(view) if training.recipe == "default" else None,
         current_package=package,
+        largest_component=project.policy.largest_component,
     )
 
 

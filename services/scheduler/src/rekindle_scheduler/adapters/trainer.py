@@ -52,6 +52,7 @@ def _spec(request: RunRequest) -> pb.RunSpec:
         heldout=[wire.example_to_api(example) for example in request.heldout],
         initial_weights_digest=request.initial_weights or "",
         current_package_digest=request.current_package or "",
+        keep_all_components=not request.largest_component,
     )
 
 

@@ -88,6 +88,8 @@ class RunRequest:
     heldout: tuple[Example, ...] = ()
     initial_weights: Digest | None = None
     current_package: Digest | None = None
+    #: Coarse labels keep the largest component per organ, or all of them.
+    largest_component: bool = True
 
 
 class Inference(Protocol):

@@ -55,6 +55,7 @@ def read_spec(run_id: str, project_id: str, message: pb.RunSpec) -> RunSpec:
         heldout=tuple(_read_example(example) for example in message.heldout),
         initial_weights=message.initial_weights_digest or None,
         current_package=message.current_package_digest or None,
+        largest_component=not message.keep_all_components,
     )
 
 
@@ -115,6 +116,7 @@ def _write_spec(spec: RunSpec, *, with_examples: bool) -> pb.RunSpec:
         heldout=[_write_example(example) for example in spec.heldout] if with_examples else [],
         initial_weights_digest=spec.initial_weights or "",
         current_package_digest=spec.current_package or "",
+        keep_all_components=not spec.largest_component,
     )
 
 

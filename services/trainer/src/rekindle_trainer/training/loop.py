@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import nn
@@ -21,7 +21,13 @@ from rekindle_trainer.training.checkpoint import (
     restore_optimizer,
 )
 from rekindle_trainer.training.data import TrainingCase
-from rekindle_trainer.training.losses import class_means, distillation_loss, igniter_loss, sustainer_loss
+from rekindle_trainer.training.losses import (
+    batch_dice,
+    class_means,
+    distillation_loss,
+    igniter_loss,
+    sustainer_loss,
+)
 from rekindle_trainer.training.optim import build_optimizer, learning_rate
 from rekindle_trainer.training.sampling import Sampler, stream_seed
 
@@ -40,7 +46,17 @@ class Report(Protocol):
     """Where a running loop says how far it is."""
 
     def __call__(
-        self, *, phase: str, step: int, epoch: int, epochs: int, loss: float, lr: float, eta_seconds: float
+        self,
+        *,
+        phase: str,
+        step: int,
+        steps: int,
+        epoch: int,
+        epochs: int,
+        loss: float,
+        dice: float | None,
+        lr: float,
+        eta_seconds: float,
     ) -> None: ...
 
 
@@ -85,21 +101,32 @@ def phase_steps(phase: Phase, streams: dict[str, Stream]) -> tuple[int, int]:
     return phase.steps if phase.steps is not None else (phase.epochs or 1) * per_epoch, per_epoch
 
 
-def batch_loss(network: nn.Module, batches: dict[str, Batch]) -> torch.Tensor:
+class Outcome(NamedTuple):
+    """What a batch says: the loss to follow, and the Dice to watch (None where it shows no organ)."""
+
+    loss: torch.Tensor
+    dice: float | None
+
+
+def batch_loss(network: nn.Module, batches: dict[str, Batch]) -> Outcome:
     """Sustainer: its loss. Igniter: sum over modalities, and 0.5 distillation where there are two."""
     if not isinstance(network, Igniter):
         (batch,) = batches.values()
-        return sustainer_loss(network(batch.images).float(), batch.labels, batch.reviewed)
+        logits = network(batch.images).float()
+        loss = sustainer_loss(logits, batch.labels, batch.reviewed)
+        return Outcome(loss, batch_dice(logits, batch.labels, batch.reviewed))
     total = torch.zeros((), device=next(network.parameters()).device)
-    means = []
+    means, scores = [], []
     for modality, batch in batches.items():
         logits = network(batch.images, modality).float()
         total = total + igniter_loss(logits, batch.labels, batch.reviewed)
         means.append(class_means(logits, batch.labels, batch.reviewed))
+        scores.append(batch_dice(logits, batch.labels, batch.reviewed))
     for first in range(len(means)):
         for second in range(first + 1, len(means)):
             total = total + DISTILLATION_WEIGHT * distillation_loss(means[first], means[second])
-    return total
+    defined = [score for score in scores if score is not None]
+    return Outcome(total, sum(defined) / len(defined) if defined else None)
 
 
 def train(
@@ -168,14 +195,15 @@ def _train_phase(
         batches = {
             name: assembly.batch(stream.cases, stream.sampler.draw(step), step) for name, stream in streams.items()
         }
-        loss = _step(job, phase, optimizer, batches)
+        loss, dice = _step(job, phase, optimizer, batches)
         progress.phase_step, progress.step, progress.last_loss = step + 1, progress.step + 1, loss
         progress.epochs = math.ceil(progress.phase_step / per_epoch)
         elapsed = time.monotonic() - started
         progress.train_seconds = before + elapsed
         seconds_per_step = elapsed / (progress.step - first)
         report(
-            phase=phase.name, step=progress.step, epoch=progress.epochs, epochs=epochs, loss=loss, lr=rate,
+            phase=phase.name, step=progress.step, steps=total_steps, epoch=progress.epochs, epochs=epochs,
+            loss=loss, dice=dice, lr=rate,
             eta_seconds=seconds_per_step * (total_steps - progress.step),
         )  # fmt: skip
         if _is_due(job.preset, progress.step, time.monotonic() - saved) and progress.phase_step < steps:
@@ -183,9 +211,11 @@ def _train_phase(
             saved = time.monotonic()
 
 
-def _step(job: Job, phase: Phase, optimizer: torch.optim.Optimizer, batches: dict[str, Batch]) -> float:
+def _step(
+    job: Job, phase: Phase, optimizer: torch.optim.Optimizer, batches: dict[str, Batch]
+) -> tuple[float, float | None]:
     with torch.autocast(job.device.type, dtype=torch.bfloat16, enabled=phase.bf16):
-        loss = batch_loss(job.network, batches)
+        loss, dice = batch_loss(job.network, batches)
     value = float(loss.detach())
     if not math.isfinite(value):
         raise Diverged(f"the loss is {value} in phase {phase.name!r}")
@@ -194,7 +224,7 @@ def _step(job: Job, phase: Phase, optimizer: torch.optim.Optimizer, batches: dic
     if phase.clip_norm is not None:
         nn.utils.clip_grad_norm_(job.network.parameters(), phase.clip_norm)
     optimizer.step()
-    return value
+    return value, dice
 
 
 def _is_due(preset: Preset, step: int, seconds: float) -> bool:

@@ -41,6 +41,22 @@ def dice_loss(logits: torch.Tensor, labels: torch.Tensor, reviewed: torch.Tensor
     return (per_class * present).sum() / present.sum().clamp(min=1)
 
 
+@torch.no_grad()
+def batch_dice(logits: torch.Tensor, labels: torch.Tensor, reviewed: torch.Tensor) -> float | None:
+    """Mean Dice of the organs in this batch, of hard predictions; None where the batch has no organ.
+
+    logits (N, K, H, W), labels (N, H, W), reviewed (N, K) bool. A figure to watch, never trained on.
+    """
+    classes = logits.shape[1]
+    known = reviewed[:, 1:, None, None]
+    predicted = one_hot(logits.argmax(1), classes)[:, 1:] * known
+    true = one_hot(labels, classes)[:, 1:] * known
+    both = 2 * (predicted * true).sum((0, 2, 3))
+    total = (predicted + true).sum((0, 2, 3))
+    present = total > 0
+    return float((both[present] / total[present]).mean()) if present.any() else None
+
+
 def cross_entropy(
     logits: torch.Tensor, labels: torch.Tensor, reviewed: torch.Tensor, weights: torch.Tensor | None = None
 ) -> torch.Tensor:

@@ -77,6 +77,7 @@ class RunSpec(_message.Message):
     HELDOUT_FIELD_NUMBER: _builtins.int
     INITIAL_WEIGHTS_DIGEST_FIELD_NUMBER: _builtins.int
     CURRENT_PACKAGE_DIGEST_FIELD_NUMBER: _builtins.int
+    KEEP_ALL_COMPONENTS_FIELD_NUMBER: _builtins.int
     kind: Global___RunKind.ValueType
     preset: _builtins.str
     """Networks, preprocessing and schedule: "paper", "cpu", "tiny", ..."""
@@ -88,6 +89,8 @@ class RunSpec(_message.Message):
     """Weights object of an earlier run to start from."""
     current_package_digest: _builtins.str
     """The package that serves now, evaluated beside the candidate."""
+    keep_all_components: _builtins.bool
+    """The packages keep every component of an organ, not only its largest."""
     @_builtins.property
     def organs(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Organ]: ...
     @_builtins.property
@@ -107,10 +110,11 @@ class RunSpec(_message.Message):
         heldout: _abc.Iterable[_common_pb2.Example] | None = ...,
         initial_weights_digest: _builtins.str = ...,
         current_package_digest: _builtins.str = ...,
+        keep_all_components: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["current_package_digest", b"current_package_digest", "heldout", b"heldout", "initial_weights_digest", b"initial_weights_digest", "kind", b"kind", "modality", b"modality", "organs", b"organs", "preset", b"preset", "recipe", b"recipe", "seed", b"seed", "training", b"training"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["current_package_digest", b"current_package_digest", "heldout", b"heldout", "initial_weights_digest", b"initial_weights_digest", "keep_all_components", b"keep_all_components", "kind", b"kind", "modality", b"modality", "organs", b"organs", "preset", b"preset", "recipe", b"recipe", "seed", b"seed", "training", b"training"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
