@@ -100,7 +100,7 @@ def test_cases_are_paired_by_image(make: SimpleNamespace):
 @pytest.mark.parametrize(
     ("check", "promoted", "words"),
     [
-        ([(0.95, 0.9)] * 4, True, "2 of 3 held-out cases are labelled"),
+        ([(0.95, 0.9)] * 4, True, "2 held-out cases are labelled, 3 are needed"),
         ([(0.83, 0.78)] * 4, True, "judged on its training cases"),
         ([(0.95, 0.7)] * 4, False, "spleen 0.70 on its own training cases, below the 0.80 of the coarse labels"),
         ([(0.95, 0.0)] * 4, False, "spleen is lost altogether in 4 of 4 training cases"),

@@ -50,7 +50,11 @@ def decide(world: World, view: ProjectView, step: steps.DecidePromotion) -> bool
         change.update(replace(change.round, decision=decision))
         if not decision.promoted:
             candidate = change.round.candidate_model_version_id or ""
-            change.tell("model-refused", decision.reason, model_version_id=candidate)
+            change.tell(
+                "model-refused",
+                f"round {step.round}: the new model is refused: {decision.reason}",
+                model_version_id=candidate,
+            )
     return True
 
 
@@ -62,7 +66,11 @@ def activate(world: World, view: ProjectView, step: steps.Activate) -> bool:
         change.update(change.round)
         decision = change.round.decision
         reason = decision.reason if decision is not None else ""
-        change.tell("model-promoted", reason, model_version_id=step.model_version_id)
+        change.tell(
+            "model-promoted",
+            f"round {step.round}: the new model serves: {reason}",
+            model_version_id=step.model_version_id,
+        )
     return True
 
 
@@ -97,7 +105,11 @@ def roll_back(world: World, view: ProjectView, step: steps.RollBack) -> bool:
         change.update(change.round)
         verdict = change.round.serving_check
         reason = verdict.reason if verdict is not None else ""
-        change.tell("model-rolled-back", reason, model_version_id=step.model_version_id)
+        change.tell(
+            "model-rolled-back",
+            f"round {step.round}: back to the model before: {reason}",
+            model_version_id=step.model_version_id,
+        )
     return True
 
 

@@ -56,7 +56,7 @@ def open_selection(world: World, view: ProjectView, step: steps.OpenSelection) -
                 opening_model_version_id=project.active_model_version_id,
             )
         )
-        change.tell("round-opened", f"round {step.round} hands out {len(chosen)} cases", cases=str(len(chosen)))
+        change.tell("round-opened", f"round {step.round} hands out {_cases(len(chosen))}", cases=str(len(chosen)))
     return True
 
 
@@ -151,6 +151,10 @@ def _close(change: Change, closing: Round, how: str) -> None:
         )
     )
     change.tell("round-closed", f"round {closing.number} is closed: {how}", model_version_id=serving or "")
+
+
+def _cases(count: int) -> str:
+    return "1 case" if count == 1 else f"{count} cases"
 
 
 def _may_come_later(case: Case) -> bool:

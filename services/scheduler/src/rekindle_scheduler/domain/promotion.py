@@ -164,7 +164,7 @@ def _by_prequential(
         if 2 * lost > len(fitted):
             faults.append(f"{organ_id} is lost altogether in {lost} of {len(fitted)} training cases")
     comparisons = tuple(organ.comparison() for organ in compared)
-    few = f"{held_out} of {policy.min_held_out_cases} held-out cases are labelled"
+    few = f"{held_out} held-out cases are labelled, {policy.min_held_out_cases} are needed to judge by them"
     if faults:
         return _decision(False, f"{'; '.join(faults)} ({few})", DecisionBasis.PREQUENTIAL, comparisons)
     reason = f"{few}, so judged on its training cases: {_sentence(compared) or 'no organ to compare'}"
