@@ -30,14 +30,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m rekindle_local", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
     up = commands.add_parser("up", help="start the three services on loopback until Ctrl-C")
-    up.add_argument(
-        "--state", type=Path, default=Path("var/rekindle"), help="folder for everything that is kept"
-    )
+    up.add_argument("--state", type=Path, default=Path("var/rekindle"), help="folder for everything that is kept")
     up.add_argument("--port", type=int, default=50051, help="scheduler's port; the others take the next two")
     up.set_defaults(run=_up)
-    demo = commands.add_parser(
-        "demo", help="run a whole campaign with a simulated annotator and write a report"
-    )
+    demo = commands.add_parser("demo", help="run a whole campaign with a simulated annotator and write a report")
     demo.add_argument("--data", type=Path, help="folder with seed/ct, seed/mr and target; default: synthetic")
     demo.add_argument("--out", type=Path, default=Path("out/demo"), help="folder for report and state")
     demo.add_argument(
@@ -63,9 +59,7 @@ def _up(options: argparse.Namespace) -> int:
     with stack:
         for service in SERVICES:
             print(f"{service:10} {stack.addresses[service]}")
-        print(
-            f"state      {options.state}\nCtrl-C stops the services; the next start resumes where they stopped."
-        )
+        print(f"state      {options.state}\nCtrl-C stops the services; the next start resumes where they stopped.")
         sys.stdout.flush()
         stack.supervise(lambda: bool(stopping), lambda line: print(line, flush=True))
         print("stopping", flush=True)

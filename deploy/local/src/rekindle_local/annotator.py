@@ -144,9 +144,7 @@ class Annotator:
         or digest, not a server-made id). Raises ValueError when the geometries differ.
         """
         if coarse is not None and not coarse.geometry.matches(truth.geometry):
-            raise ValueError(
-                "the coarse label is on another grid than the truth: bring both to the case's geometry"
-            )
+            raise ValueError("the coarse label is on another grid than the truth: bring both to the case's geometry")
         pace = self._pace(case_key)
         efforts = {organ: self._effort(coarse, truth, value) for organ, value in self.organs.items()}
         return SimulatedMinutes(

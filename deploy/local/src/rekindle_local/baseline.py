@@ -105,9 +105,7 @@ def _scene(image: Volume) -> _Scene:
     voxels = cast(Signal, sitk.GetArrayFromImage(frame))
     smooth = cast(Signal, ndimage.gaussian_filter(voxels, (0.5, 1.0, 1.0)))
     body: npt.NDArray[Any] = largest_component(smooth > BODY_HU)
-    return _Scene(
-        frame=frame, smooth=smooth, x=_fractions(body.any(axis=(0, 1))), y=_fractions(body.any(axis=(0, 2)))
-    )
+    return _Scene(frame=frame, smooth=smooth, x=_fractions(body.any(axis=(0, 1))), y=_fractions(body.any(axis=(0, 2))))
 
 
 def _fractions(occupied: Any) -> Signal:
@@ -139,9 +137,7 @@ def _fit_organ(organ: str, value: int, seed: Sequence[tuple[_Scene, npt.NDArray[
         )
         for width in WINDOW_WIDTHS
     ]
-    return max(
-        candidates, key=lambda prior: sum(dice(_find(scene, prior), mask) or 0.0 for scene, mask in masks)
-    )
+    return max(candidates, key=lambda prior: sum(dice(_find(scene, prior), mask) or 0.0 for scene, mask in masks))
 
 
 def _central_range(values: Signal) -> tuple[float, float]:

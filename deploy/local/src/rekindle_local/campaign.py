@@ -113,9 +113,7 @@ def create(client: Client, data: DataSet, plan: Plan, say: Say) -> Campaign:
     cases = project.register_cases([(volume_id, "") for volume_id in uploaded])
     project.close_registration()
     project.start()
-    return Campaign(
-        project=project, pairs={case.id: pair for case, pair in zip(cases, data.target, strict=True)}
-    )
+    return Campaign(project=project, pairs={case.id: pair for case, pair in zip(cases, data.target, strict=True)})
 
 
 def annotate(campaign: Campaign, annotator: Annotator, say: Say) -> None:
@@ -186,9 +184,7 @@ def segments(minutes: SimulatedMinutes) -> list[TimeSegment]:
         ("editing", sum(minutes.editing_s.values())),
     )
     return [
-        TimeSegment(
-            kind=kind, active_seconds=seconds, start_time=now, source="simulated", tool="simulated annotator"
-        )
+        TimeSegment(kind=kind, active_seconds=seconds, start_time=now, source="simulated", tool="simulated annotator")
         for kind, seconds in kinds
         if seconds > 0
     ]

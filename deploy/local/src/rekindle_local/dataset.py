@@ -65,9 +65,7 @@ def _pairs(folder: Path, *, optional: bool = False) -> tuple[Pair, ...]:
     labels = _volumes(folder / "labels")
     missing = sorted(set(images) - set(labels))
     if missing:
-        raise InvalidInput(
-            f"{folder / 'labels'} lacks {', '.join(missing)}: every image needs a label of its name"
-        )
+        raise InvalidInput(f"{folder / 'labels'} lacks {', '.join(missing)}: every image needs a label of its name")
     return tuple(Pair(name=name, image=images[name], label=labels[name]) for name in sorted(images))
 
 

@@ -76,9 +76,7 @@ class Measured:
                 dice[organ].append(measured["dice"])
                 hd95[organ].append(measured["hd95_mm"])
         means = {organ: mean(values) for organ, values in dice.items()}
-        return {**means, "mean": mean(means.values())}, {
-            organ: mean(values) for organ, values in hd95.items()
-        }
+        return {**means, "mean": mean(means.values())}, {organ: mean(values) for organ, values in hd95.items()}
 
 
 def report_of(
@@ -194,9 +192,7 @@ def _ledger(project: Project, rows: Sequence[RoundRow], campaign: Campaign) -> L
     ledger = project.report().ledger
     spent = sum(case.minutes.total for case in campaign.labelled)
     if abs(ledger.minutes_total - spent) > 1e-3 * max(spent, 1.0):
-        raise InternalError(
-            f"the ledger has {ledger.minutes_total:.3f} minutes, the annotator spent {spent:.3f}"
-        )
+        raise InternalError(f"the ledger has {ledger.minutes_total:.3f} minutes, the annotator spent {spent:.3f}")
     per_case = [row.minutes_per_case for row in rows if row.minutes_per_case is not None]
     held_out = sum(case.minutes.total for case in campaign.labelled if case.held_out)
     return Ledger(
@@ -208,9 +204,7 @@ def _ledger(project: Project, rows: Sequence[RoundRow], campaign: Campaign) -> L
     )
 
 
-def _case_detail(
-    case: Labelled, models: Mapping[str, Model], masks: Masks, truths: Mapping[str, Volume]
-) -> CaseDetail:
+def _case_detail(case: Labelled, models: Mapping[str, Model], masks: Masks, truths: Mapping[str, Volume]) -> CaseDetail:
     truth = truths[case.case_id]
     coarse = masks.get(case.model_version_id, [case])[case.case_id]
     dice = {
@@ -264,9 +258,7 @@ def _threshold_dice(data: DataSet, held_out: Sequence[Labelled]) -> Scores:
     return baseline.score((read_image(case.pair.image), read_label(case.pair.label)) for case in held_out)
 
 
-def _refusals(
-    rounds: Sequence[Round], rows: Sequence[RoundRow], models: Mapping[str, Model]
-) -> Iterable[Refusal]:
+def _refusals(rounds: Sequence[Round], rows: Sequence[RoundRow], models: Mapping[str, Model]) -> Iterable[Refusal]:
     for item, row in zip(rounds, rows, strict=True):
         if item.promoted is False and item.candidate_model_version_id:
             candidate = models[item.candidate_model_version_id]

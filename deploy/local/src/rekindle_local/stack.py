@@ -114,9 +114,7 @@ class Stack:
         """Services whose process has ended."""
         return [service for service, process in self._processes.items() if process.poll() is not None]
 
-    def supervise(
-        self, stopped: Callable[[], bool], say: Callable[[str], None], interval_s: float = 0.5
-    ) -> None:
+    def supervise(self, stopped: Callable[[], bool], say: Callable[[str], None], interval_s: float = 0.5) -> None:
         """Until `stopped`: starts again whatever dies."""
         while not stopped():
             for service in self.dead_services():
@@ -187,9 +185,7 @@ class Stack:
                     self._addresses[service] = address
                     return
             time.sleep(0.05)
-        raise DependencyUnavailable(
-            f"{service} did not start; the end of its log:\n{self._log_tail(service)}"
-        )
+        raise DependencyUnavailable(f"{service} did not start; the end of its log:\n{self._log_tail(service)}")
 
     def _log(self, service: str) -> Path:
         return self._state / "logs" / f"{service}.log"

@@ -100,9 +100,7 @@ def _draw_refused(axes: Axes, report: Report) -> None:
 def _draw_minutes(axes: Axes, rows: tuple[RoundRow, ...]) -> None:
     timed = [(row.round, row.minutes_per_case) for row in rows if row.minutes_per_case is not None]
     numbers, minutes = [number for number, _ in timed], [value for _, value in timed]
-    axes.plot(
-        numbers, minutes, "--", marker="^", color=MINUTES, lw=2, ms=7, label="simulated minutes per case"
-    )
+    axes.plot(numbers, minutes, "--", marker="^", color=MINUTES, lw=2, ms=7, label="simulated minutes per case")
     for number, value in timed:
         axes.annotate(
             f"{value:.1f}",

@@ -158,8 +158,5 @@ def _show(axes: Axes, view: _View, *, heading: str, caption: str) -> None:
 
 def _scores(case: CaseFigure, heading: str, organs: Mapping[str, int]) -> str:
     predicted = case.predictions[heading]
-    parts = [
-        (organ, dice(predicted.voxels == value, case.truth.voxels == value))
-        for organ, value in organs.items()
-    ]
+    parts = [(organ, dice(predicted.voxels == value, case.truth.voxels == value)) for organ, value in organs.items()]
     return "  ".join(f"{organ} {score:.2f}" for organ, score in parts if score is not None)

@@ -36,9 +36,7 @@ def render_html(report: Report, figures: Figures | None) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(
-        dice=_dice, minutes=_minutes, millimetres=_minutes, percent=_percent, duration=_duration
-    )
+    environment.filters.update(dice=_dice, minutes=_minutes, millimetres=_minutes, percent=_percent, duration=_duration)
     shown = figures if figures and figures.cases else None
     return environment.get_template("report.html.j2").render(
         report=report,

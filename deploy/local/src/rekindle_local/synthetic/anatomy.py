@@ -204,19 +204,13 @@ def _draw_upper_abdomen(tissues: Tissues, trunk: _Trunk, subject: Subject, rng: 
     tissues[portal & room & ~liver] = Tissue.VEIN
     cava = column(space, x_mm=-22.0, y_mm=36.0, semi_mm=(13.0, 10.0)) < 1.0
     tissues[cava & (trunk.cavity < 1.0)] = Tissue.VEIN
-    tissues[(column(space, x_mm=13.0, y_mm=38.0, semi_mm=(10.5, 10.5)) < 1.0) & (trunk.cavity < 1.0)] = (
-        Tissue.ARTERY
-    )
+    tissues[(column(space, x_mm=13.0, y_mm=38.0, semi_mm=(10.5, 10.5)) < 1.0) & (trunk.cavity < 1.0)] = Tissue.ARTERY
 
 
 def _draw_stomach(tissues: Tissues, trunk: _Trunk, room: Inside, rng: np.random.Generator) -> None:
     space = trunk.space
-    body = tube(
-        space, [(58.0, 4.0, 48.0), (72.0, -26.0, 12.0), (48.0, -46.0, -22.0), (4.0, -40.0, -22.0)], 30.0
-    )
-    lumen = tube(
-        space, [(58.0, 4.0, 48.0), (72.0, -26.0, 12.0), (48.0, -46.0, -22.0), (4.0, -40.0, -22.0)], 23.0
-    )
+    body = tube(space, [(58.0, 4.0, 48.0), (72.0, -26.0, 12.0), (48.0, -46.0, -22.0), (4.0, -40.0, -22.0)], 30.0)
+    lumen = tube(space, [(58.0, 4.0, 48.0), (72.0, -26.0, 12.0), (48.0, -46.0, -22.0), (4.0, -40.0, -22.0)], 23.0)
     tissues[body & room] = Tissue.STOMACH
     tissues[lumen & room] = Tissue.FLUID
     # Gas rises to the front of a patient who lies on the back.

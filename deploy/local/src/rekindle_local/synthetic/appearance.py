@@ -108,9 +108,7 @@ _T2_SIGNAL = {
 }
 
 
-def show_ct(
-    tissues: Tissues, rng: np.random.Generator, *, phase: Phase, noise_hu: float, difficulty: float
-) -> Image:
+def show_ct(tissues: Tissues, rng: np.random.Generator, *, phase: Phase, noise_hu: float, difficulty: float) -> Image:
     """CT of a tissue image, int16 (k, j, i), clipped to `CT_RANGE_HU` as public sets often are.
 
     `difficulty` in [0, 1] brings fatty livers and late or weak contrast, so that organs stand out less.
@@ -127,9 +125,7 @@ def show_ct(
     return np.clip(np.round(signal), *CT_RANGE_HU).astype(np.int16)
 
 
-def show_mr(
-    tissues: Tissues, space: Space, rng: np.random.Generator, *, noise: float, difficulty: float
-) -> Image:
+def show_mr(tissues: Tissues, space: Space, rng: np.random.Generator, *, noise: float, difficulty: float) -> Image:
     """T2-like MR of a tissue image, int16 (k, j, i), arbitrary units."""
     values = np.zeros(len(Tissue), dtype=np.float32)
     for tissue, level in _T2_SIGNAL.items():

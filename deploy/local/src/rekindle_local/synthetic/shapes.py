@@ -58,9 +58,7 @@ def tube(space: Space, path: Sequence[Point], radius_mm: float) -> Inside:
     for start, end in pairwise(path):
         along = np.subtract(end, start)
         offsets = (space.x - start[0], space.y - start[1], space.z - start[2])
-        position = sum(offset * step for offset, step in zip(offsets, along, strict=True)) / float(
-            along @ along
-        )
+        position = sum(offset * step for offset, step in zip(offsets, along, strict=True)) / float(along @ along)
         position = np.clip(position, 0.0, 1.0)
         squared = sum((offset - position * step) ** 2 for offset, step in zip(offsets, along, strict=True))
         inside |= squared < radius_mm**2
@@ -81,9 +79,7 @@ def waves(
         direction = rng.standard_normal(3)
         direction *= 2.0 * np.pi / (np.linalg.norm(direction) * rng.uniform(*wavelength_mm))
         kx, ky, kz = (np.float32(component) for component in direction)
-        total += np.cos(
-            kx * space.x + ky * space.y + kz * space.z + np.float32(rng.uniform(0.0, 2.0 * np.pi))
-        )
+        total += np.cos(kx * space.x + ky * space.y + kz * space.z + np.float32(rng.uniform(0.0, 2.0 * np.pi)))
     return total * np.float32(amplitude / np.sqrt(count))
 
 
@@ -91,8 +87,7 @@ def deform(space: Space, rng: np.random.Generator, *, amplitude_mm: float) -> Sp
     """Bend the coordinates smoothly, so that no two subjects have the same shapes."""
     shape = np.broadcast_shapes(space.x.shape, space.y.shape, space.z.shape)
     moved = [
-        np.broadcast_to(axis, shape)
-        + waves(space, rng, count=4, wavelength_mm=(110.0, 260.0), amplitude=amplitude_mm)
+        np.broadcast_to(axis, shape) + waves(space, rng, count=4, wavelength_mm=(110.0, 260.0), amplitude=amplitude_mm)
         for axis in (space.x, space.y, space.z)
     ]
     return Space(x=moved[0], y=moved[1], z=moved[2])
