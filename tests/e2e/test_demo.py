@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 from rekindle_local.synthetic import make_dataset
 
@@ -61,6 +64,49 @@ def test_demo_never_clears_a_folder_that_it_did_not_make(tmp_path: Path) -> None
 
     assert done.returncode == 1
     assert precious.read_text() == "years of work"
+
+
+def test_a_stopped_demo_leaves_no_process_behind(tmp_path: Path) -> None:
+    """SIGTERM in the middle of training ends the services and the training process too."""
+    data, out = tmp_path / "data", tmp_path / "out"
+    make_dataset(data, seed=5, ct=1, mr=0, target=2)
+    command = [
+        sys.executable,
+        "-m",
+        "rekindle_local",
+        "demo",
+        "--data",
+        str(data),
+        "--out",
+        str(out),
+        "--preset",
+        "cpu",
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "the igniter is trained" in line:
+            break
+    assert len(processes_in(out)) >= 3
+
+    process.send_signal(signal.SIGTERM)
+
+    assert process.wait(60) == 1
+    process.stdout.close()
+    assert processes_in(out) == []
+
+
+def processes_in(folder: Path) -> list[str]:
+    """Command lines of the processes whose working directory or arguments lie in `folder`."""
+    found: list[str] = []
+    for process in psutil.process_iter():
+        try:
+            words = [process.cwd(), *process.cmdline()]
+        except psutil.Error:
+            continue
+        if process.pid != os.getpid() and any(str(folder / "state") in word for word in words):
+            found.append(" ".join(words))
+    return found
 
 
 def demo(*arguments: object) -> subprocess.CompletedProcess[str]:

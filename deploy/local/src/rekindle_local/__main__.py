@@ -17,6 +17,8 @@ from rekindle_local.stack import SERVICES, Stack, StackOptions
 def main(arguments: list[str] | None = None) -> int:
     """Runs a command; 0 when it did what was asked, 1 with one clear line on stderr otherwise."""
     options = _parser().parse_args(arguments)
+    # A polite kill takes the way of Ctrl-C, so that no service outlives the command.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return options.run(options)
     except RekindleError as error:
