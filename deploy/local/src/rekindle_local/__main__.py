@@ -91,11 +91,15 @@ def _demo(options: argparse.Namespace) -> int:
     say(f"held-out Dice {_number(first)} -> {_number(last)}")
     say(
         f"{report.ledger.minutes_total:.0f} simulated minutes for {report.ledger.cases} cases; "
-        f"{report.saving:.0%} fewer than with the igniter's labels only, "
-        f"{report.saving_from_nothing:.0%} fewer than from nothing"
+        f"{_saved(report.saving)} than with the igniter's labels only, "
+        f"{_saved(report.saving_from_nothing)} than from nothing"
     )
     say(f"report: {page}")
     return 0
+
+
+def _saved(share: float) -> str:
+    return f"{abs(round(100 * share))} % {'fewer' if share >= 0 else 'more'}"
 
 
 def _number(value: float | None) -> str:

@@ -70,7 +70,8 @@ def _minutes(value: float | None) -> str:
 
 
 def _percent(value: float) -> str:
-    return f"{100.0 * value:.0f} %".replace("-", "−")
+    whole = round(100.0 * value)  # an int, so that a small loss is "0 %" and not "−0 %"
+    return f"{whole} %".replace("-", "−")
 
 
 def _duration(seconds: float | None) -> str:
