@@ -1,0 +1,37 @@
+"""What serves a network without an export: torch's eager mode, as an engine of the inference service."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rekindle_inference.ports import Package
+from rekindle_servicekit.workers import Cancellation
+from rekindle_trainer.networks.transunet import TransUNet
+from rekindle_trainer.presets import PRESETS
+
+
+class TorchEngine:
+    """One network, in memory for good."""
+
+    #: As many as the embedded engine is given.
+    batch_size = 16
+
+    def __init__(self, weights: Path, preset: str, classes: int, *, threads: int) -> None:
+        torch.set_num_threads(threads)
+        self._network = TransUNet(PRESETS[preset].transunet, classes)
+        self._network.load_state_dict(torch.load(weights, weights_only=True))
+        self._network.eval()
+
+    def check(self, package: Package, model: bytes) -> None:
+        """The network is not the package's file, so there is nothing to check."""
+
+    def predict(self, package: Package, images: NDArray[np.float32], cancellation: Cancellation) -> NDArray[np.float32]:
+        cancellation.raise_if_set()
+        with torch.inference_mode():
+            return self._network(torch.from_numpy(np.ascontiguousarray(images))).numpy()
+
+    def forget(self, package_digest: str) -> None:
+        """The network stays."""

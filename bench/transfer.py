@@ -1,0 +1,111 @@
+"""Transfer: a volume to and from the inference service beside the same bytes over plain HTTP."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import grpc
+import SimpleITK as sitk
+from rekindle.api.common.v1 import common_pb2 as common
+from rekindle.api.inference.v1 import volumes_pb2 as messages
+from rekindle.api.inference.v1.volumes_pb2_grpc import VolumeServiceStub
+from rekindle.volumes import collect_download, upload_parts
+
+from bench.http_store import HttpStore
+from bench.measure import Figure, Options, Row, alternate
+from bench.phantom import abdomen
+
+MB = 1e6
+PROJECT = "bench"
+START_S, CALL_S = 60.0, 300.0
+
+
+def measure(options: Options) -> list[Row]:
+    """Uploads of an uncompressed file, a new one each time, and downloads, which are compressed files."""
+    slices, repeats = (20, 1) if options.quick else (100, 3)
+    # Equal files would be answered from what is stored.
+    files = iter([_nifti(options.folder, slices, seed) for seed in range(2 * repeats + 2)])
+    kept = options.folder / "http"
+    kept.mkdir()
+    with _service(options.folder) as stub, HttpStore(kept) as store:
+        up = [next(files) for _ in range(repeats + 1)]
+        ours, theirs = iter(up), iter(up)
+        sent = alternate(repeats, lambda: _upload(stub, next(ours)), lambda: store.put("volume", next(theirs)))
+        volume_id = _upload(stub, next(files))
+        data = _download(stub, volume_id)
+        store.put("download", data)
+        digest = hashlib.sha256(data).hexdigest()
+        fetched = alternate(repeats, lambda: _download(stub, volume_id), lambda: store.get("download", digest))
+    return [
+        Row(
+            what=what, unit="MB/s", more_is_better=True, rekindle=Figure.rate(size, seconds[0]),
+            instead=instead, other=Figure.rate(size, seconds[1]),
+        )
+        for what, size, seconds, instead in (
+            (f"upload, checked and converted, {len(up[0]) / MB:.0f} MB .nii", len(up[0]) / MB, sent, "HTTP PUT"),
+            (f"download, written anew, {len(data) / MB:.0f} MB .nii.gz", len(data) / MB, fetched, "HTTP GET"),
+        )
+    ]  # fmt: skip
+
+
+def _nifti(folder: Path, slices: int, seed: int) -> bytes:
+    image, _ = abdomen(slices, 512, in_plane_mm=0.75, slice_mm=3.0, seed=seed)
+    path = folder / "volume.nii"
+    sitk.WriteImage(image.to_sitk(), str(path))
+    return path.read_bytes()
+
+
+def _upload(stub: VolumeServiceStub, data: bytes) -> str:
+    header = messages.UploadVolumeHeader(
+        request_id=str(uuid4()), project_id=PROJECT,
+        kind=common.VOLUME_KIND_IMAGE, format=common.FILE_FORMAT_NIFTI,
+        sha256=hashlib.sha256(data).hexdigest(), modality=common.MODALITY_CT,
+    )  # fmt: skip
+    return stub.UploadVolume(upload_parts(header, data), timeout=CALL_S).volume.volume_id
+
+
+def _download(stub: VolumeServiceStub, volume_id: str) -> bytes:
+    request = messages.DownloadVolumeRequest(project_id=PROJECT, volume_id=volume_id)
+    return collect_download(stub.DownloadVolume(request, timeout=CALL_S)).data
+
+
+@contextmanager
+def _service(folder: Path) -> Generator[VolumeServiceStub]:
+    """The inference service as a process on loopback."""
+    port_file = folder / "port.json"
+    settings = {
+        "ADDRESS": "127.0.0.1:0", "HEALTH_ADDRESS": "127.0.0.1:0", "PORT_FILE": port_file,
+        "DATABASE_URL": f"sqlite:///{folder / 'inference.sqlite3'}",
+        "OBJECTS_DIRECTORY": folder / "objects", "TEMPORARY_DIRECTORY": folder / "incoming",
+    }  # fmt: skip
+    own = {f"REKINDLE_INFERENCE_{name}": str(value) for name, value in settings.items()}
+    log = folder / "inference.log"
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "rekindle_inference"], env={**os.environ, **own}, stdout=stream, stderr=stream
+        )
+    try:
+        address = _address(process, port_file, log)
+        with grpc.insecure_channel(address) as channel:
+            yield VolumeServiceStub(channel)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _address(process: subprocess.Popen[bytes], port_file: Path, log: Path) -> str:
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline and process.poll() is None:
+        if port_file.exists():
+            return str(json.loads(port_file.read_text())["address"])
+        time.sleep(0.05)
+    raise RuntimeError(f"the inference service did not start:\n{log.read_text(errors='replace')[-2000:]}")
