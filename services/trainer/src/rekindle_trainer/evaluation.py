@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -79,7 +80,10 @@ def hd95_mm(prediction: np.ndarray, truth: np.ndarray, geometry: Geometry) -> fl
     box = _bounding_box(prediction | truth)
     pair = [torch.from_numpy(np.ascontiguousarray(mask[box]))[None, None].float() for mask in (prediction, truth)]
     spacing = geometry.spacing_mm[::-1]  # (k, j, i)
-    value = compute_hausdorff_distance(*pair, include_background=True, percentile=95, spacing=list(spacing))
+    with warnings.catch_warnings():
+        # MONAI calls a helper of its own by an argument that it has deprecated.
+        warnings.simplefilter("ignore", FutureWarning)
+        value = compute_hausdorff_distance(*pair, include_background=True, percentile=95, spacing=list(spacing))
     return float(value[0, 0])
 
 
