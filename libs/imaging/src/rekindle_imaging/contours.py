@@ -51,9 +51,7 @@ def added_path_length_mm(
     return added
 
 
-def _cell_lengths_mm(
-    mask: NDArray[Any], geometry: Geometry, beyond: NDArray[Any] | None = None
-) -> NDArray[np.float32]:
+def _cell_lengths_mm(mask: NDArray[Any], geometry: Geometry, beyond: NDArray[Any] | None = None) -> NDArray[np.float32]:
     """Contour length in each cell between four pixels: (k, j + 1, i + 1); pixels around the mask are
     `beyond` or off."""
     padded = np.pad(mask.astype(bool, copy=False), ((0, 0), (1, 1), (1, 1))) if beyond is None else beyond

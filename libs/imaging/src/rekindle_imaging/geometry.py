@@ -40,9 +40,7 @@ class Geometry:
         object.__setattr__(self, "origin_mm", _numbers(self.origin_mm, 3, "origin_mm"))
         object.__setattr__(self, "direction", _numbers(self.direction, 9, "direction"))
         if any(s <= 0 or s > MAX_SPACING_MM for s in self.spacing_mm):
-            raise VolumeError(
-                "BAD_GEOMETRY", f"every spacing must be above 0 and at most {MAX_SPACING_MM:g} mm"
-            )
+            raise VolumeError("BAD_GEOMETRY", f"every spacing must be above 0 and at most {MAX_SPACING_MM:g} mm")
         if any(abs(x) > _MAX_ORIGIN_MM for x in self.origin_mm):
             raise VolumeError("BAD_GEOMETRY", "the origin is more than a kilometre away")
         gram = self.axes.T @ self.axes

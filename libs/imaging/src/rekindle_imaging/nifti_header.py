@@ -162,9 +162,7 @@ def _check_forms(raw: bytes, order: str) -> None:
         raise VolumeError("BAD_GEOMETRY", "the orientation (sform) has an axis of no length")
     spacing = np.asarray(struct.unpack_from(f"{order}3f", raw, 80), dtype=np.float64)
     if np.abs(lengths / spacing - 1).max() > 0.01:
-        raise VolumeError(
-            "BAD_GEOMETRY", "the spacing of the sform and of pixdim differ; write the file anew"
-        )
+        raise VolumeError("BAD_GEOMETRY", "the spacing of the sform and of pixdim differ; write the file anew")
     axes = sform[:, :3] / lengths
     if np.abs(axes.T @ axes - np.eye(3)).max() > 1e-3:
         raise VolumeError(
@@ -176,9 +174,7 @@ def _voxel_bytes(raw: bytes, order: str) -> int:
     datatype, bits = struct.unpack_from(f"{order}2h", raw, 70)
     size = _DATATYPES.get(datatype)
     if size is None:
-        raise VolumeError(
-            "NOT_A_VOLUME", f"data type {datatype} is no plain number (colour, complex or unknown)"
-        )
+        raise VolumeError("NOT_A_VOLUME", f"data type {datatype} is no plain number (colour, complex or unknown)")
     if bits not in (0, 8 * size):
         raise VolumeError("NOT_A_VOLUME", "the header's data type and bits per voxel contradict each other")
     return size

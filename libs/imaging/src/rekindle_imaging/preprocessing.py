@@ -119,9 +119,7 @@ def restore_labels(probabilities: NDArray[np.float32], grid: Geometry, source: G
     """
     depth, n_classes, rows, columns = probabilities.shape
     if (depth, rows, columns) != grid.shape or not 1 <= n_classes <= 256:
-        raise VolumeError(
-            "BAD_PROBABILITIES", f"probabilities of shape {probabilities.shape} for {grid.shape}"
-        )
+        raise VolumeError("BAD_PROBABILITIES", f"probabilities of shape {probabilities.shape} for {grid.shape}")
     labels = np.zeros(source.shape, dtype=np.uint8)
     box = _foreground(probabilities)
     if box is None:

@@ -43,9 +43,7 @@ def soft_dice_confidence(probabilities: NDArray[np.float32], classes: NDArray[An
     return 2.0 * inside / (float(p.sum(dtype=np.float64)) + count)
 
 
-def organ_quality(
-    probabilities: NDArray[np.float32], labels: NDArray[Any], source: Geometry, c: int
-) -> OrganQuality:
+def organ_quality(probabilities: NDArray[np.float32], labels: NDArray[Any], source: Geometry, c: int) -> OrganQuality:
     """Features of class `c`: confidence from `probabilities` (D, K, H, W) on the model grid (argmax over K),
     the rest from `labels`, class indices (k, j, i) on the native grid `source`."""
     organ = labels == c

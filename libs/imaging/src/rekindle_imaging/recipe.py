@@ -19,9 +19,7 @@ def _number(value: Any, name: str) -> None:
 
 
 def _pair(value: Any, name: str) -> tuple[Any, Any]:
-    _require(
-        isinstance(value, (list, tuple)) and len(cast("list[Any]", value)) == 2, f"{name} must be two numbers"
-    )
+    _require(isinstance(value, (list, tuple)) and len(cast("list[Any]", value)) == 2, f"{name} must be two numbers")
     for each in value:
         _number(each, name)
     return (value[0], value[1])
@@ -108,9 +106,7 @@ class Preprocessing:
 
 
 #: The paper's: 1.5 x 1.5 x 8.0 mm, 256 x 256, three adjacent slices.
-PAPER = Preprocessing(
-    spacing_mm=(1.5, 1.5), slice_spacing_mm=8.0, size=(256, 256), window=CT_WINDOW, channels=3
-)
+PAPER = Preprocessing(spacing_mm=(1.5, 1.5), slice_spacing_mm=8.0, size=(256, 256), window=CT_WINDOW, channels=3)
 #: The same in plane, slices as they are.
 NATIVE = replace(PAPER, slice_spacing_mm=None)
 #: For two CPU cores: the paper's field of view at half the resolution.

@@ -175,9 +175,7 @@ async def _abort(call: Call, error: Exception) -> None:
 def _incident(error: Exception) -> InternalError:
     """What may be told of an unforeseen error: where its traceback is. Its text could hold anything."""
     incident_id = uuid4().hex
-    _log.error(
-        "incident %s", incident_id, exc_info=error, extra={"action": "incident", "incident_id": incident_id}
-    )
+    _log.error("incident %s", incident_id, exc_info=error, extra={"action": "incident", "incident_id": incident_id})
     if isinstance(error, InternalError):
         return InternalError(
             error.message,
@@ -221,9 +219,7 @@ class Authenticate(Surround):
             yield
 
 
-def default_interceptors(
-    authenticator: Authenticator, *, require_deadline: bool = False
-) -> Sequence[Surround]:
+def default_interceptors(authenticator: Authenticator, *, require_deadline: bool = False) -> Sequence[Surround]:
     """The interceptors of a service, outermost first."""
     deadline = [RequireDeadline()] if require_deadline else []
     return [LogCalls(), MapErrors(), *deadline, Authenticate(authenticator)]

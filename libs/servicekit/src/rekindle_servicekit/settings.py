@@ -27,9 +27,7 @@ class ServiceSettings(BaseSettings):
     def _refuse_unknown_variables(cls, data: Any) -> Any:
         unknown = unknown_variables(cls, os.environ)
         if unknown:
-            raise InvalidInput(
-                "; ".join(unknown.values()), reason="UNKNOWN_SETTING", violations=_violations(unknown)
-            )
+            raise InvalidInput("; ".join(unknown.values()), reason="UNKNOWN_SETTING", violations=_violations(unknown))
         return data
 
     @classmethod
@@ -38,9 +36,7 @@ class ServiceSettings(BaseSettings):
         try:
             return cls(**overrides)
         except ValidationError as error:
-            wrong = {
-                _variable_at(cls, item["loc"]): item["msg"] for item in error.errors(include_input=False)
-            }
+            wrong = {_variable_at(cls, item["loc"]): item["msg"] for item in error.errors(include_input=False)}
             words = "; ".join(f"{variable}: {message}" for variable, message in wrong.items())
             raise InvalidInput(
                 f"wrong settings: {words}", reason="INVALID_SETTING", violations=_violations(wrong)
@@ -79,9 +75,7 @@ def settings_table(settings: type[BaseSettings]) -> str:
     ]
     header = ("variable", "default", "meaning")
     widths = [max(len(row[column]) for row in [header, *rows]) for column in range(2)]
-    return "\n".join(
-        f"{row[0]:{widths[0]}}  {row[1]:{widths[1]}}  {row[2]}".rstrip() for row in [header, *rows]
-    )
+    return "\n".join(f"{row[0]:{widths[0]}}  {row[1]:{widths[1]}}  {row[2]}".rstrip() for row in [header, *rows])
 
 
 def _correction(variable: str, known: list[str]) -> str:
