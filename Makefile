@@ -59,5 +59,5 @@ proto-check: setup ## fail when the generated API differs from the protos
 bench: setup ## measure speed and memory beside what a user would take instead
 	@$(PY) -m bench
 
-clean: ## remove the environment and everything generated
-	@rm -rf .venv .tools .setup out var build .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+clean: ## remove the environment and everything generated; labels and models in $(STATE) stay
+	@rm -rf .venv .tools .setup out build .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -103,7 +103,10 @@ class Lease:
             duration=duration(self._held_s),
         )
         asked_at = time.monotonic()
-        self._lease = self._services.caller.unary(self._services.scheduler.RenewLease, request).lease
+        renewed = self._services.caller.unary(self._services.scheduler.RenewLease, request).lease
+        # The coarse label that is being corrected stays the one that was shown, whatever is newer by now.
+        renewed.case.CopyFrom(self._lease.case)
+        self._lease = renewed
         self._renewed_at, self._fresh = asked_at, True
 
     def release(self, reason: str = "") -> None:
@@ -168,6 +171,7 @@ class Lease:
         """Takes over the time that a written-down token of the same lease holds."""
         written = read_token(token)
         self._held_s = written.held_s
+        self._lease.case.CopyFrom(written.lease.case)
         self.timer.restore(written.segments)
 
     def __enter__(self) -> Self:

@@ -81,6 +81,8 @@ def test_an_unset_policy_is_the_default() -> None:
     assert Policy() == policy_from_api(records_pb2.Policy(), is_set=False)
     empty = policy_from_api(records_pb2.Policy())
     assert (Policy().sizing, Policy().held_out, Policy().training) == (empty.sizing, empty.held_out, empty.training)
+    assert empty.largest_component
+    assert not policy_from_api(records_pb2.Policy(largest_component=False)).largest_component
 
 
 def test_a_time_segment_survives_protobuf() -> None:

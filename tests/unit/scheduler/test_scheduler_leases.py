@@ -52,6 +52,14 @@ def test_a_late_label_counts_while_nobody_took_the_case(bench: Bench) -> None:
     assert ReviewState.ACCEPTED == submit(bench, details).review_state
 
 
+def test_a_late_labels_measured_time_counts_too(bench: Bench) -> None:
+    """Five hours of work on a lease of four, which nobody took since: the case was the annotator's all along."""
+    details = take(bench)
+    bench.later(hours=5)
+    late = submit(bench, details, time_segments=(measured(START, 4.5 * 3600),))
+    assert ReviewState.ACCEPTED == late.review_state
+
+
 def test_a_label_under_an_old_token_is_kept_as_a_draft(bench: Bench) -> None:
     """Bob holds the case by now: Alice's label does not count, labels nothing and books no minutes."""
     old = take(bench)

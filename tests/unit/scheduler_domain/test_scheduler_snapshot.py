@@ -92,6 +92,17 @@ def test_igniter_trains_on_the_seed_set(make: SimpleNamespace):
     assert () == snapshot.heldout
 
 
+def test_held_out_cases_that_wait_keep_their_images_out_of_training(make: SimpleNamespace):
+    """The twin of a held-out case that is labelled only later is neither trained on as a case nor as a seed."""
+    waiting, _ = labelled(make, 1, held_out=True)
+    twin, other = labelled(make, 1, case_id="twin"), labelled(make, 2)
+    snapshot = cut_snapshot(make.project(), [twin, other], [seed(make, "image1"), seed(make, "a")], [waiting])
+    assert sorted(images(make, "a", "image2")) == sorted(e.image_digest for e in snapshot.training)
+    assert images(make, "a") == [
+        e.image_digest for e in seed_snapshot([seed(make, "image1"), seed(make, "a")], [waiting]).training
+    ]
+
+
 def test_drafts_are_never_trained_on(make: SimpleNamespace):
     """Only accepted submissions enter."""
     case, _ = labelled(make, 1)

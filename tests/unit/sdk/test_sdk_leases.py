@@ -103,6 +103,17 @@ def test_block_renews_while_it_lasts(project: Project, ready_case: str, world: A
     assert {1.2} == {request.duration.ToNanoseconds() / 1e9 for request in world.requests("RenewLease")}
 
 
+def test_a_renewed_lease_keeps_the_label_that_was_shown(project: Project, ready_case: str, world: Any) -> None:
+    """A newer coarse label of the case does not become the one that the annotator is said to have corrected."""
+    lease = project.lease(ready_case)
+    shown = lease.case.coarse_mask_volume_id
+    world.cases[ready_case].coarse_label.mask_volume_id = "newer"
+    lease.renew()
+    assert shown == lease.case.coarse_mask_volume_id
+    again = project.resume_lease(lease.token())
+    assert shown == again.case.coarse_mask_volume_id
+
+
 def test_renewal_does_not_trust_the_local_clock(project: Project, ready_case: str, world: Any) -> None:
     """A lease of a service whose clock is an hour behind is not renewed in a frenzy."""
     lease_proto = world.new_lease(world.cases[ready_case])

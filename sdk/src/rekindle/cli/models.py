@@ -36,7 +36,10 @@ def list_models(session: Session) -> None:
 @click.argument("version", metavar="VERSION")
 @pass_session
 def activate(session: Session, version: str) -> None:
-    """Let VERSION (its number or id) serve from now on. With an older one, this is the way back."""
+    """Let VERSION (its number or id) serve `rekindle segment` from now on; an older one is the way back.
+
+    The rounds of a project go on with the version that they promoted, and their next promotion moves this again.
+    """
     project = session.project()
     chosen = _find(project, version)
     try:

@@ -217,7 +217,9 @@ def _statuses(given: tuple[str, ...], project: Project, accept: bool) -> Mapping
 def _segments(lease: Lease, minutes: float | None, count_elapsed: bool) -> list[TimeSegment]:
     end = datetime.now(UTC)
     if minutes is not None:
-        start = end - timedelta(minutes=minutes)
+        # Counted from what is written down, so that the same command again is the same submission.
+        start = lease.started
+        end = start + timedelta(minutes=minutes)
     elif count_elapsed:
         start, end = lease.started, min(end, lease.expires)
     else:

@@ -67,7 +67,8 @@ def cut(world: World, view: ProjectView, step: steps.CutSnapshot) -> bool:
         by_id = {case.case_id: case for case in uow.cases.all(project.project_id)}
         counting = uow.submissions.counting(project.project_id)
         labelled = [(by_id[submission.case_id], submission) for submission in counting]
-        snapshot = cut_snapshot(project, labelled, uow.seed_cases.all(project.project_id))
+        held_out = [case for case in by_id.values() if case.held_out]
+        snapshot = cut_snapshot(project, labelled, uow.seed_cases.all(project.project_id), held_out)
         uow.rounds.add_snapshot(project.project_id, step.round, snapshot)
         change.update(replace(change.round, state=RoundState.TRAINING, snapshot_digest=snapshot.digest))
         change.tell(

@@ -13,21 +13,29 @@ from rekindle_scheduler.domain.records import Case, Example, Project, SeedCase, 
 from rekindle_scheduler.domain.words import ExampleSource, ReviewState
 
 
-def seed_snapshot(seeds: Iterable[SeedCase]) -> Snapshot:
-    """What the igniter is trained on."""
-    return _snapshot([_seed_example(seed) for seed in seeds], [])
+def seed_snapshot(seeds: Iterable[SeedCase], held_out: Iterable[Case] = ()) -> Snapshot:
+    """What the igniter is trained on: the seed cases, but for images that are held-out target cases too."""
+    kept_images = {case.image_digest for case in held_out}
+    return _snapshot([_seed_example(seed) for seed in seeds if seed.image_digest not in kept_images], [])
 
 
-def cut_snapshot(project: Project, labelled: Iterable[tuple[Case, Submission]], seeds: Iterable[SeedCase]) -> Snapshot:
+def cut_snapshot(
+    project: Project,
+    labelled: Iterable[tuple[Case, Submission]],
+    seeds: Iterable[SeedCase],
+    held_out_cases: Iterable[Case] = (),
+) -> Snapshot:
     """What a sustainer is trained and evaluated on; seed cases join it under the recipe "default".
 
     `labelled` pairs each labelled case with the submission that counts; only accepted ones are taken.
-    An image or a patient that is held out never enters training, under whatever other case or seed it comes.
+    An image or a patient that is held out never enters training, under whatever other case or seed it comes;
+    `held_out_cases` are those of the project, the ones that are labelled only later among them.
     """
     counted = [(case, s) for case, s in labelled if s.review_state == ReviewState.ACCEPTED]
     held_out = [(case, s) for case, s in counted if case.held_out]
-    kept_groups = {group_of(case.group_key, case.image_digest) for case, _ in held_out}
-    kept_images = {case.image_digest for case, _ in held_out}
+    kept = [*held_out_cases, *(case for case, _ in held_out)]
+    kept_groups = {group_of(case.group_key, case.image_digest) for case in kept}
+    kept_images = {case.image_digest for case in kept}
     training = [
         _target_example(project, case, submission)
         for case, submission in counted

@@ -66,7 +66,9 @@ def policy_from_api(message: pb.Policy, is_set: bool = True) -> Policy:
         promotion=_promotion(message, default.promotion),
         training=_training(message, default.training),
         lease_duration=_lease_duration(message, default.lease_duration),
-        largest_component=message.largest_component,
+        largest_component=(
+            message.largest_component if message.HasField("largest_component") else default.largest_component
+        ),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from rekindle_servicekit.principal import Principal
 
@@ -33,15 +33,17 @@ class Report:
     ledger: LedgerSummary
 
 
-def check_time(uow: UnitOfWork, lease: Lease, segments: Sequence[TimeSegment]) -> None:
-    """InvalidInput where this time cannot have been spent under the lease."""
+def check_time(
+    uow: UnitOfWork, lease: Lease, segments: Sequence[TimeSegment], *, until: datetime | None = None
+) -> None:
+    """InvalidInput where this time cannot have been spent on the case, held `until` then or as long as the lease."""
     # A segment that began before may reach into the lease's time.
     since = lease.start_time - timedelta(seconds=MAX_SEGMENT_SECONDS)
     earlier = uow.ledger.of_annotator(lease.project_id, lease.annotator_id, since=since)
     check_segments(
         segments,
         held_from=lease.start_time,
-        held_until=held_until(lease, uow.now),
+        held_until=until or held_until(lease, uow.now),
         earlier=[entry.segment for entry in earlier],
     )
 

@@ -101,7 +101,8 @@ def start_project(
         start_time=uow.now,
     )
     if igniter is None:
-        snapshot = seed_snapshot(seeds)
+        held_out = [case for case in uow.cases.all(project_id) if case.held_out]
+        snapshot = seed_snapshot(seeds, held_out)
         uow.rounds.add_snapshot(project_id, 0, snapshot)
         first = replace(first, snapshot_digest=snapshot.digest)
     uow.rounds.add(first)
@@ -197,7 +198,8 @@ def _check_fixed_parts(uow: UnitOfWork, project: Project, policy: Policy) -> Non
     ):
         return
     counts = uow.tallies.counts(project.project_id)
-    if counts.registered and (old.held_out.number is None or not project.registration_open):
+    drawn_at_registration = old.held_out.number is None or new.held_out.number is None
+    if counts.registered and (drawn_at_registration or not project.registration_open):
         raise IllegalTransition(
             "cases have been held out by this policy's size and seed already: both must stay as they are",
             reason="HELD_OUT_DRAWN",

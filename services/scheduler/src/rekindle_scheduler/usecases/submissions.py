@@ -60,7 +60,8 @@ def submit(uow: UnitOfWork, principal: Principal, project_id: ProjectId, label: 
         held_out=case.held_out,
     )
     if verdict.accepted:
-        check_time(uow, lease, label.time_segments)
+        # Nobody has taken the case since: it was this annotator's until now, expired or not.
+        check_time(uow, lease, label.time_segments, until=uow.now)
         _count(uow, lease, submission)
     else:
         _keep(uow, submission, verdict.reason)

@@ -335,7 +335,7 @@ class Policy(_message.Message):
     candidate_pool: _builtins.int
     """How many cases, in order, are predicted before a round opens; 0 predicts all of them first."""
     largest_component: _builtins.bool
-    """Keep the largest component per organ in coarse labels."""
+    """Keep the largest component per organ in coarse labels; on unless set to false."""
     @_builtins.property
     def sizes(self) -> Global___RoundSizes: ...
     @_builtins.property
@@ -362,14 +362,19 @@ class Policy(_message.Message):
         promotion: Global___PromotionPolicy | None = ...,
         training: Global___TrainingPolicy | None = ...,
         lease_duration: _duration_pb2.Duration | None = ...,
-        largest_component: _builtins.bool = ...,
+        largest_component: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["geometric", b"geometric", "held_out", b"held_out", "lease_duration", b"lease_duration", "minutes", b"minutes", "promotion", b"promotion", "sizes", b"sizes", "sizing", b"sizing", "training", b"training"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_largest_component", b"_largest_component", "geometric", b"geometric", "held_out", b"held_out", "largest_component", b"largest_component", "lease_duration", b"lease_duration", "minutes", b"minutes", "promotion", b"promotion", "sizes", b"sizes", "sizing", b"sizing", "training", b"training"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidate_pool", b"candidate_pool", "geometric", b"geometric", "held_out", b"held_out", "largest_component", b"largest_component", "lease_duration", b"lease_duration", "minutes", b"minutes", "ordering", b"ordering", "promotion", b"promotion", "sizes", b"sizes", "sizing", b"sizing", "training", b"training"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_largest_component", b"_largest_component", "candidate_pool", b"candidate_pool", "geometric", b"geometric", "held_out", b"held_out", "largest_component", b"largest_component", "lease_duration", b"lease_duration", "minutes", b"minutes", "ordering", b"ordering", "promotion", b"promotion", "sizes", b"sizes", "sizing", b"sizing", "training", b"training"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__largest_component: _TypeAlias = _typing.Literal["largest_component"]  # noqa: Y015
+    _WhichOneofArgType__largest_component: _TypeAlias = _typing.Literal["_largest_component", b"_largest_component"]  # noqa: Y015
     _WhichOneofReturnType_sizing: _TypeAlias = _typing.Literal["sizes", "geometric", "minutes"]  # noqa: Y015
     _WhichOneofArgType_sizing: _TypeAlias = _typing.Literal["sizing", b"sizing"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__largest_component) -> _WhichOneofReturnType__largest_component | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType_sizing) -> _WhichOneofReturnType_sizing | None: ...
 
 Global___Policy: _TypeAlias = Policy  # noqa: Y015
