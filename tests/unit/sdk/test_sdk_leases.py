@@ -107,7 +107,7 @@ def test_a_renewed_lease_keeps_the_label_that_was_shown(project: Project, ready_
     """A newer coarse label of the case does not become the one that the annotator is said to have corrected."""
     lease = project.lease(ready_case)
     shown = lease.case.coarse_mask_volume_id
-    world.cases[ready_case].coarse_label.mask_volume_id = "newer"
+    world.leases[lease.id].case.coarse_label.mask_volume_id = "newer"
     lease.renew()
     assert shown == lease.case.coarse_mask_volume_id
     again = project.resume_lease(lease.token())
