@@ -185,6 +185,16 @@ def test_shear_is_named(tmp_path: Path) -> None:
     assert "BAD_GEOMETRY" == caught.value.reason
 
 
+@pytest.mark.parametrize("skew", [2e-4, 5e-4, 9e-4])
+def test_a_slight_shear_is_not_read_with_other_axes(tmp_path: Path, skew: float) -> None:
+    """ITK silently drops an sform that is sheared by this little; the file is refused instead."""
+    sform = (2.0, 3.0 * skew, 0, 5.0, 0, 3.0, 0, 6.0, 0, 0, 4.0, 7.0)
+    path = tmp_path / "v.nii"
+    path.write_bytes(nifti(VOXELS, sform=sform, pixdim=(2.0, 3.0, 4.0)))
+    with pytest.raises(VolumeError, match="sheared"):
+        read_volume(path, kind="image", format="nifti")
+
+
 def test_a_damaged_gzip_checksum_is_refused(tmp_path: Path) -> None:
     """Every voxel may be there, but the checksum says that some are not what they were."""
     data = bytearray(gzip.compress(nifti(VOXELS)))

@@ -11,7 +11,7 @@ import pytest
 import SimpleITK as sitk
 from rekindle.errors import Cancelled, InvalidInput
 from rekindle_imaging import canonical
-from rekindle_inference.adapters.sandbox import SandboxReader, start_forkserver
+from rekindle_inference.adapters.sandbox import SandboxReader, left_behind, start_forkserver
 from rekindle_inference.adapters.sandbox_child import Limits
 from rekindle_inference.domain.records import FileFormat, VolumeKind
 from rekindle_servicekit.workers import Cancellation
@@ -135,3 +135,15 @@ def test_a_mask_is_read_as_labels(tmp_path, work):
         read(reader, fractions, kind=VolumeKind.MASK)
     assert "NOT_A_MASK" == refused.value.reason
     assert np.uint8 == canonical.decode(read(reader, labels, kind=VolumeKind.MASK)).voxels.dtype
+
+
+def test_only_plain_files_are_taken_from_a_child(tmp_path):
+    """A pipe does not block the service, and a link does not lead it out of the folder."""
+    plain, pipe, link = tmp_path / "plain", tmp_path / "pipe", tmp_path / "link"
+    plain.write_bytes(b"12345")
+    os.mkfifo(pipe)
+    link.symlink_to("/dev/zero")
+    assert b"1234" == left_behind(plain, 4)
+    for trap in (pipe, link):
+        with pytest.raises(OSError, match=r"plain|symbolic"):
+            left_behind(trap, 4)

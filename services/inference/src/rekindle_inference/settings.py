@@ -28,7 +28,9 @@ class Settings(ServiceSettings):
         Path("objects"), description="directory of the object store, the same as the trainer's"
     )
     installation_id: str | None = Field(
-        None, description="prefix of all object keys, for installations that share a store; empty for none"
+        None,
+        description="prefix of all object keys, for installations that share a store; empty for none; the trainer's "
+        "objects directory must then be the folder of this name inside the store",
     )
     temporary_directory: Path = Field(
         Path(tempfile.gettempdir()), description="directory for files that are on their way in or out"

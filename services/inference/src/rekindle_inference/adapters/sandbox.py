@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import multiprocessing
+import os
 import re
+import stat
 import tempfile
 import time
 from multiprocessing import connection, forkserver
@@ -80,7 +82,7 @@ class SandboxReader:
     def _taken_over(self, path: Path, report: dict[str, Any], kind: VolumeKind) -> bytes:
         """The child has seen hostile bytes: what it left is checked like anything from outside."""
         try:
-            data = path.read_bytes()
+            data = left_behind(path, self._limits.output_bytes)
             header = canonical.read_header(data)
             if header["kind"] != kind.value or canonical.digest(data) != report.get("digest"):
                 raise _unreadable()
@@ -90,10 +92,21 @@ class SandboxReader:
         return data
 
 
+def left_behind(path: Path, most_bytes: int) -> bytes:
+    """What the child wrote, if it is a plain file: a pipe would block this process, a link lead out of the folder.
+
+    Raises OSError for anything else.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError("not a plain file")
+        return file.read(most_bytes)
+
+
 def _report(path: Path) -> dict[str, Any]:
     try:
-        with path.open("rb") as file:
-            report: Any = json.loads(file.read(_MAX_REPORT_BYTES))
+        report: Any = json.loads(left_behind(path, _MAX_REPORT_BYTES))
     except (OSError, ValueError, RecursionError):
         raise _unreadable() from None
     if not isinstance(report, dict):
