@@ -142,7 +142,8 @@ def test_a_ball_survives_on_any_grid(
     score = dice(back, ball == 1)
     assert score is not None
     assert score > 0.95
-    assert np.linalg.norm(points[back].mean(axis=0) - points[ball == 1].mean(axis=0)) < 0.3
+    # Half a voxel of shift would be 0.5 mm or more; what remains comes from slices coarser than the ball is smooth.
+    assert np.linalg.norm(points[back].mean(axis=0) - points[ball == 1].mean(axis=0)) < 0.4
 
 
 def test_restoring_equals_simpleitk_and_argmax(geometry: Geometry) -> None:
