@@ -232,6 +232,11 @@ def test_train_now_cuts_the_round_short(client: Client) -> None:
     assert grpc.StatusCode.FAILED_PRECONDITION == refused.value.code()
     client.call("Submit", **client.submission(lease))
     client.call("TrainNow")
+    # A label that comes before the snapshot is cut still counts for the round: wait until it is.
+    deadline = time.monotonic() + 30
+    while not client.call("GetRound", number=1).round.snapshot_digest:
+        assert time.monotonic() < deadline, "the round was not cut"
+        time.sleep(0.02)
     client.label_all()
     client.wait_for("COMPLETE")
     assert [0, 1, 2] == [each.labelled_cases for each in client.call("ListRounds").rounds]
