@@ -35,7 +35,7 @@ def write(path, voxels):
 
 
 def read(reader, path, cancellation=None, kind=VolumeKind.IMAGE):
-    return reader.read(path, kind, FileFormat.NIFTI, cancellation or Cancellation())
+    return reader.read(path, kind, FileFormat.NIFTI, cancellation or Cancellation()).data
 
 
 def reason_of(reader, path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -18,6 +18,7 @@ from rekindle_servicekit.workers import Cancellation
 from rekindle_inference.domain.manifest import Manifest
 from rekindle_inference.domain.records import (
     FileFormat,
+    Modality,
     ModelRole,
     ModelVersion,
     ModelVersionId,
@@ -25,6 +26,7 @@ from rekindle_inference.domain.records import (
     ProjectId,
     Receipt,
     ReceiptId,
+    SourceReference,
     VolumeId,
     VolumeKind,
     VolumeRecord,
@@ -137,11 +139,22 @@ class Engine(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parsed:
+    """A foreign file that has been read."""
+
+    #: The canonical form.
+    data: bytes
+    #: What the file says of itself; None where its format cannot say it.
+    modality: Modality | None = None
+    source: SourceReference = field(default_factory=SourceReference)
+
+
 class Reader(Protocol):
     """Reads foreign files without letting them harm the service."""
 
-    def read(self, path: Path, kind: VolumeKind, format: FileFormat, cancellation: Cancellation) -> bytes:
-        """The canonical bytes of a file; InvalidInput says what is wrong with it."""
+    def read(self, path: Path, kind: VolumeKind, format: FileFormat, cancellation: Cancellation) -> Parsed:
+        """What is in a file; InvalidInput says what is wrong with it."""
         ...
 
 

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import SimpleITK as sitk
+from rekindle.errors import InvalidInput
 from rekindle_imaging.volume import Volume
 
 from rekindle_inference.domain.records import FileFormat
@@ -20,7 +21,8 @@ class NiftiWriter:
 
     def write(self, volume: Volume, format: FileFormat, folder: Path) -> Path:
         """`volume.nii.gz` in `folder`; equal volumes give equal bytes."""
-        assert format is FileFormat.NIFTI
+        if format is not FileFormat.NIFTI:
+            raise InvalidInput(f"{format} cannot be written: ask for NIFTI", reason="UNWRITABLE_FORMAT")
         plain, packed = folder / "volume.nii", folder / "volume.nii.gz"
         sitk.WriteImage(volume.to_sitk(), str(plain), useCompression=False)
         with (

@@ -23,6 +23,7 @@ from rekindle_servicekit.workers import Cancellation
 from rekindle_inference.adapters import sandbox_child
 from rekindle_inference.adapters.sandbox_child import CANONICAL_FILE, REPORT_FILE, Limits
 from rekindle_inference.domain.records import FileFormat, VolumeKind
+from rekindle_inference.ports import Parsed
 
 _log = logging.getLogger(__name__)
 
@@ -47,8 +48,8 @@ class SandboxReader:
         self._folder = folder
         self._limits = limits
 
-    def read(self, path: Path, kind: VolumeKind, format: FileFormat, cancellation: Cancellation) -> bytes:
-        """Canonical bytes. InvalidInput with the reader's reason; TOO_LARGE or UNREADABLE where it died."""
+    def read(self, path: Path, kind: VolumeKind, format: FileFormat, cancellation: Cancellation) -> Parsed:
+        """What the file holds. InvalidInput with the reader's reason; TOO_LARGE or UNREADABLE where it died."""
         with tempfile.TemporaryDirectory(dir=self._folder, prefix="parse-") as folder:
             arguments = (str(path), kind.value, format.value, folder, self._limits)
             child = _CONTEXT.Process(target=sandbox_child.parse, args=arguments, daemon=True)
@@ -58,7 +59,7 @@ class SandboxReader:
             finally:
                 child.kill()
                 child.join()
-            return self._result(Path(folder), child.exitcode, kind)
+            return Parsed(data=self._result(Path(folder), child.exitcode, kind))
 
     def _wait(self, child: BaseProcess, cancellation: Cancellation) -> None:
         deadline = time.monotonic() + self._limits.wall_s

@@ -22,6 +22,10 @@ class VolumeKind(StrEnum):
 
 class FileFormat(StrEnum):
     NIFTI = "nifti"
+    NRRD = "nrrd"
+    METAIMAGE = "metaimage"
+    DICOM = "dicom"
+    DICOM_SEG = "dicom_seg"
 
 
 class Modality(StrEnum):

@@ -21,7 +21,13 @@ _KINDS: dict[Any, records.VolumeKind] = {
     common.VOLUME_KIND_IMAGE: records.VolumeKind.IMAGE,
     common.VOLUME_KIND_MASK: records.VolumeKind.MASK,
 }
-_FORMATS: dict[Any, records.FileFormat] = {common.FILE_FORMAT_NIFTI: records.FileFormat.NIFTI}
+_FORMATS: dict[Any, records.FileFormat] = {
+    common.FILE_FORMAT_NIFTI: records.FileFormat.NIFTI,
+    common.FILE_FORMAT_NRRD: records.FileFormat.NRRD,
+    common.FILE_FORMAT_METAIMAGE: records.FileFormat.METAIMAGE,
+    common.FILE_FORMAT_DICOM: records.FileFormat.DICOM,
+    common.FILE_FORMAT_DICOM_SEG: records.FileFormat.DICOM_SEG,
+}
 _MODALITIES: dict[Any, records.Modality] = {
     common.MODALITY_CT: records.Modality.CT,
     common.MODALITY_MR: records.Modality.MR,

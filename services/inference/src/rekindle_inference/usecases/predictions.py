@@ -90,8 +90,8 @@ def segment_file(
 
     The mask's file lies beside the one that came. InvalidInput, Cancelled, DeadlineExceeded.
     """
-    data = predictions.reader.read(file, VolumeKind.IMAGE, formats[0], cancellation)
-    image = canonical.decode(data, max_voxels=predictions.max_voxels)
+    parsed = predictions.reader.read(file, VolumeKind.IMAGE, formats[0], cancellation)
+    image = canonical.decode(parsed.data, max_voxels=predictions.max_voxels)
     package = read_package(predictions.objects, model.package_digest)
     result = segment(image, package, predictions.engine, cancellation, on_progress)
     path = predictions.writer.write(result.mask, formats[1], file.parent)

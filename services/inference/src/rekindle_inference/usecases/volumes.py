@@ -113,7 +113,7 @@ def upload_volume(
             return answered
         # Before the costly part, so that a wrong id costs nothing.
         image, coarse = _bases(reads, upload)
-    data = volumes.reader.read(file, upload.kind, upload.format, cancellation)
+    data = volumes.reader.read(file, upload.kind, upload.format, cancellation).data
     examined = None
     if image is not None:
         mask = canonical.decode(data, max_voxels=volumes.max_voxels)

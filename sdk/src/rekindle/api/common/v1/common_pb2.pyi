@@ -96,11 +96,33 @@ class _FileFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FileFormat
     DESCRIPTOR: _descriptor.EnumDescriptor
     FILE_FORMAT_UNSPECIFIED: _FileFormat.ValueType  # 0
     FILE_FORMAT_NIFTI: _FileFormat.ValueType  # 1
+    """A single-file NIfTI-1, plain or gzip."""
+    FILE_FORMAT_NRRD: _FileFormat.ValueType  # 2
+    """A single-file NRRD with its voxels inside (raw or gzip)."""
+    FILE_FORMAT_METAIMAGE: _FileFormat.ValueType  # 3
+    """A single-file MetaImage (.mha) with its voxels inside."""
+    FILE_FORMAT_DICOM: _FileFormat.ValueType  # 4
+    """A tar archive (POSIX ustar, not compressed) of the DICOM files of a series (UploadStudy: of a study), in any order;
+    member names are ignored. One bare Part-10 file is accepted too. Images in only.
+    """
+    FILE_FORMAT_DICOM_SEG: _FileFormat.ValueType  # 5
+    """One DICOM Segmentation (Part-10 file) that refers to the DICOM instances of its image. Masks only."""
 
 class FileFormat(_FileFormat, metaclass=_FileFormatEnumTypeWrapper): ...
 
 FILE_FORMAT_UNSPECIFIED: FileFormat.ValueType  # 0
 FILE_FORMAT_NIFTI: FileFormat.ValueType  # 1
+"""A single-file NIfTI-1, plain or gzip."""
+FILE_FORMAT_NRRD: FileFormat.ValueType  # 2
+"""A single-file NRRD with its voxels inside (raw or gzip)."""
+FILE_FORMAT_METAIMAGE: FileFormat.ValueType  # 3
+"""A single-file MetaImage (.mha) with its voxels inside."""
+FILE_FORMAT_DICOM: FileFormat.ValueType  # 4
+"""A tar archive (POSIX ustar, not compressed) of the DICOM files of a series (UploadStudy: of a study), in any order;
+member names are ignored. One bare Part-10 file is accepted too. Images in only.
+"""
+FILE_FORMAT_DICOM_SEG: FileFormat.ValueType  # 5
+"""One DICOM Segmentation (Part-10 file) that refers to the DICOM instances of its image. Masks only."""
 Global___FileFormat: _TypeAlias = FileFormat  # noqa: Y015
 
 class _TimeKind:

@@ -99,13 +99,15 @@ class UploadVolumeHeader(_message.Message):
     sha256: _builtins.str
     """SHA-256 of the whole file, hexadecimal."""
     modality: _common_pb2.Modality.ValueType
-    """Required for images."""
+    """Required for images; may be left out for DICOM, which says it itself. Where both say it, they must agree."""
     image_volume_id: _builtins.str
     """Required for masks: the image that the mask belongs to; its geometry must match."""
     coarse_mask_volume_id: _builtins.str
     """For corrections: the coarse label (a mask volume) that the annotator started from."""
     @_builtins.property
-    def source(self) -> _common_pb2.SourceReference: ...
+    def source(self) -> _common_pb2.SourceReference:
+        """For DICOM it is read from the file; what is given here as well must agree with that."""
+
     @_builtins.property
     def organs(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Organ]:
         """Required for masks: the organs whose label values may occur."""
@@ -269,20 +271,28 @@ class DownloadVolumeRequest(_message.Message):
     PROJECT_ID_FIELD_NUMBER: _builtins.int
     VOLUME_ID_FIELD_NUMBER: _builtins.int
     FORMAT_FIELD_NUMBER: _builtins.int
+    ORGANS_FIELD_NUMBER: _builtins.int
     project_id: _builtins.str
     volume_id: _builtins.str
     format: _common_pb2.FileFormat.ValueType
-    """The format to write; unspecified gives NIfTI."""
+    """The format to write; unspecified gives NIfTI. DICOM_SEG is for masks whose image came from DICOM
+    (INVALID_ARGUMENT NO_DICOM_SOURCE otherwise). DICOM itself is not written (UNWRITABLE_FORMAT).
+    """
+    @_builtins.property
+    def organs(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Organ]:
+        """For DICOM_SEG: the organs with their codes, in place of those that the mask was uploaded or predicted with."""
+
     def __init__(
         self,
         *,
         project_id: _builtins.str = ...,
         volume_id: _builtins.str = ...,
         format: _common_pb2.FileFormat.ValueType = ...,
+        organs: _abc.Iterable[_common_pb2.Organ] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["format", b"format", "project_id", b"project_id", "volume_id", b"volume_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["format", b"format", "organs", b"organs", "project_id", b"project_id", "volume_id", b"volume_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -469,3 +479,203 @@ class GetReceiptResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetReceiptResponse: _TypeAlias = GetReceiptResponse  # noqa: Y015
+
+@_typing.final
+class UploadStudyHeader(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    PROJECT_ID_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    project_id: _builtins.str
+    sha256: _builtins.str
+    """SHA-256 of the whole archive, hexadecimal."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        project_id: _builtins.str = ...,
+        sha256: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["project_id", b"project_id", "request_id", b"request_id", "sha256", b"sha256"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UploadStudyHeader: _TypeAlias = UploadStudyHeader  # noqa: Y015
+
+@_typing.final
+class UploadStudyRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    CHUNK_FIELD_NUMBER: _builtins.int
+    chunk: _builtins.bytes
+    @_builtins.property
+    def header(self) -> Global___UploadStudyHeader: ...
+    def __init__(
+        self,
+        *,
+        header: Global___UploadStudyHeader | None = ...,
+        chunk: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "header", b"header", "part", b"part"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "header", b"header", "part", b"part"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["header", "chunk"]  # noqa: Y015
+    _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
+
+Global___UploadStudyRequest: _TypeAlias = UploadStudyRequest  # noqa: Y015
+
+@_typing.final
+class UploadStudyResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def series(self) -> _containers.RepeatedCompositeFieldContainer[Global___SeriesOutcome]:
+        """In the order of their first files in the archive."""
+
+    def __init__(
+        self,
+        *,
+        series: _abc.Iterable[Global___SeriesOutcome] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["series", b"series"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UploadStudyResponse: _TypeAlias = UploadStudyResponse  # noqa: Y015
+
+@_typing.final
+class SeriesOutcome(_message.Message):
+    """What became of one series of a study."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERIES_INSTANCE_UID_FIELD_NUMBER: _builtins.int
+    MODALITY_FIELD_NUMBER: _builtins.int
+    VOLUME_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    series_instance_uid: _builtins.str
+    """Empty where the files do not say."""
+    modality: _builtins.str
+    """The DICOM modality as the files say it, for example "CT", "MR", "SR"."""
+    @_builtins.property
+    def volume(self) -> Global___Volume: ...
+    @_builtins.property
+    def failure(self) -> Global___SeriesFailure: ...
+    def __init__(
+        self,
+        *,
+        series_instance_uid: _builtins.str = ...,
+        modality: _builtins.str = ...,
+        volume: Global___Volume | None = ...,
+        failure: Global___SeriesFailure | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "outcome", b"outcome", "volume", b"volume"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "modality", b"modality", "outcome", b"outcome", "series_instance_uid", b"series_instance_uid", "volume", b"volume"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["volume", "failure"]  # noqa: Y015
+    _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+
+Global___SeriesOutcome: _TypeAlias = SeriesOutcome  # noqa: Y015
+
+@_typing.final
+class SeriesFailure(_message.Message):
+    """Why a series is no volume."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """A stable UPPER_SNAKE word, the same that UploadVolume would refuse the series with."""
+    message: _builtins.str
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SeriesFailure: _TypeAlias = SeriesFailure  # noqa: Y015
+
+@_typing.final
+class FindVolumesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROJECT_ID_FIELD_NUMBER: _builtins.int
+    STUDY_INSTANCE_UID_FIELD_NUMBER: _builtins.int
+    SERIES_INSTANCE_UID_FIELD_NUMBER: _builtins.int
+    FRAME_OF_REFERENCE_UID_FIELD_NUMBER: _builtins.int
+    SOP_INSTANCE_UID_FIELD_NUMBER: _builtins.int
+    ACCESSION_NUMBER_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    project_id: _builtins.str
+    study_instance_uid: _builtins.str
+    series_instance_uid: _builtins.str
+    frame_of_reference_uid: _builtins.str
+    sop_instance_uid: _builtins.str
+    """One of the instances that the volume was made of."""
+    accession_number: _builtins.str
+    page_size: _builtins.int
+    """1 to 1,000; 0 gives 100."""
+    page_token: _builtins.str
+    def __init__(
+        self,
+        *,
+        project_id: _builtins.str = ...,
+        study_instance_uid: _builtins.str = ...,
+        series_instance_uid: _builtins.str = ...,
+        frame_of_reference_uid: _builtins.str = ...,
+        sop_instance_uid: _builtins.str = ...,
+        accession_number: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accession_number", b"accession_number", "frame_of_reference_uid", b"frame_of_reference_uid", "page_size", b"page_size", "page_token", b"page_token", "project_id", b"project_id", "series_instance_uid", b"series_instance_uid", "sop_instance_uid", b"sop_instance_uid", "study_instance_uid", b"study_instance_uid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FindVolumesRequest: _TypeAlias = FindVolumesRequest  # noqa: Y015
+
+@_typing.final
+class FindVolumesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VOLUMES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    @_builtins.property
+    def volumes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Volume]: ...
+    def __init__(
+        self,
+        *,
+        volumes: _abc.Iterable[Global___Volume] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "volumes", b"volumes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FindVolumesResponse: _TypeAlias = FindVolumesResponse  # noqa: Y015

@@ -40,6 +40,11 @@ class VolumeServiceStub:
                 request_serializer=rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.UploadVolumeRequest.SerializeToString,
                 response_deserializer=rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.UploadVolumeResponse.FromString,
                 _registered_method=True)
+        self.UploadStudy = channel.stream_unary(
+                '/rekindle.api.inference.v1.VolumeService/UploadStudy',
+                request_serializer=rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.UploadStudyRequest.SerializeToString,
+                response_deserializer=rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.UploadStudyResponse.FromString,
+                _registered_method=True)
         self.DownloadVolume = channel.unary_stream(
                 '/rekindle.api.inference.v1.VolumeService/DownloadVolume',
                 request_serializer=rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.DownloadVolumeRequest.SerializeToString,
@@ -60,6 +65,11 @@ class VolumeServiceStub:
                 request_serializer=rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.GetReceiptRequest.SerializeToString,
                 response_deserializer=rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.GetReceiptResponse.FromString,
                 _registered_method=True)
+        self.FindVolumes = channel.unary_unary(
+                '/rekindle.api.inference.v1.VolumeService/FindVolumes',
+                request_serializer=rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.FindVolumesRequest.SerializeToString,
+                response_deserializer=rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.FindVolumesResponse.FromString,
+                _registered_method=True)
 
 
 class VolumeServiceServicer:
@@ -70,6 +80,15 @@ class VolumeServiceServicer:
         """Sends one file in chunks of 1-2 MiB: the header first, then chunks, in one stream.
         A mask's upload answers with a receipt.
         Errors: INVALID_ARGUMENT (not a volume, wrong geometry, unknown label values), DATA_LOSS (digest), NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UploadStudy(self, request_iterator, context):
+        """Sends a DICOM study as one tar archive, the header first, then chunks. It is taken apart: each series becomes a volume,
+        or is answered with the reason why it cannot; one bad series does not keep the others out.
+        Errors: INVALID_ARGUMENT (the archive itself: NOT_DICOM, UNSAFE_ARCHIVE, TRUNCATED, TOO_LARGE), DATA_LOSS (digest).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -101,6 +120,13 @@ class VolumeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FindVolumes(self, request, context):
+        """The images of a project that came from given DICOM objects, newest first. At least one criterion; all given ones must hold.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_VolumeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -108,6 +134,11 @@ def add_VolumeServiceServicer_to_server(servicer, server):
                     servicer.UploadVolume,
                     request_deserializer=rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.UploadVolumeRequest.FromString,
                     response_serializer=rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.UploadVolumeResponse.SerializeToString,
+            ),
+            'UploadStudy': grpc.stream_unary_rpc_method_handler(
+                    servicer.UploadStudy,
+                    request_deserializer=rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.UploadStudyRequest.FromString,
+                    response_serializer=rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.UploadStudyResponse.SerializeToString,
             ),
             'DownloadVolume': grpc.unary_stream_rpc_method_handler(
                     servicer.DownloadVolume,
@@ -128,6 +159,11 @@ def add_VolumeServiceServicer_to_server(servicer, server):
                     servicer.GetReceipt,
                     request_deserializer=rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.GetReceiptRequest.FromString,
                     response_serializer=rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.GetReceiptResponse.SerializeToString,
+            ),
+            'FindVolumes': grpc.unary_unary_rpc_method_handler(
+                    servicer.FindVolumes,
+                    request_deserializer=rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.FindVolumesRequest.FromString,
+                    response_serializer=rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.FindVolumesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -158,6 +194,33 @@ class VolumeService:
             '/rekindle.api.inference.v1.VolumeService/UploadVolume',
             rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.UploadVolumeRequest.SerializeToString,
             rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.UploadVolumeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UploadStudy(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/rekindle.api.inference.v1.VolumeService/UploadStudy',
+            rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.UploadStudyRequest.SerializeToString,
+            rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.UploadStudyResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -266,6 +329,33 @@ class VolumeService:
             '/rekindle.api.inference.v1.VolumeService/GetReceipt',
             rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.GetReceiptRequest.SerializeToString,
             rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.GetReceiptResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FindVolumes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rekindle.api.inference.v1.VolumeService/FindVolumes',
+            rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.FindVolumesRequest.SerializeToString,
+            rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.FindVolumesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -38,12 +38,19 @@ class VolumeServiceStub:
     A mask's upload answers with a receipt.
     Errors: INVALID_ARGUMENT (not a volume, wrong geometry, unknown label values), DATA_LOSS (digest), NOT_FOUND.
     """
+    UploadStudy: _grpc.StreamUnaryMultiCallable[_volumes_pb2.UploadStudyRequest, _volumes_pb2.UploadStudyResponse]
+    """Sends a DICOM study as one tar archive, the header first, then chunks. It is taken apart: each series becomes a volume,
+    or is answered with the reason why it cannot; one bad series does not keep the others out.
+    Errors: INVALID_ARGUMENT (the archive itself: NOT_DICOM, UNSAFE_ARCHIVE, TRUNCATED, TOO_LARGE), DATA_LOSS (digest).
+    """
     DownloadVolume: _grpc.UnaryStreamMultiCallable[_volumes_pb2.DownloadVolumeRequest, _volumes_pb2.DownloadVolumeResponse]
     """Streams a volume as a file: the header first, then chunks."""
     GetVolume: _grpc.UnaryUnaryMultiCallable[_volumes_pb2.GetVolumeRequest, _volumes_pb2.GetVolumeResponse]
     BatchGetVolumes: _grpc.UnaryUnaryMultiCallable[_volumes_pb2.BatchGetVolumesRequest, _volumes_pb2.BatchGetVolumesResponse]
     """At most 1,000 ids; the answer keeps their order. NOT_FOUND names the ids that are missing."""
     GetReceipt: _grpc.UnaryUnaryMultiCallable[_volumes_pb2.GetReceiptRequest, _volumes_pb2.GetReceiptResponse]
+    FindVolumes: _grpc.UnaryUnaryMultiCallable[_volumes_pb2.FindVolumesRequest, _volumes_pb2.FindVolumesResponse]
+    """The images of a project that came from given DICOM objects, newest first. At least one criterion; all given ones must hold."""
 
 @_typing.type_check_only
 class VolumeServiceAsyncStub(VolumeServiceStub):
@@ -55,12 +62,19 @@ class VolumeServiceAsyncStub(VolumeServiceStub):
     A mask's upload answers with a receipt.
     Errors: INVALID_ARGUMENT (not a volume, wrong geometry, unknown label values), DATA_LOSS (digest), NOT_FOUND.
     """
+    UploadStudy: _aio.StreamUnaryMultiCallable[_volumes_pb2.UploadStudyRequest, _volumes_pb2.UploadStudyResponse]  # type: ignore[assignment]
+    """Sends a DICOM study as one tar archive, the header first, then chunks. It is taken apart: each series becomes a volume,
+    or is answered with the reason why it cannot; one bad series does not keep the others out.
+    Errors: INVALID_ARGUMENT (the archive itself: NOT_DICOM, UNSAFE_ARCHIVE, TRUNCATED, TOO_LARGE), DATA_LOSS (digest).
+    """
     DownloadVolume: _aio.UnaryStreamMultiCallable[_volumes_pb2.DownloadVolumeRequest, _volumes_pb2.DownloadVolumeResponse]  # type: ignore[assignment]
     """Streams a volume as a file: the header first, then chunks."""
     GetVolume: _aio.UnaryUnaryMultiCallable[_volumes_pb2.GetVolumeRequest, _volumes_pb2.GetVolumeResponse]  # type: ignore[assignment]
     BatchGetVolumes: _aio.UnaryUnaryMultiCallable[_volumes_pb2.BatchGetVolumesRequest, _volumes_pb2.BatchGetVolumesResponse]  # type: ignore[assignment]
     """At most 1,000 ids; the answer keeps their order. NOT_FOUND names the ids that are missing."""
     GetReceipt: _aio.UnaryUnaryMultiCallable[_volumes_pb2.GetReceiptRequest, _volumes_pb2.GetReceiptResponse]  # type: ignore[assignment]
+    FindVolumes: _aio.UnaryUnaryMultiCallable[_volumes_pb2.FindVolumesRequest, _volumes_pb2.FindVolumesResponse]  # type: ignore[assignment]
+    """The images of a project that came from given DICOM objects, newest first. At least one criterion; all given ones must hold."""
 
 class VolumeServiceServicer(metaclass=_abc_1.ABCMeta):
     """Volumes in and out. The only service that parses foreign files."""
@@ -74,6 +88,17 @@ class VolumeServiceServicer(metaclass=_abc_1.ABCMeta):
         """Sends one file in chunks of 1-2 MiB: the header first, then chunks, in one stream.
         A mask's upload answers with a receipt.
         Errors: INVALID_ARGUMENT (not a volume, wrong geometry, unknown label values), DATA_LOSS (digest), NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def UploadStudy(
+        self,
+        request_iterator: _MaybeAsyncIterator[_volumes_pb2.UploadStudyRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_volumes_pb2.UploadStudyResponse, _abc.Awaitable[_volumes_pb2.UploadStudyResponse]]:
+        """Sends a DICOM study as one tar archive, the header first, then chunks. It is taken apart: each series becomes a volume,
+        or is answered with the reason why it cannot; one bad series does not keep the others out.
+        Errors: INVALID_ARGUMENT (the archive itself: NOT_DICOM, UNSAFE_ARCHIVE, TRUNCATED, TOO_LARGE), DATA_LOSS (digest).
         """
 
     @_abc_1.abstractmethod
@@ -105,5 +130,13 @@ class VolumeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _volumes_pb2.GetReceiptRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_volumes_pb2.GetReceiptResponse, _abc.Awaitable[_volumes_pb2.GetReceiptResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def FindVolumes(
+        self,
+        request: _volumes_pb2.FindVolumesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_volumes_pb2.FindVolumesResponse, _abc.Awaitable[_volumes_pb2.FindVolumesResponse]]:
+        """The images of a project that came from given DICOM objects, newest first. At least one criterion; all given ones must hold."""
 
 def add_VolumeServiceServicer_to_server(servicer: VolumeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
