@@ -11,7 +11,7 @@ STATE ?= var/rekindle
 TESTS ?= -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-unit test-integration test-e2e check fmt lint types proto proto-check bench clean
+.PHONY: help setup demo up test test-unit test-integration test-e2e check fmt lint types proto proto-check compat-check bench clean
 
 help: ## list these commands
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -38,7 +38,7 @@ test-integration: setup ## services against each other, in process
 test-e2e: setup ## services as processes: campaigns, kills, the command line
 	@$(PY) -m pytest tests/e2e
 
-check: lint types proto-check setup ## what CI runs besides the tests
+check: lint types proto-check compat-check setup ## what CI runs besides the tests
 	@tools/check-installs
 
 fmt: setup ## format the code
@@ -55,6 +55,9 @@ proto: setup ## generate the Python API from protos/
 
 proto-check: setup ## fail when the generated API differs from the protos
 	@tools/check-api
+
+compat-check: setup ## fail when the protos break a version of the API that was kept (compat/)
+	@tools/check-compat
 
 bench: setup ## measure speed and memory beside what a user would take instead
 	@$(PY) -m bench
