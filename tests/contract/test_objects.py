@@ -165,10 +165,36 @@ def test_bad_keys_are_refused_everywhere(objects: Objects, key: str, tmp_path: P
         lambda: objects.exists(key),
         lambda: objects.size(key),
         lambda: objects.delete(key),
+        lambda: objects.presign_put(key, 60),
+        lambda: objects.presign_get(key, 60),
     ]
     for call in calls:
         with pytest.raises(InvalidInput):
             call()
+
+
+@pytest.mark.parametrize("name", ["memory", "directory", "prefixed"])
+def test_embedded_stores_have_no_addresses(name: str, tmp_path: Path) -> None:
+    """Nobody serves them over HTTP: what is asked for an address says None, and the caller goes another way."""
+    objects = IMPLEMENTATIONS[name](tmp_path / "objects")
+    assert (None, None) == (objects.presign_put("uploads/a/whole", 60), objects.presign_get("volumes/a", 60))
+
+
+class _Addressed(MemoryObjects):
+    """Stands for a store that has addresses."""
+
+    def presign_put(self, key: str, expires_s: float) -> str | None:
+        return f"put {key} for {expires_s:.0f} s"
+
+    def presign_get(self, key: str, expires_s: float) -> str | None:
+        return f"get {key} for {expires_s:.0f} s"
+
+
+def test_an_address_in_a_part_of_a_store_has_its_prefix() -> None:
+    """The address of an object is that of the key with the installation's prefix."""
+    objects = PrefixedObjects(_Addressed(), "installation-a")
+    assert "put installation-a/uploads/a for 60 s" == objects.presign_put("uploads/a", 60)
+    assert "get installation-a/volumes/a for 5 s" == objects.presign_get("volumes/a", 5)
 
 
 @pytest.mark.parametrize("prefix", ["/", "../", ".staging", "a//", "/etc"])

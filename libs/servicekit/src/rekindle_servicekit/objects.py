@@ -86,6 +86,17 @@ class Objects(Protocol):
         """Remove it; nothing happens where it does not exist."""
         ...
 
+    def presign_put(self, key: str, expires_s: float) -> str | None:
+        """A URL to which anybody can send the object by one HTTP PUT meanwhile; None where there is no such way.
+
+        What is sent there is not known to be whole or right: its reader checks it.
+        """
+        ...
+
+    def presign_get(self, key: str, expires_s: float) -> str | None:
+        """A URL from which anybody can fetch the object meanwhile; None where there is no such way."""
+        ...
+
 
 class DirectoryObjects:
     """Objects as files below a directory of one machine."""
@@ -142,6 +153,14 @@ class DirectoryObjects:
         if path.is_file():
             path.unlink(missing_ok=True)
             self._remove_empty_folders(path.parent)
+
+    def presign_put(self, key: str, expires_s: float) -> str | None:
+        validate_key(key)
+        return None  # nobody serves a directory over HTTP
+
+    def presign_get(self, key: str, expires_s: float) -> str | None:
+        validate_key(key)
+        return None
 
     def _path(self, key: str) -> Path:
         return self.root / validate_key(key)
@@ -233,6 +252,14 @@ class MemoryObjects:
     def delete(self, key: str) -> None:
         self._objects.pop(validate_key(key), None)
 
+    def presign_put(self, key: str, expires_s: float) -> str | None:
+        validate_key(key)
+        return None  # it ends with the process
+
+    def presign_get(self, key: str, expires_s: float) -> str | None:
+        validate_key(key)
+        return None
+
 
 class PrefixedObjects:
     """The part of a store below `prefix`, so that two installations can share a bucket."""
@@ -268,6 +295,12 @@ class PrefixedObjects:
 
     def delete(self, key: str) -> None:
         self._objects.delete(self._full(key))
+
+    def presign_put(self, key: str, expires_s: float) -> str | None:
+        return self._objects.presign_put(self._full(key), expires_s)
+
+    def presign_get(self, key: str, expires_s: float) -> str | None:
+        return self._objects.presign_get(self._full(key), expires_s)
 
     def _full(self, key: str) -> str:
         return self._prefix + validate_key(key)
