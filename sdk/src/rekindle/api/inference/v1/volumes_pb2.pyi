@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from rekindle.api.common.v1 import common_pb2 as _common_pb2
 import builtins as _builtins
 import sys
@@ -19,6 +20,56 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _UploadState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _UploadStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UploadState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    UPLOAD_STATE_UNSPECIFIED: _UploadState.ValueType  # 0
+    UPLOAD_STATE_OPEN: _UploadState.ValueType  # 1
+    """Takes bytes."""
+    UPLOAD_STATE_FINALIZED: _UploadState.ValueType  # 2
+    """Has become a volume."""
+    UPLOAD_STATE_ABORTED: _UploadState.ValueType  # 3
+    """Was given up by the client, or its file was refused."""
+    UPLOAD_STATE_EXPIRED: _UploadState.ValueType  # 4
+    """Nothing came before expire_time; what had arrived is removed."""
+
+class UploadState(_UploadState, metaclass=_UploadStateEnumTypeWrapper): ...
+
+UPLOAD_STATE_UNSPECIFIED: UploadState.ValueType  # 0
+UPLOAD_STATE_OPEN: UploadState.ValueType  # 1
+"""Takes bytes."""
+UPLOAD_STATE_FINALIZED: UploadState.ValueType  # 2
+"""Has become a volume."""
+UPLOAD_STATE_ABORTED: UploadState.ValueType  # 3
+"""Was given up by the client, or its file was refused."""
+UPLOAD_STATE_EXPIRED: UploadState.ValueType  # 4
+"""Nothing came before expire_time; what had arrived is removed."""
+Global___UploadState: _TypeAlias = UploadState  # noqa: Y015
+
+class _VoxelType:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _VoxelTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_VoxelType.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    VOXEL_TYPE_UNSPECIFIED: _VoxelType.ValueType  # 0
+    VOXEL_TYPE_INT16: _VoxelType.ValueType  # 1
+    """Images: CT in HU, MR as stored."""
+    VOXEL_TYPE_UINT8: _VoxelType.ValueType  # 2
+    """Masks: label values."""
+
+class VoxelType(_VoxelType, metaclass=_VoxelTypeEnumTypeWrapper): ...
+
+VOXEL_TYPE_UNSPECIFIED: VoxelType.ValueType  # 0
+VOXEL_TYPE_INT16: VoxelType.ValueType  # 1
+"""Images: CT in HU, MR as stored."""
+VOXEL_TYPE_UINT8: VoxelType.ValueType  # 2
+"""Masks: label values."""
+Global___VoxelType: _TypeAlias = VoxelType  # noqa: Y015
 
 @_typing.final
 class Volume(_message.Message):
@@ -679,3 +730,529 @@ class FindVolumesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FindVolumesResponse: _TypeAlias = FindVolumesResponse  # noqa: Y015
+
+@_typing.final
+class Upload(_message.Message):
+    """A file on its way in."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UPLOAD_ID_FIELD_NUMBER: _builtins.int
+    RECEIVED_BYTES_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    UPLOAD_URL_FIELD_NUMBER: _builtins.int
+    MAX_CHUNK_BYTES_FIELD_NUMBER: _builtins.int
+    URL_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    upload_id: _builtins.str
+    """Server-made."""
+    received_bytes: _builtins.int
+    """Bytes that have arrived without a gap: the offset of the next chunk."""
+    size_bytes: _builtins.int
+    state: Global___UploadState.ValueType
+    upload_url: _builtins.str
+    """Where the whole file can be sent by one HTTP PUT, until url_expire_time. Empty where the object store has no such
+    addresses, or where `presigned` was not asked for: then chunks are the way. Holds a secret: keep it out of logs.
+    """
+    max_chunk_bytes: _builtins.int
+    """Largest chunk that is taken, bytes."""
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """Moves on with every chunk."""
+
+    @_builtins.property
+    def url_expire_time(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        upload_id: _builtins.str = ...,
+        received_bytes: _builtins.int = ...,
+        size_bytes: _builtins.int = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        state: Global___UploadState.ValueType = ...,
+        upload_url: _builtins.str = ...,
+        max_chunk_bytes: _builtins.int = ...,
+        url_expire_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "url_expire_time", b"url_expire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "max_chunk_bytes", b"max_chunk_bytes", "received_bytes", b"received_bytes", "size_bytes", b"size_bytes", "state", b"state", "upload_id", b"upload_id", "upload_url", b"upload_url", "url_expire_time", b"url_expire_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Upload: _TypeAlias = Upload  # noqa: Y015
+
+@_typing.final
+class CreateUploadRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    HEADER_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    PRESIGNED_FIELD_NUMBER: _builtins.int
+    STUDY_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    size_bytes: _builtins.int
+    """Bytes of the whole file."""
+    presigned: _builtins.bool
+    """Ask for an address to send the file to by one HTTP PUT."""
+    study: _builtins.bool
+    """The file is a DICOM study, as for UploadStudy: of the header only request_id, project_id and sha256 count."""
+    @_builtins.property
+    def header(self) -> Global___UploadVolumeHeader:
+        """As for UploadVolume. Where its request_id is given, the upload is the same act as an UploadVolume with that header:
+        whichever arrives first makes the volume, and the other one answers it.
+        """
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        header: Global___UploadVolumeHeader | None = ...,
+        size_bytes: _builtins.int = ...,
+        presigned: _builtins.bool = ...,
+        study: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "presigned", b"presigned", "request_id", b"request_id", "size_bytes", b"size_bytes", "study", b"study"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateUploadRequest: _TypeAlias = CreateUploadRequest  # noqa: Y015
+
+@_typing.final
+class CreateUploadResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UPLOAD_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def upload(self) -> Global___Upload: ...
+    def __init__(
+        self,
+        *,
+        upload: Global___Upload | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["upload", b"upload"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["upload", b"upload"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateUploadResponse: _TypeAlias = CreateUploadResponse  # noqa: Y015
+
+@_typing.final
+class PutChunkRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROJECT_ID_FIELD_NUMBER: _builtins.int
+    UPLOAD_ID_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    CRC32_FIELD_NUMBER: _builtins.int
+    project_id: _builtins.str
+    upload_id: _builtins.str
+    offset: _builtins.int
+    """Bytes before this chunk: what has been received so far."""
+    data: _builtins.bytes
+    """1 byte to max_chunk_bytes; at most 65,536 chunks make an upload."""
+    crc32: _builtins.int
+    """CRC-32 of data as in zlib, gzip and PNG (polynomial 0x04C11DB7); a damaged chunk is then found at once and not only
+    by the digest at the end.
+    """
+    def __init__(
+        self,
+        *,
+        project_id: _builtins.str = ...,
+        upload_id: _builtins.str = ...,
+        offset: _builtins.int = ...,
+        data: _builtins.bytes = ...,
+        crc32: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_crc32", b"_crc32", "crc32", b"crc32"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_crc32", b"_crc32", "crc32", b"crc32", "data", b"data", "offset", b"offset", "project_id", b"project_id", "upload_id", b"upload_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__crc32: _TypeAlias = _typing.Literal["crc32"]  # noqa: Y015
+    _WhichOneofArgType__crc32: _TypeAlias = _typing.Literal["_crc32", b"_crc32"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__crc32) -> _WhichOneofReturnType__crc32 | None: ...
+
+Global___PutChunkRequest: _TypeAlias = PutChunkRequest  # noqa: Y015
+
+@_typing.final
+class PutChunkResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECEIVED_BYTES_FIELD_NUMBER: _builtins.int
+    received_bytes: _builtins.int
+    """Offset of the next chunk."""
+    def __init__(
+        self,
+        *,
+        received_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["received_bytes", b"received_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PutChunkResponse: _TypeAlias = PutChunkResponse  # noqa: Y015
+
+@_typing.final
+class QueryUploadRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROJECT_ID_FIELD_NUMBER: _builtins.int
+    UPLOAD_ID_FIELD_NUMBER: _builtins.int
+    project_id: _builtins.str
+    upload_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        project_id: _builtins.str = ...,
+        upload_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["project_id", b"project_id", "upload_id", b"upload_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QueryUploadRequest: _TypeAlias = QueryUploadRequest  # noqa: Y015
+
+@_typing.final
+class QueryUploadResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UPLOAD_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def upload(self) -> Global___Upload:
+        """Without upload_url: that is told once, when the upload is created."""
+
+    def __init__(
+        self,
+        *,
+        upload: Global___Upload | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["upload", b"upload"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["upload", b"upload"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QueryUploadResponse: _TypeAlias = QueryUploadResponse  # noqa: Y015
+
+@_typing.final
+class FinalizeUploadRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    PROJECT_ID_FIELD_NUMBER: _builtins.int
+    UPLOAD_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    project_id: _builtins.str
+    upload_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        project_id: _builtins.str = ...,
+        upload_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["project_id", b"project_id", "request_id", b"request_id", "upload_id", b"upload_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FinalizeUploadRequest: _TypeAlias = FinalizeUploadRequest  # noqa: Y015
+
+@_typing.final
+class FinalizeUploadResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VOLUME_FIELD_NUMBER: _builtins.int
+    RECEIPT_FIELD_NUMBER: _builtins.int
+    SERIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def volume(self) -> Global___Volume:
+        """Unset for a study."""
+
+    @_builtins.property
+    def receipt(self) -> Global___Receipt:
+        """Set for masks."""
+
+    @_builtins.property
+    def series(self) -> _containers.RepeatedCompositeFieldContainer[Global___SeriesOutcome]:
+        """For a study: what became of its series, as UploadStudy answers."""
+
+    def __init__(
+        self,
+        *,
+        volume: Global___Volume | None = ...,
+        receipt: Global___Receipt | None = ...,
+        series: _abc.Iterable[Global___SeriesOutcome] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["receipt", b"receipt", "volume", b"volume"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["receipt", b"receipt", "series", b"series", "volume", b"volume"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FinalizeUploadResponse: _TypeAlias = FinalizeUploadResponse  # noqa: Y015
+
+@_typing.final
+class AbortUploadRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    PROJECT_ID_FIELD_NUMBER: _builtins.int
+    UPLOAD_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    project_id: _builtins.str
+    upload_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        project_id: _builtins.str = ...,
+        upload_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["project_id", b"project_id", "request_id", b"request_id", "upload_id", b"upload_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AbortUploadRequest: _TypeAlias = AbortUploadRequest  # noqa: Y015
+
+@_typing.final
+class AbortUploadResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UPLOAD_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def upload(self) -> Global___Upload: ...
+    def __init__(
+        self,
+        *,
+        upload: Global___Upload | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["upload", b"upload"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["upload", b"upload"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AbortUploadResponse: _TypeAlias = AbortUploadResponse  # noqa: Y015
+
+@_typing.final
+class ReadVolumeRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROJECT_ID_FIELD_NUMBER: _builtins.int
+    VOLUME_ID_FIELD_NUMBER: _builtins.int
+    FIRST_SLICE_FIELD_NUMBER: _builtins.int
+    SLICE_COUNT_FIELD_NUMBER: _builtins.int
+    LEVEL_FIELD_NUMBER: _builtins.int
+    project_id: _builtins.str
+    volume_id: _builtins.str
+    first_slice: _builtins.int
+    """0-based index along k."""
+    slice_count: _builtins.int
+    """0 reads to the end."""
+    level: _builtins.int
+    """0 is the native grid; each further level halves rows and columns (rounded up), never the slices.
+    At most 8, and only while more than one row or column is left.
+    """
+    def __init__(
+        self,
+        *,
+        project_id: _builtins.str = ...,
+        volume_id: _builtins.str = ...,
+        first_slice: _builtins.int = ...,
+        slice_count: _builtins.int = ...,
+        level: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_slice", b"first_slice", "level", b"level", "project_id", b"project_id", "slice_count", b"slice_count", "volume_id", b"volume_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadVolumeRequest: _TypeAlias = ReadVolumeRequest  # noqa: Y015
+
+@_typing.final
+class ReadVolumeResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    CHUNK_FIELD_NUMBER: _builtins.int
+    chunk: _builtins.bytes
+    """Voxels in C order (slices, rows, columns), little-endian; chunks do not end with slices."""
+    @_builtins.property
+    def header(self) -> Global___ReadVolumeHeader: ...
+    def __init__(
+        self,
+        *,
+        header: Global___ReadVolumeHeader | None = ...,
+        chunk: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "header", b"header", "part", b"part"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "header", b"header", "part", b"part"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["header", "chunk"]  # noqa: Y015
+    _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
+
+Global___ReadVolumeResponse: _TypeAlias = ReadVolumeResponse  # noqa: Y015
+
+@_typing.final
+class ReadVolumeHeader(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VOLUME_FIELD_NUMBER: _builtins.int
+    FIRST_SLICE_FIELD_NUMBER: _builtins.int
+    SLICES_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    VOXEL_TYPE_FIELD_NUMBER: _builtins.int
+    GEOMETRY_FIELD_NUMBER: _builtins.int
+    WINDOW_LOW_FIELD_NUMBER: _builtins.int
+    WINDOW_HIGH_FIELD_NUMBER: _builtins.int
+    first_slice: _builtins.int
+    slices: _builtins.int
+    """Of what follows."""
+    rows: _builtins.int
+    columns: _builtins.int
+    voxel_type: Global___VoxelType.ValueType
+    window_low: _builtins.float
+    """For images: values to show as black and white. CT: abdominal soft tissue; MR: percentiles 1 and 99 of the volume."""
+    window_high: _builtins.float
+    @_builtins.property
+    def volume(self) -> Global___Volume: ...
+    @_builtins.property
+    def geometry(self) -> _common_pb2.Geometry:
+        """The grid of what follows. At level n a voxel is the mean of up to 2^n x 2^n voxels of an image (rounded to whole
+        numbers, half to even), or the most frequent value of a mask's (of equally frequent ones the lowest). Blocks begin at
+        row 0 and column 0; those at the far edges hold fewer voxels where the size is no multiple of 2^n.
+        """
+
+    def __init__(
+        self,
+        *,
+        volume: Global___Volume | None = ...,
+        first_slice: _builtins.int = ...,
+        slices: _builtins.int = ...,
+        rows: _builtins.int = ...,
+        columns: _builtins.int = ...,
+        voxel_type: Global___VoxelType.ValueType = ...,
+        geometry: _common_pb2.Geometry | None = ...,
+        window_low: _builtins.float | None = ...,
+        window_high: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_window_high", b"_window_high", "_window_low", b"_window_low", "geometry", b"geometry", "volume", b"volume", "window_high", b"window_high", "window_low", b"window_low"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_window_high", b"_window_high", "_window_low", b"_window_low", "columns", b"columns", "first_slice", b"first_slice", "geometry", b"geometry", "rows", b"rows", "slices", b"slices", "volume", b"volume", "voxel_type", b"voxel_type", "window_high", b"window_high", "window_low", b"window_low"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__window_high: _TypeAlias = _typing.Literal["window_high"]  # noqa: Y015
+    _WhichOneofArgType__window_high: _TypeAlias = _typing.Literal["_window_high", b"_window_high"]  # noqa: Y015
+    _WhichOneofReturnType__window_low: _TypeAlias = _typing.Literal["window_low"]  # noqa: Y015
+    _WhichOneofArgType__window_low: _TypeAlias = _typing.Literal["_window_low", b"_window_low"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__window_high) -> _WhichOneofReturnType__window_high | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__window_low) -> _WhichOneofReturnType__window_low | None: ...
+
+Global___ReadVolumeHeader: _TypeAlias = ReadVolumeHeader  # noqa: Y015
+
+@_typing.final
+class RankSlicesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROJECT_ID_FIELD_NUMBER: _builtins.int
+    MASK_VOLUME_ID_FIELD_NUMBER: _builtins.int
+    ORGAN_ID_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    project_id: _builtins.str
+    mask_volume_id: _builtins.str
+    """A coarse label."""
+    organ_id: _builtins.str
+    """Only errors of this organ; empty for those of all."""
+    limit: _builtins.int
+    """At most this many, 1 to 1,000; 0 gives all slices in which at least half a voxel is expected to be wrong."""
+    def __init__(
+        self,
+        *,
+        project_id: _builtins.str = ...,
+        mask_volume_id: _builtins.str = ...,
+        organ_id: _builtins.str = ...,
+        limit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "mask_volume_id", b"mask_volume_id", "organ_id", b"organ_id", "project_id", b"project_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RankSlicesRequest: _TypeAlias = RankSlicesRequest  # noqa: Y015
+
+@_typing.final
+class SliceRank(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SLICE_FIELD_NUMBER: _builtins.int
+    EXPECTED_VOXELS_WRONG_FIELD_NUMBER: _builtins.int
+    UNCERTAINTY_FIELD_NUMBER: _builtins.int
+    slice: _builtins.int
+    """0-based index along k of the case's volume."""
+    expected_voxels_wrong: _builtins.float
+    """Voxels of the native grid whose label is expected to be corrected: for one organ the sum over the slice of 1 - p
+    where the mask has the organ and of p elsewhere; for all organs the sum of 1 - p of the label that the mask has.
+    p is the model's own probability, brought linearly to the native grid; probabilities below 0.01 count as 0.
+    """
+    uncertainty: _builtins.float
+    """0 to 1: 1 - soft Dice confidence of this slice, 2 * sum(p * y) / (sum p + sum y), pooled over the organs asked for."""
+    def __init__(
+        self,
+        *,
+        slice: _builtins.int = ...,
+        expected_voxels_wrong: _builtins.float = ...,
+        uncertainty: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_voxels_wrong", b"expected_voxels_wrong", "slice", b"slice", "uncertainty", b"uncertainty"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SliceRank: _TypeAlias = SliceRank  # noqa: Y015
+
+@_typing.final
+class RankSlicesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SLICES_FIELD_NUMBER: _builtins.int
+    MODEL_VERSION_ID_FIELD_NUMBER: _builtins.int
+    model_version_id: _builtins.str
+    """The model version that made the coarse label."""
+    @_builtins.property
+    def slices(self) -> _containers.RepeatedCompositeFieldContainer[Global___SliceRank]:
+        """Most voxels first; equal ones in the order of slices."""
+
+    def __init__(
+        self,
+        *,
+        slices: _abc.Iterable[Global___SliceRank] | None = ...,
+        model_version_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_version_id", b"model_version_id", "slices", b"slices"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RankSlicesResponse: _TypeAlias = RankSlicesResponse  # noqa: Y015

@@ -70,6 +70,41 @@ class VolumeServiceStub:
                 request_serializer=rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.FindVolumesRequest.SerializeToString,
                 response_deserializer=rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.FindVolumesResponse.FromString,
                 _registered_method=True)
+        self.CreateUpload = channel.unary_unary(
+                '/rekindle.api.inference.v1.VolumeService/CreateUpload',
+                request_serializer=rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.CreateUploadRequest.SerializeToString,
+                response_deserializer=rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.CreateUploadResponse.FromString,
+                _registered_method=True)
+        self.PutChunk = channel.unary_unary(
+                '/rekindle.api.inference.v1.VolumeService/PutChunk',
+                request_serializer=rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.PutChunkRequest.SerializeToString,
+                response_deserializer=rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.PutChunkResponse.FromString,
+                _registered_method=True)
+        self.QueryUpload = channel.unary_unary(
+                '/rekindle.api.inference.v1.VolumeService/QueryUpload',
+                request_serializer=rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.QueryUploadRequest.SerializeToString,
+                response_deserializer=rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.QueryUploadResponse.FromString,
+                _registered_method=True)
+        self.FinalizeUpload = channel.unary_unary(
+                '/rekindle.api.inference.v1.VolumeService/FinalizeUpload',
+                request_serializer=rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.FinalizeUploadRequest.SerializeToString,
+                response_deserializer=rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.FinalizeUploadResponse.FromString,
+                _registered_method=True)
+        self.AbortUpload = channel.unary_unary(
+                '/rekindle.api.inference.v1.VolumeService/AbortUpload',
+                request_serializer=rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.AbortUploadRequest.SerializeToString,
+                response_deserializer=rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.AbortUploadResponse.FromString,
+                _registered_method=True)
+        self.ReadVolume = channel.unary_stream(
+                '/rekindle.api.inference.v1.VolumeService/ReadVolume',
+                request_serializer=rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.ReadVolumeRequest.SerializeToString,
+                response_deserializer=rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.ReadVolumeResponse.FromString,
+                _registered_method=True)
+        self.RankSlices = channel.unary_unary(
+                '/rekindle.api.inference.v1.VolumeService/RankSlices',
+                request_serializer=rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.RankSlicesRequest.SerializeToString,
+                response_deserializer=rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.RankSlicesResponse.FromString,
+                _registered_method=True)
 
 
 class VolumeServiceServicer:
@@ -127,6 +162,64 @@ class VolumeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateUpload(self, request, context):
+        """An upload in pieces, for lines that break and for clients that cannot stream (browsers): create, put chunks,
+        finalize. What has arrived survives broken connections and restarts. docs/transfer.md shows it step by step.
+        Idempotent under the request_id. Errors: INVALID_ARGUMENT (as UploadVolume, TOO_LARGE), NOT_FOUND (image or coarse
+        label), RESOURCE_EXHAUSTED (TOO_MANY_UPLOADS: finish or abort others).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PutChunk(self, request, context):
+        """Adds the bytes at `offset`. The same chunk again changes nothing. Errors: INVALID_ARGUMENT (CHUNK_TOO_LARGE,
+        CHUNK_DAMAGED, BEYOND_SIZE), FAILED_PRECONDITION (WRONG_OFFSET with metadata expected_offset, CHUNK_DIFFERS,
+        UPLOAD_ENDED), NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def QueryUpload(self, request, context):
+        """How much has arrived: where to go on after a break.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FinalizeUpload(self, request, context):
+        """Checks size and SHA-256, then does what UploadVolume does. Idempotent: an upload gives one volume, however often it
+        is finalized. Errors: FAILED_PRECONDITION (INCOMPLETE, UPLOAD_ENDED); DATA_LOSS (DIGEST_MISMATCH: what arrived is
+        dropped, the upload stays open and starts at 0 again); INVALID_ARGUMENT (as UploadVolume: the upload has ended).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AbortUpload(self, request, context):
+        """Ends an upload and removes what has arrived. Aborting it again changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadVolume(self, request, context):
+        """Streams slices as plain voxels, for viewers and previews: the header first, then chunks.
+        Errors: INVALID_ARGUMENT (slices outside of the volume, a level that is too coarse), NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RankSlices(self, request, context):
+        """The slices of a coarse label where most correction is expected, those first.
+        Errors: NOT_FOUND (NO_PREDICTION: the mask is no coarse label; unknown organ or mask).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_VolumeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -164,6 +257,41 @@ def add_VolumeServiceServicer_to_server(servicer, server):
                     servicer.FindVolumes,
                     request_deserializer=rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.FindVolumesRequest.FromString,
                     response_serializer=rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.FindVolumesResponse.SerializeToString,
+            ),
+            'CreateUpload': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateUpload,
+                    request_deserializer=rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.CreateUploadRequest.FromString,
+                    response_serializer=rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.CreateUploadResponse.SerializeToString,
+            ),
+            'PutChunk': grpc.unary_unary_rpc_method_handler(
+                    servicer.PutChunk,
+                    request_deserializer=rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.PutChunkRequest.FromString,
+                    response_serializer=rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.PutChunkResponse.SerializeToString,
+            ),
+            'QueryUpload': grpc.unary_unary_rpc_method_handler(
+                    servicer.QueryUpload,
+                    request_deserializer=rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.QueryUploadRequest.FromString,
+                    response_serializer=rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.QueryUploadResponse.SerializeToString,
+            ),
+            'FinalizeUpload': grpc.unary_unary_rpc_method_handler(
+                    servicer.FinalizeUpload,
+                    request_deserializer=rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.FinalizeUploadRequest.FromString,
+                    response_serializer=rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.FinalizeUploadResponse.SerializeToString,
+            ),
+            'AbortUpload': grpc.unary_unary_rpc_method_handler(
+                    servicer.AbortUpload,
+                    request_deserializer=rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.AbortUploadRequest.FromString,
+                    response_serializer=rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.AbortUploadResponse.SerializeToString,
+            ),
+            'ReadVolume': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReadVolume,
+                    request_deserializer=rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.ReadVolumeRequest.FromString,
+                    response_serializer=rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.ReadVolumeResponse.SerializeToString,
+            ),
+            'RankSlices': grpc.unary_unary_rpc_method_handler(
+                    servicer.RankSlices,
+                    request_deserializer=rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.RankSlicesRequest.FromString,
+                    response_serializer=rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.RankSlicesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -356,6 +484,195 @@ class VolumeService:
             '/rekindle.api.inference.v1.VolumeService/FindVolumes',
             rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.FindVolumesRequest.SerializeToString,
             rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.FindVolumesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateUpload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rekindle.api.inference.v1.VolumeService/CreateUpload',
+            rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.CreateUploadRequest.SerializeToString,
+            rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.CreateUploadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PutChunk(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rekindle.api.inference.v1.VolumeService/PutChunk',
+            rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.PutChunkRequest.SerializeToString,
+            rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.PutChunkResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def QueryUpload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rekindle.api.inference.v1.VolumeService/QueryUpload',
+            rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.QueryUploadRequest.SerializeToString,
+            rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.QueryUploadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FinalizeUpload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rekindle.api.inference.v1.VolumeService/FinalizeUpload',
+            rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.FinalizeUploadRequest.SerializeToString,
+            rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.FinalizeUploadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AbortUpload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rekindle.api.inference.v1.VolumeService/AbortUpload',
+            rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.AbortUploadRequest.SerializeToString,
+            rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.AbortUploadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadVolume(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/rekindle.api.inference.v1.VolumeService/ReadVolume',
+            rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.ReadVolumeRequest.SerializeToString,
+            rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.ReadVolumeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RankSlices(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rekindle.api.inference.v1.VolumeService/RankSlices',
+            rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.RankSlicesRequest.SerializeToString,
+            rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.RankSlicesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -51,6 +51,34 @@ class VolumeServiceStub:
     GetReceipt: _grpc.UnaryUnaryMultiCallable[_volumes_pb2.GetReceiptRequest, _volumes_pb2.GetReceiptResponse]
     FindVolumes: _grpc.UnaryUnaryMultiCallable[_volumes_pb2.FindVolumesRequest, _volumes_pb2.FindVolumesResponse]
     """The images of a project that came from given DICOM objects, newest first. At least one criterion; all given ones must hold."""
+    CreateUpload: _grpc.UnaryUnaryMultiCallable[_volumes_pb2.CreateUploadRequest, _volumes_pb2.CreateUploadResponse]
+    """An upload in pieces, for lines that break and for clients that cannot stream (browsers): create, put chunks,
+    finalize. What has arrived survives broken connections and restarts. docs/transfer.md shows it step by step.
+    Idempotent under the request_id. Errors: INVALID_ARGUMENT (as UploadVolume, TOO_LARGE), NOT_FOUND (image or coarse
+    label), RESOURCE_EXHAUSTED (TOO_MANY_UPLOADS: finish or abort others).
+    """
+    PutChunk: _grpc.UnaryUnaryMultiCallable[_volumes_pb2.PutChunkRequest, _volumes_pb2.PutChunkResponse]
+    """Adds the bytes at `offset`. The same chunk again changes nothing. Errors: INVALID_ARGUMENT (CHUNK_TOO_LARGE,
+    CHUNK_DAMAGED, BEYOND_SIZE), FAILED_PRECONDITION (WRONG_OFFSET with metadata expected_offset, CHUNK_DIFFERS,
+    UPLOAD_ENDED), NOT_FOUND.
+    """
+    QueryUpload: _grpc.UnaryUnaryMultiCallable[_volumes_pb2.QueryUploadRequest, _volumes_pb2.QueryUploadResponse]
+    """How much has arrived: where to go on after a break."""
+    FinalizeUpload: _grpc.UnaryUnaryMultiCallable[_volumes_pb2.FinalizeUploadRequest, _volumes_pb2.FinalizeUploadResponse]
+    """Checks size and SHA-256, then does what UploadVolume does. Idempotent: an upload gives one volume, however often it
+    is finalized. Errors: FAILED_PRECONDITION (INCOMPLETE, UPLOAD_ENDED); DATA_LOSS (DIGEST_MISMATCH: what arrived is
+    dropped, the upload stays open and starts at 0 again); INVALID_ARGUMENT (as UploadVolume: the upload has ended).
+    """
+    AbortUpload: _grpc.UnaryUnaryMultiCallable[_volumes_pb2.AbortUploadRequest, _volumes_pb2.AbortUploadResponse]
+    """Ends an upload and removes what has arrived. Aborting it again changes nothing."""
+    ReadVolume: _grpc.UnaryStreamMultiCallable[_volumes_pb2.ReadVolumeRequest, _volumes_pb2.ReadVolumeResponse]
+    """Streams slices as plain voxels, for viewers and previews: the header first, then chunks.
+    Errors: INVALID_ARGUMENT (slices outside of the volume, a level that is too coarse), NOT_FOUND.
+    """
+    RankSlices: _grpc.UnaryUnaryMultiCallable[_volumes_pb2.RankSlicesRequest, _volumes_pb2.RankSlicesResponse]
+    """The slices of a coarse label where most correction is expected, those first.
+    Errors: NOT_FOUND (NO_PREDICTION: the mask is no coarse label; unknown organ or mask).
+    """
 
 @_typing.type_check_only
 class VolumeServiceAsyncStub(VolumeServiceStub):
@@ -75,6 +103,34 @@ class VolumeServiceAsyncStub(VolumeServiceStub):
     GetReceipt: _aio.UnaryUnaryMultiCallable[_volumes_pb2.GetReceiptRequest, _volumes_pb2.GetReceiptResponse]  # type: ignore[assignment]
     FindVolumes: _aio.UnaryUnaryMultiCallable[_volumes_pb2.FindVolumesRequest, _volumes_pb2.FindVolumesResponse]  # type: ignore[assignment]
     """The images of a project that came from given DICOM objects, newest first. At least one criterion; all given ones must hold."""
+    CreateUpload: _aio.UnaryUnaryMultiCallable[_volumes_pb2.CreateUploadRequest, _volumes_pb2.CreateUploadResponse]  # type: ignore[assignment]
+    """An upload in pieces, for lines that break and for clients that cannot stream (browsers): create, put chunks,
+    finalize. What has arrived survives broken connections and restarts. docs/transfer.md shows it step by step.
+    Idempotent under the request_id. Errors: INVALID_ARGUMENT (as UploadVolume, TOO_LARGE), NOT_FOUND (image or coarse
+    label), RESOURCE_EXHAUSTED (TOO_MANY_UPLOADS: finish or abort others).
+    """
+    PutChunk: _aio.UnaryUnaryMultiCallable[_volumes_pb2.PutChunkRequest, _volumes_pb2.PutChunkResponse]  # type: ignore[assignment]
+    """Adds the bytes at `offset`. The same chunk again changes nothing. Errors: INVALID_ARGUMENT (CHUNK_TOO_LARGE,
+    CHUNK_DAMAGED, BEYOND_SIZE), FAILED_PRECONDITION (WRONG_OFFSET with metadata expected_offset, CHUNK_DIFFERS,
+    UPLOAD_ENDED), NOT_FOUND.
+    """
+    QueryUpload: _aio.UnaryUnaryMultiCallable[_volumes_pb2.QueryUploadRequest, _volumes_pb2.QueryUploadResponse]  # type: ignore[assignment]
+    """How much has arrived: where to go on after a break."""
+    FinalizeUpload: _aio.UnaryUnaryMultiCallable[_volumes_pb2.FinalizeUploadRequest, _volumes_pb2.FinalizeUploadResponse]  # type: ignore[assignment]
+    """Checks size and SHA-256, then does what UploadVolume does. Idempotent: an upload gives one volume, however often it
+    is finalized. Errors: FAILED_PRECONDITION (INCOMPLETE, UPLOAD_ENDED); DATA_LOSS (DIGEST_MISMATCH: what arrived is
+    dropped, the upload stays open and starts at 0 again); INVALID_ARGUMENT (as UploadVolume: the upload has ended).
+    """
+    AbortUpload: _aio.UnaryUnaryMultiCallable[_volumes_pb2.AbortUploadRequest, _volumes_pb2.AbortUploadResponse]  # type: ignore[assignment]
+    """Ends an upload and removes what has arrived. Aborting it again changes nothing."""
+    ReadVolume: _aio.UnaryStreamMultiCallable[_volumes_pb2.ReadVolumeRequest, _volumes_pb2.ReadVolumeResponse]  # type: ignore[assignment]
+    """Streams slices as plain voxels, for viewers and previews: the header first, then chunks.
+    Errors: INVALID_ARGUMENT (slices outside of the volume, a level that is too coarse), NOT_FOUND.
+    """
+    RankSlices: _aio.UnaryUnaryMultiCallable[_volumes_pb2.RankSlicesRequest, _volumes_pb2.RankSlicesResponse]  # type: ignore[assignment]
+    """The slices of a coarse label where most correction is expected, those first.
+    Errors: NOT_FOUND (NO_PREDICTION: the mask is no coarse label; unknown organ or mask).
+    """
 
 class VolumeServiceServicer(metaclass=_abc_1.ABCMeta):
     """Volumes in and out. The only service that parses foreign files."""
@@ -138,5 +194,75 @@ class VolumeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_volumes_pb2.FindVolumesResponse, _abc.Awaitable[_volumes_pb2.FindVolumesResponse]]:
         """The images of a project that came from given DICOM objects, newest first. At least one criterion; all given ones must hold."""
+
+    @_abc_1.abstractmethod
+    def CreateUpload(
+        self,
+        request: _volumes_pb2.CreateUploadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_volumes_pb2.CreateUploadResponse, _abc.Awaitable[_volumes_pb2.CreateUploadResponse]]:
+        """An upload in pieces, for lines that break and for clients that cannot stream (browsers): create, put chunks,
+        finalize. What has arrived survives broken connections and restarts. docs/transfer.md shows it step by step.
+        Idempotent under the request_id. Errors: INVALID_ARGUMENT (as UploadVolume, TOO_LARGE), NOT_FOUND (image or coarse
+        label), RESOURCE_EXHAUSTED (TOO_MANY_UPLOADS: finish or abort others).
+        """
+
+    @_abc_1.abstractmethod
+    def PutChunk(
+        self,
+        request: _volumes_pb2.PutChunkRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_volumes_pb2.PutChunkResponse, _abc.Awaitable[_volumes_pb2.PutChunkResponse]]:
+        """Adds the bytes at `offset`. The same chunk again changes nothing. Errors: INVALID_ARGUMENT (CHUNK_TOO_LARGE,
+        CHUNK_DAMAGED, BEYOND_SIZE), FAILED_PRECONDITION (WRONG_OFFSET with metadata expected_offset, CHUNK_DIFFERS,
+        UPLOAD_ENDED), NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def QueryUpload(
+        self,
+        request: _volumes_pb2.QueryUploadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_volumes_pb2.QueryUploadResponse, _abc.Awaitable[_volumes_pb2.QueryUploadResponse]]:
+        """How much has arrived: where to go on after a break."""
+
+    @_abc_1.abstractmethod
+    def FinalizeUpload(
+        self,
+        request: _volumes_pb2.FinalizeUploadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_volumes_pb2.FinalizeUploadResponse, _abc.Awaitable[_volumes_pb2.FinalizeUploadResponse]]:
+        """Checks size and SHA-256, then does what UploadVolume does. Idempotent: an upload gives one volume, however often it
+        is finalized. Errors: FAILED_PRECONDITION (INCOMPLETE, UPLOAD_ENDED); DATA_LOSS (DIGEST_MISMATCH: what arrived is
+        dropped, the upload stays open and starts at 0 again); INVALID_ARGUMENT (as UploadVolume: the upload has ended).
+        """
+
+    @_abc_1.abstractmethod
+    def AbortUpload(
+        self,
+        request: _volumes_pb2.AbortUploadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_volumes_pb2.AbortUploadResponse, _abc.Awaitable[_volumes_pb2.AbortUploadResponse]]:
+        """Ends an upload and removes what has arrived. Aborting it again changes nothing."""
+
+    @_abc_1.abstractmethod
+    def ReadVolume(
+        self,
+        request: _volumes_pb2.ReadVolumeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_volumes_pb2.ReadVolumeResponse], _abc.AsyncIterator[_volumes_pb2.ReadVolumeResponse]]:
+        """Streams slices as plain voxels, for viewers and previews: the header first, then chunks.
+        Errors: INVALID_ARGUMENT (slices outside of the volume, a level that is too coarse), NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def RankSlices(
+        self,
+        request: _volumes_pb2.RankSlicesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_volumes_pb2.RankSlicesResponse, _abc.Awaitable[_volumes_pb2.RankSlicesResponse]]:
+        """The slices of a coarse label where most correction is expected, those first.
+        Errors: NOT_FOUND (NO_PREDICTION: the mask is no coarse label; unknown organ or mask).
+        """
 
 def add_VolumeServiceServicer_to_server(servicer: VolumeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
