@@ -10,9 +10,13 @@ from typing import Any
 import grpc
 import pytest
 from rekindle_servicekit.identity import Authenticator, LoopbackAuthenticator
+from rekindle_servicekit.permissions import PERMISSIONS, Permission
 from rekindle_servicekit.server import Server, ServerOptions
 
 SERVICE = "rekindle.tests.Echo"
+KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
+#: Annotators may call all of the tiny service.
+ECHO_PERMISSIONS = {**PERMISSIONS, **{f"/{SERVICE}/{kind}": Permission.ANNOTATE for kind in (*KINDS, "raw")}}
 
 #: What every method of the tiny service awaits for each request, and answers.
 Work = Callable[[bytes, Any], Any]
@@ -43,8 +47,7 @@ class EchoServicer:
 
 def add_echo_to_server(servicer: EchoServicer, server: grpc.aio.Server) -> None:
     """What generated code would be called add_EchoServicer_to_server."""
-    kinds = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
-    handlers = {kind: getattr(grpc, f"{kind}_rpc_method_handler")(getattr(servicer, kind)) for kind in kinds}
+    handlers = {kind: getattr(grpc, f"{kind}_rpc_method_handler")(getattr(servicer, kind)) for kind in KINDS}
     handlers["raw"] = grpc.unary_stream_rpc_method_handler(servicer.raw)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
 
@@ -83,7 +86,7 @@ async def running(
     work: Work, options: ServerOptions | None = None, authenticator: Authenticator | None = None
 ) -> AsyncIterator[Stack]:
     """A started server with the echo service, and a channel."""
-    server = Server(options or ServerOptions(), authenticator or LoopbackAuthenticator())
+    server = Server(options or ServerOptions(), authenticator or LoopbackAuthenticator(), ECHO_PERMISSIONS)
     server.add(SERVICE, EchoServicer(work), add_echo_to_server)
     await server.start()
     try:
@@ -93,7 +96,7 @@ async def running(
         await server.stop(0)
 
 
-@pytest.fixture(params=["unary_unary", "unary_stream", "stream_unary", "stream_stream"])
+@pytest.fixture(params=KINDS)
 def kind(request: pytest.FixtureRequest) -> str:
     """Each of gRPC's four call kinds."""
     return request.param

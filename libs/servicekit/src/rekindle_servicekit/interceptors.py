@@ -8,7 +8,7 @@ import logging
 import re
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -20,6 +20,7 @@ from rekindle.errors import InternalError, InvalidInput, RekindleError
 
 from rekindle_servicekit import context
 from rekindle_servicekit.identity import Authenticator, Caller
+from rekindle_servicekit.permissions import PERMISSIONS, Permission, check_permission
 
 _log = logging.getLogger(__name__)
 
@@ -219,7 +220,25 @@ class Authenticate(Surround):
             yield
 
 
-def default_interceptors(authenticator: Authenticator, *, require_deadline: bool = False) -> Sequence[Surround]:
+class Authorize(Surround):
+    """Refuses what none of the caller's roles may call. Health checks pass, as they have no caller."""
+
+    def __init__(self, table: Mapping[str, Permission]) -> None:
+        self._table = table
+
+    @asynccontextmanager
+    async def around(self, call: Call) -> AsyncGenerator[None]:
+        if not call.method.startswith(_HEALTH):
+            check_permission(context.principal(), call.method, self._table)
+        yield
+
+
+def default_interceptors(
+    authenticator: Authenticator,
+    *,
+    require_deadline: bool = False,
+    permissions: Mapping[str, Permission] = PERMISSIONS,
+) -> Sequence[Surround]:
     """The interceptors of a service, outermost first."""
     deadline = [RequireDeadline()] if require_deadline else []
-    return [LogCalls(), MapErrors(), *deadline, Authenticate(authenticator)]
+    return [LogCalls(), MapErrors(), *deadline, Authenticate(authenticator), Authorize(permissions)]

@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -19,6 +19,7 @@ from rekindle.errors import DependencyUnavailable, InvalidInput
 
 from rekindle_servicekit.identity import Authenticator, is_loopback_host
 from rekindle_servicekit.interceptors import default_interceptors
+from rekindle_servicekit.permissions import PERMISSIONS, Permission
 
 _log = logging.getLogger(__name__)
 
@@ -66,10 +67,17 @@ class ServerOptions:
 class Server:
     """A gRPC server with all that every service needs around its own servicers."""
 
-    def __init__(self, options: ServerOptions, authenticator: Authenticator) -> None:
+    def __init__(
+        self,
+        options: ServerOptions,
+        authenticator: Authenticator,
+        permissions: Mapping[str, Permission] = PERMISSIONS,
+    ) -> None:
         check_exposure(options)
         self._options = options
-        interceptors = default_interceptors(authenticator, require_deadline=options.require_deadline)
+        interceptors = default_interceptors(
+            authenticator, require_deadline=options.require_deadline, permissions=permissions
+        )
         self._main = grpc.aio.server(interceptors=list(interceptors), options=_CHANNEL_OPTIONS)
         self._probes = grpc.aio.server(options=_CHANNEL_OPTIONS)
         self._health = _async_health()
