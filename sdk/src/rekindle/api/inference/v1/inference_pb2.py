@@ -26,17 +26,19 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from rekindle.api.common.v1 import common_pb2 as rekindle_dot_api_dot_common_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)rekindle/api/inference/v1/inference.proto\x12\x19rekindle.api.inference.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#rekindle/api/common/v1/common.proto\"\xe7\x02\n\x05Model\x12\x18\n\x10model_version_id\x18\x01 \x01(\t\x12\x12\n\nproject_id\x18\x02 \x01(\t\x12\x32\n\x04role\x18\x03 \x01(\x0e\x32$.rekindle.api.inference.v1.ModelRole\x12\x0f\n\x07version\x18\x04 \x01(\x05\x12\x16\n\x0epackage_digest\x18\x05 \x01(\t\x12-\n\x06organs\x18\x06 \x03(\x0b\x32\x1d.rekindle.api.common.v1.Organ\x12\x32\n\x08modality\x18\x07 \x01(\x0e\x32 .rekindle.api.common.v1.Modality\x12\x0e\n\x06\x61\x63tive\x18\x08 \x01(\x08\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0eweights_digest\x18\n \x01(\t\x12\x17\n\x0fsnapshot_digest\x18\x0b \x01(\t\"F\n\rModelSelector\x12\x1a\n\x10model_version_id\x18\x01 \x01(\tH\x00\x12\x10\n\x06\x61\x63tive\x18\x02 \x01(\x08H\x00\x42\x07\n\x05model\"\xcb\x02\n\rSegmentHeader\x12\x12\n\nproject_id\x18\x01 \x01(\t\x12\x37\n\x05model\x18\x02 \x01(\x0b\x32(.rekindle.api.inference.v1.ModelSelector\x12\x32\n\x06\x66ormat\x18\x03 \x01(\x0e\x32\".rekindle.api.common.v1.FileFormat\x12\x0e\n\x06sha256\x18\x04 \x01(\t\x12\x37\n\x06source\x18\x05 \x01(\x0b\x32\'.rekindle.api.common.v1.SourceReference\x12\x35\n\x08priority\x18\x06 \x01(\x0e\x32#.rekindle.api.inference.v1.Priority\x12\x39\n\rresult_format\x18\x07 \x01(\x0e\x32\".rekindle.api.common.v1.FileFormat\"e\n\x0eSegmentRequest\x12:\n\x06header\x18\x01 \x01(\x0b\x32(.rekindle.api.inference.v1.SegmentHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"\xa6\x01\n\x0fSegmentResponse\x12>\n\x08progress\x18\x01 \x01(\x0b\x32*.rekindle.api.inference.v1.SegmentProgressH\x00\x12:\n\x06result\x18\x02 \x01(\x0b\x32(.rekindle.api.inference.v1.SegmentResultH\x00\x12\x0f\n\x05\x63hunk\x18\x03 \x01(\x0cH\x00\x42\x06\n\x04part\"<\n\x0fSegmentProgress\x12\x13\n\x0bslices_done\x18\x01 \x01(\x05\x12\x14\n\x0cslices_total\x18\x02 \x01(\x05\"\xec\x01\n\rSegmentResult\x12\x18\n\x10model_version_id\x18\x01 \x01(\t\x12\x32\n\x08geometry\x18\x02 \x01(\x0b\x32 .rekindle.api.common.v1.Geometry\x12\x35\n\x07quality\x18\x03 \x03(\x0b\x32$.rekindle.api.common.v1.OrganQuality\x12\x32\n\x06\x66ormat\x18\x04 \x01(\x0e\x32\".rekindle.api.common.v1.FileFormat\x12\x0e\n\x06sha256\x18\x05 \x01(\t\x12\x12\n\nsize_bytes\x18\x06 \x01(\x03\"x\n\x15PredictVolumesRequest\x12\x12\n\nproject_id\x18\x01 \x01(\t\x12\x37\n\x05model\x18\x02 \x01(\x0b\x32(.rekindle.api.inference.v1.ModelSelector\x12\x12\n\nvolume_ids\x18\x03 \x03(\t\"\xb4\x01\n\x16PredictVolumesResponse\x12\x11\n\tvolume_id\x18\x01 \x01(\t\x12;\n\nprediction\x18\x02 \x01(\x0b\x32%.rekindle.api.inference.v1.PredictionH\x00\x12?\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32,.rekindle.api.inference.v1.PredictionFailureH\x00\x42\t\n\x07outcome\"\xa5\x01\n\nPrediction\x12\x18\n\x10model_version_id\x18\x01 \x01(\t\x12\x16\n\x0emask_volume_id\x18\x02 \x01(\t\x12\x13\n\x0bmask_digest\x18\x03 \x01(\t\x12\x35\n\x07quality\x18\x04 \x03(\x0b\x32$.rekindle.api.common.v1.OrganQuality\x12\x19\n\x11predicted_minutes\x18\x05 \x01(\x01\"4\n\x11PredictionFailure\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"q\n\x14UploadPackageRequest\x12@\n\x06header\x18\x01 \x01(\x0b\x32..rekindle.api.inference.v1.UploadPackageHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\";\n\x13UploadPackageHeader\x12\x12\n\nproject_id\x18\x01 \x01(\t\x12\x10\n\x08manifest\x18\x02 \x01(\x0c\"/\n\x15UploadPackageResponse\x12\x16\n\x0epackage_digest\x18\x01 \x01(\t\"\xb9\x01\n\x14RegisterModelRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nproject_id\x18\x02 \x01(\t\x12\x32\n\x04role\x18\x03 \x01(\x0e\x32$.rekindle.api.inference.v1.ModelRole\x12\x16\n\x0epackage_digest\x18\x04 \x01(\t\x12-\n\x06organs\x18\x05 \x03(\x0b\x32\x1d.rekindle.api.common.v1.Organ\"H\n\x15RegisterModelResponse\x12/\n\x05model\x18\x01 \x01(\x0b\x32 .rekindle.api.inference.v1.Model\"^\n\x0fGetModelRequest\x12\x12\n\nproject_id\x18\x01 \x01(\t\x12\x37\n\x05model\x18\x02 \x01(\x0b\x32(.rekindle.api.inference.v1.ModelSelector\"C\n\x10GetModelResponse\x12/\n\x05model\x18\x01 \x01(\x0b\x32 .rekindle.api.inference.v1.Model\"N\n\x11ListModelsRequest\x12\x12\n\nproject_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"_\n\x12ListModelsResponse\x12\x30\n\x06models\x18\x01 \x03(\x0b\x32 .rekindle.api.inference.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"r\n\x14\x41\x63tivateModelRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nproject_id\x18\x02 \x01(\t\x12\x18\n\x10model_version_id\x18\x03 \x01(\t\x12\x18\n\x10\x65xpected_current\x18\x04 \x01(\t\"k\n\x15\x41\x63tivateModelResponse\x12/\n\x05model\x18\x01 \x01(\x0b\x32 .rekindle.api.inference.v1.Model\x12!\n\x19previous_model_version_id\x18\x02 \x01(\t*Y\n\tModelRole\x12\x1a\n\x16MODEL_ROLE_UNSPECIFIED\x10\x00\x12\x16\n\x12MODEL_ROLE_IGNITER\x10\x01\x12\x18\n\x14MODEL_ROLE_SUSTAINER\x10\x02*a\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x11\n\rPRIORITY_STAT\x10\x01\x12\x14\n\x10PRIORITY_ROUTINE\x10\x02\x12\x12\n\x0ePRIORITY_BATCH\x10\x03\x32\x9f\x06\n\x10InferenceService\x12\x64\n\x07Segment\x12).rekindle.api.inference.v1.SegmentRequest\x1a*.rekindle.api.inference.v1.SegmentResponse(\x01\x30\x01\x12w\n\x0ePredictVolumes\x12\x30.rekindle.api.inference.v1.PredictVolumesRequest\x1a\x31.rekindle.api.inference.v1.PredictVolumesResponse0\x01\x12t\n\rUploadPackage\x12/.rekindle.api.inference.v1.UploadPackageRequest\x1a\x30.rekindle.api.inference.v1.UploadPackageResponse(\x01\x12r\n\rRegisterModel\x12/.rekindle.api.inference.v1.RegisterModelRequest\x1a\x30.rekindle.api.inference.v1.RegisterModelResponse\x12\x63\n\x08GetModel\x12*.rekindle.api.inference.v1.GetModelRequest\x1a+.rekindle.api.inference.v1.GetModelResponse\x12i\n\nListModels\x12,.rekindle.api.inference.v1.ListModelsRequest\x1a-.rekindle.api.inference.v1.ListModelsResponse\x12r\n\rActivateModel\x12/.rekindle.api.inference.v1.ActivateModelRequest\x1a\x30.rekindle.api.inference.v1.ActivateModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)rekindle/api/inference/v1/inference.proto\x12\x19rekindle.api.inference.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#rekindle/api/common/v1/common.proto\"\xe7\x02\n\x05Model\x12\x18\n\x10model_version_id\x18\x01 \x01(\t\x12\x12\n\nproject_id\x18\x02 \x01(\t\x12\x32\n\x04role\x18\x03 \x01(\x0e\x32$.rekindle.api.inference.v1.ModelRole\x12\x0f\n\x07version\x18\x04 \x01(\x05\x12\x16\n\x0epackage_digest\x18\x05 \x01(\t\x12-\n\x06organs\x18\x06 \x03(\x0b\x32\x1d.rekindle.api.common.v1.Organ\x12\x32\n\x08modality\x18\x07 \x01(\x0e\x32 .rekindle.api.common.v1.Modality\x12\x0e\n\x06\x61\x63tive\x18\x08 \x01(\x08\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0eweights_digest\x18\n \x01(\t\x12\x17\n\x0fsnapshot_digest\x18\x0b \x01(\t\"F\n\rModelSelector\x12\x1a\n\x10model_version_id\x18\x01 \x01(\tH\x00\x12\x10\n\x06\x61\x63tive\x18\x02 \x01(\x08H\x00\x42\x07\n\x05model\"\xcb\x02\n\rSegmentHeader\x12\x12\n\nproject_id\x18\x01 \x01(\t\x12\x37\n\x05model\x18\x02 \x01(\x0b\x32(.rekindle.api.inference.v1.ModelSelector\x12\x32\n\x06\x66ormat\x18\x03 \x01(\x0e\x32\".rekindle.api.common.v1.FileFormat\x12\x0e\n\x06sha256\x18\x04 \x01(\t\x12\x37\n\x06source\x18\x05 \x01(\x0b\x32\'.rekindle.api.common.v1.SourceReference\x12\x35\n\x08priority\x18\x06 \x01(\x0e\x32#.rekindle.api.inference.v1.Priority\x12\x39\n\rresult_format\x18\x07 \x01(\x0e\x32\".rekindle.api.common.v1.FileFormat\"e\n\x0eSegmentRequest\x12:\n\x06header\x18\x01 \x01(\x0b\x32(.rekindle.api.inference.v1.SegmentHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"\xa6\x01\n\x0fSegmentResponse\x12>\n\x08progress\x18\x01 \x01(\x0b\x32*.rekindle.api.inference.v1.SegmentProgressH\x00\x12:\n\x06result\x18\x02 \x01(\x0b\x32(.rekindle.api.inference.v1.SegmentResultH\x00\x12\x0f\n\x05\x63hunk\x18\x03 \x01(\x0cH\x00\x42\x06\n\x04part\"<\n\x0fSegmentProgress\x12\x13\n\x0bslices_done\x18\x01 \x01(\x05\x12\x14\n\x0cslices_total\x18\x02 \x01(\x05\"\xa8\x02\n\rSegmentResult\x12\x18\n\x10model_version_id\x18\x01 \x01(\t\x12\x32\n\x08geometry\x18\x02 \x01(\x0b\x32 .rekindle.api.common.v1.Geometry\x12\x35\n\x07quality\x18\x03 \x03(\x0b\x32$.rekindle.api.common.v1.OrganQuality\x12\x32\n\x06\x66ormat\x18\x04 \x01(\x0e\x32\".rekindle.api.common.v1.FileFormat\x12\x0e\n\x06sha256\x18\x05 \x01(\t\x12\x12\n\nsize_bytes\x18\x06 \x01(\x03\x12:\n\x0b\x61\x62stentions\x18\x07 \x03(\x0b\x32%.rekindle.api.inference.v1.Abstention\"\xb7\x01\n\nAbstention\x12\x10\n\x08organ_id\x18\x01 \x01(\t\x12!\n\x14soft_dice_confidence\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\r\n\x05limit\x18\x03 \x01(\x01\x12\x0f\n\x07message\x18\x04 \x01(\t\x12;\n\x06reason\x18\x05 \x01(\x0e\x32+.rekindle.api.inference.v1.AbstentionReasonB\x17\n\x15_soft_dice_confidence\"f\n\x0cQualityLimit\x12\x10\n\x08organ_id\x18\x01 \x01(\t\x12 \n\x18min_soft_dice_confidence\x18\x02 \x01(\x01\x12\"\n\x1a\x61\x62stain_when_nothing_found\x18\x03 \x01(\x08\"x\n\x15PredictVolumesRequest\x12\x12\n\nproject_id\x18\x01 \x01(\t\x12\x37\n\x05model\x18\x02 \x01(\x0b\x32(.rekindle.api.inference.v1.ModelSelector\x12\x12\n\nvolume_ids\x18\x03 \x03(\t\"\xb4\x01\n\x16PredictVolumesResponse\x12\x11\n\tvolume_id\x18\x01 \x01(\t\x12;\n\nprediction\x18\x02 \x01(\x0b\x32%.rekindle.api.inference.v1.PredictionH\x00\x12?\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32,.rekindle.api.inference.v1.PredictionFailureH\x00\x42\t\n\x07outcome\"\xa5\x01\n\nPrediction\x12\x18\n\x10model_version_id\x18\x01 \x01(\t\x12\x16\n\x0emask_volume_id\x18\x02 \x01(\t\x12\x13\n\x0bmask_digest\x18\x03 \x01(\t\x12\x35\n\x07quality\x18\x04 \x03(\x0b\x32$.rekindle.api.common.v1.OrganQuality\x12\x19\n\x11predicted_minutes\x18\x05 \x01(\x01\"4\n\x11PredictionFailure\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"q\n\x14UploadPackageRequest\x12@\n\x06header\x18\x01 \x01(\x0b\x32..rekindle.api.inference.v1.UploadPackageHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\";\n\x13UploadPackageHeader\x12\x12\n\nproject_id\x18\x01 \x01(\t\x12\x10\n\x08manifest\x18\x02 \x01(\x0c\"/\n\x15UploadPackageResponse\x12\x16\n\x0epackage_digest\x18\x01 \x01(\t\"\xb9\x01\n\x14RegisterModelRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nproject_id\x18\x02 \x01(\t\x12\x32\n\x04role\x18\x03 \x01(\x0e\x32$.rekindle.api.inference.v1.ModelRole\x12\x16\n\x0epackage_digest\x18\x04 \x01(\t\x12-\n\x06organs\x18\x05 \x03(\x0b\x32\x1d.rekindle.api.common.v1.Organ\"H\n\x15RegisterModelResponse\x12/\n\x05model\x18\x01 \x01(\x0b\x32 .rekindle.api.inference.v1.Model\"^\n\x0fGetModelRequest\x12\x12\n\nproject_id\x18\x01 \x01(\t\x12\x37\n\x05model\x18\x02 \x01(\x0b\x32(.rekindle.api.inference.v1.ModelSelector\"C\n\x10GetModelResponse\x12/\n\x05model\x18\x01 \x01(\x0b\x32 .rekindle.api.inference.v1.Model\"N\n\x11ListModelsRequest\x12\x12\n\nproject_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"_\n\x12ListModelsResponse\x12\x30\n\x06models\x18\x01 \x03(\x0b\x32 .rekindle.api.inference.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"r\n\x14\x41\x63tivateModelRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nproject_id\x18\x02 \x01(\t\x12\x18\n\x10model_version_id\x18\x03 \x01(\t\x12\x18\n\x10\x65xpected_current\x18\x04 \x01(\t\"k\n\x15\x41\x63tivateModelResponse\x12/\n\x05model\x18\x01 \x01(\x0b\x32 .rekindle.api.inference.v1.Model\x12!\n\x19previous_model_version_id\x18\x02 \x01(\t*Y\n\tModelRole\x12\x1a\n\x16MODEL_ROLE_UNSPECIFIED\x10\x00\x12\x16\n\x12MODEL_ROLE_IGNITER\x10\x01\x12\x18\n\x14MODEL_ROLE_SUSTAINER\x10\x02*a\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x11\n\rPRIORITY_STAT\x10\x01\x12\x14\n\x10PRIORITY_ROUTINE\x10\x02\x12\x12\n\x0ePRIORITY_BATCH\x10\x03*\x80\x01\n\x10\x41\x62stentionReason\x12!\n\x1d\x41\x42STENTION_REASON_UNSPECIFIED\x10\x00\x12$\n ABSTENTION_REASON_LOW_CONFIDENCE\x10\x01\x12#\n\x1f\x41\x42STENTION_REASON_NOTHING_FOUND\x10\x02\x32\x9f\x06\n\x10InferenceService\x12\x64\n\x07Segment\x12).rekindle.api.inference.v1.SegmentRequest\x1a*.rekindle.api.inference.v1.SegmentResponse(\x01\x30\x01\x12w\n\x0ePredictVolumes\x12\x30.rekindle.api.inference.v1.PredictVolumesRequest\x1a\x31.rekindle.api.inference.v1.PredictVolumesResponse0\x01\x12t\n\rUploadPackage\x12/.rekindle.api.inference.v1.UploadPackageRequest\x1a\x30.rekindle.api.inference.v1.UploadPackageResponse(\x01\x12r\n\rRegisterModel\x12/.rekindle.api.inference.v1.RegisterModelRequest\x1a\x30.rekindle.api.inference.v1.RegisterModelResponse\x12\x63\n\x08GetModel\x12*.rekindle.api.inference.v1.GetModelRequest\x1a+.rekindle.api.inference.v1.GetModelResponse\x12i\n\nListModels\x12,.rekindle.api.inference.v1.ListModelsRequest\x1a-.rekindle.api.inference.v1.ListModelsResponse\x12r\n\rActivateModel\x12/.rekindle.api.inference.v1.ActivateModelRequest\x1a\x30.rekindle.api.inference.v1.ActivateModelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'rekindle.api.inference.v1.inference_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MODELROLE']._serialized_start=3064
-  _globals['_MODELROLE']._serialized_end=3153
-  _globals['_PRIORITY']._serialized_start=3155
-  _globals['_PRIORITY']._serialized_end=3252
+  _globals['_MODELROLE']._serialized_start=3414
+  _globals['_MODELROLE']._serialized_end=3503
+  _globals['_PRIORITY']._serialized_start=3505
+  _globals['_PRIORITY']._serialized_end=3602
+  _globals['_ABSTENTIONREASON']._serialized_start=3605
+  _globals['_ABSTENTIONREASON']._serialized_end=3733
   _globals['_MODEL']._serialized_start=143
   _globals['_MODEL']._serialized_end=502
   _globals['_MODELSELECTOR']._serialized_start=504
@@ -50,37 +52,41 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SEGMENTPROGRESS']._serialized_start=1182
   _globals['_SEGMENTPROGRESS']._serialized_end=1242
   _globals['_SEGMENTRESULT']._serialized_start=1245
-  _globals['_SEGMENTRESULT']._serialized_end=1481
-  _globals['_PREDICTVOLUMESREQUEST']._serialized_start=1483
-  _globals['_PREDICTVOLUMESREQUEST']._serialized_end=1603
-  _globals['_PREDICTVOLUMESRESPONSE']._serialized_start=1606
-  _globals['_PREDICTVOLUMESRESPONSE']._serialized_end=1786
-  _globals['_PREDICTION']._serialized_start=1789
-  _globals['_PREDICTION']._serialized_end=1954
-  _globals['_PREDICTIONFAILURE']._serialized_start=1956
-  _globals['_PREDICTIONFAILURE']._serialized_end=2008
-  _globals['_UPLOADPACKAGEREQUEST']._serialized_start=2010
-  _globals['_UPLOADPACKAGEREQUEST']._serialized_end=2123
-  _globals['_UPLOADPACKAGEHEADER']._serialized_start=2125
-  _globals['_UPLOADPACKAGEHEADER']._serialized_end=2184
-  _globals['_UPLOADPACKAGERESPONSE']._serialized_start=2186
-  _globals['_UPLOADPACKAGERESPONSE']._serialized_end=2233
-  _globals['_REGISTERMODELREQUEST']._serialized_start=2236
-  _globals['_REGISTERMODELREQUEST']._serialized_end=2421
-  _globals['_REGISTERMODELRESPONSE']._serialized_start=2423
-  _globals['_REGISTERMODELRESPONSE']._serialized_end=2495
-  _globals['_GETMODELREQUEST']._serialized_start=2497
-  _globals['_GETMODELREQUEST']._serialized_end=2591
-  _globals['_GETMODELRESPONSE']._serialized_start=2593
-  _globals['_GETMODELRESPONSE']._serialized_end=2660
-  _globals['_LISTMODELSREQUEST']._serialized_start=2662
-  _globals['_LISTMODELSREQUEST']._serialized_end=2740
-  _globals['_LISTMODELSRESPONSE']._serialized_start=2742
-  _globals['_LISTMODELSRESPONSE']._serialized_end=2837
-  _globals['_ACTIVATEMODELREQUEST']._serialized_start=2839
-  _globals['_ACTIVATEMODELREQUEST']._serialized_end=2953
-  _globals['_ACTIVATEMODELRESPONSE']._serialized_start=2955
-  _globals['_ACTIVATEMODELRESPONSE']._serialized_end=3062
-  _globals['_INFERENCESERVICE']._serialized_start=3255
-  _globals['_INFERENCESERVICE']._serialized_end=4054
+  _globals['_SEGMENTRESULT']._serialized_end=1541
+  _globals['_ABSTENTION']._serialized_start=1544
+  _globals['_ABSTENTION']._serialized_end=1727
+  _globals['_QUALITYLIMIT']._serialized_start=1729
+  _globals['_QUALITYLIMIT']._serialized_end=1831
+  _globals['_PREDICTVOLUMESREQUEST']._serialized_start=1833
+  _globals['_PREDICTVOLUMESREQUEST']._serialized_end=1953
+  _globals['_PREDICTVOLUMESRESPONSE']._serialized_start=1956
+  _globals['_PREDICTVOLUMESRESPONSE']._serialized_end=2136
+  _globals['_PREDICTION']._serialized_start=2139
+  _globals['_PREDICTION']._serialized_end=2304
+  _globals['_PREDICTIONFAILURE']._serialized_start=2306
+  _globals['_PREDICTIONFAILURE']._serialized_end=2358
+  _globals['_UPLOADPACKAGEREQUEST']._serialized_start=2360
+  _globals['_UPLOADPACKAGEREQUEST']._serialized_end=2473
+  _globals['_UPLOADPACKAGEHEADER']._serialized_start=2475
+  _globals['_UPLOADPACKAGEHEADER']._serialized_end=2534
+  _globals['_UPLOADPACKAGERESPONSE']._serialized_start=2536
+  _globals['_UPLOADPACKAGERESPONSE']._serialized_end=2583
+  _globals['_REGISTERMODELREQUEST']._serialized_start=2586
+  _globals['_REGISTERMODELREQUEST']._serialized_end=2771
+  _globals['_REGISTERMODELRESPONSE']._serialized_start=2773
+  _globals['_REGISTERMODELRESPONSE']._serialized_end=2845
+  _globals['_GETMODELREQUEST']._serialized_start=2847
+  _globals['_GETMODELREQUEST']._serialized_end=2941
+  _globals['_GETMODELRESPONSE']._serialized_start=2943
+  _globals['_GETMODELRESPONSE']._serialized_end=3010
+  _globals['_LISTMODELSREQUEST']._serialized_start=3012
+  _globals['_LISTMODELSREQUEST']._serialized_end=3090
+  _globals['_LISTMODELSRESPONSE']._serialized_start=3092
+  _globals['_LISTMODELSRESPONSE']._serialized_end=3187
+  _globals['_ACTIVATEMODELREQUEST']._serialized_start=3189
+  _globals['_ACTIVATEMODELREQUEST']._serialized_end=3303
+  _globals['_ACTIVATEMODELRESPONSE']._serialized_start=3305
+  _globals['_ACTIVATEMODELRESPONSE']._serialized_end=3412
+  _globals['_INFERENCESERVICE']._serialized_start=3736
+  _globals['_INFERENCESERVICE']._serialized_end=4535
 # @@protoc_insertion_point(module_scope)

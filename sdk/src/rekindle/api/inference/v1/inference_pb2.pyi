@@ -46,16 +46,41 @@ class _PriorityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Priority.Val
     DESCRIPTOR: _descriptor.EnumDescriptor
     PRIORITY_UNSPECIFIED: _Priority.ValueType  # 0
     PRIORITY_STAT: _Priority.ValueType  # 1
+    """Before everything else."""
     PRIORITY_ROUTINE: _Priority.ValueType  # 2
     PRIORITY_BATCH: _Priority.ValueType  # 3
+    """When nothing else waits; but a share of the work goes to it, so that it is done in the end."""
 
 class Priority(_Priority, metaclass=_PriorityEnumTypeWrapper): ...
 
 PRIORITY_UNSPECIFIED: Priority.ValueType  # 0
 PRIORITY_STAT: Priority.ValueType  # 1
+"""Before everything else."""
 PRIORITY_ROUTINE: Priority.ValueType  # 2
 PRIORITY_BATCH: Priority.ValueType  # 3
+"""When nothing else waits; but a share of the work goes to it, so that it is done in the end."""
 Global___Priority: _TypeAlias = Priority  # noqa: Y015
+
+class _AbstentionReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AbstentionReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AbstentionReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ABSTENTION_REASON_UNSPECIFIED: _AbstentionReason.ValueType  # 0
+    ABSTENTION_REASON_LOW_CONFIDENCE: _AbstentionReason.ValueType  # 1
+    """The quality estimate is below the limit."""
+    ABSTENTION_REASON_NOTHING_FOUND: _AbstentionReason.ValueType  # 2
+    """Nothing was found, and the limit says that this is not to be believed."""
+
+class AbstentionReason(_AbstentionReason, metaclass=_AbstentionReasonEnumTypeWrapper): ...
+
+ABSTENTION_REASON_UNSPECIFIED: AbstentionReason.ValueType  # 0
+ABSTENTION_REASON_LOW_CONFIDENCE: AbstentionReason.ValueType  # 1
+"""The quality estimate is below the limit."""
+ABSTENTION_REASON_NOTHING_FOUND: AbstentionReason.ValueType  # 2
+"""Nothing was found, and the limit says that this is not to be believed."""
+Global___AbstentionReason: _TypeAlias = AbstentionReason  # noqa: Y015
 
 @_typing.final
 class Model(_message.Message):
@@ -154,6 +179,7 @@ class SegmentHeader(_message.Message):
     format: _common_pb2.FileFormat.ValueType
     sha256: _builtins.str
     priority: Global___Priority.ValueType
+    """Unspecified is ROUTINE. Work of lower priority pauses at its next slice batch while this runs."""
     result_format: _common_pb2.FileFormat.ValueType
     """Format of the mask; unspecified gives the input's."""
     @_builtins.property
@@ -266,6 +292,7 @@ class SegmentResult(_message.Message):
     FORMAT_FIELD_NUMBER: _builtins.int
     SHA256_FIELD_NUMBER: _builtins.int
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    ABSTENTIONS_FIELD_NUMBER: _builtins.int
     model_version_id: _builtins.str
     format: _common_pb2.FileFormat.ValueType
     sha256: _builtins.str
@@ -274,6 +301,10 @@ class SegmentResult(_message.Message):
     def geometry(self) -> _common_pb2.Geometry: ...
     @_builtins.property
     def quality(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.OrganQuality]: ...
+    @_builtins.property
+    def abstentions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Abstention]:
+        """Organs that were left out of the mask, because their quality is below the project's limit."""
+
     def __init__(
         self,
         *,
@@ -283,14 +314,82 @@ class SegmentResult(_message.Message):
         format: _common_pb2.FileFormat.ValueType = ...,
         sha256: _builtins.str = ...,
         size_bytes: _builtins.int = ...,
+        abstentions: _abc.Iterable[Global___Abstention] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["geometry", b"geometry"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["format", b"format", "geometry", b"geometry", "model_version_id", b"model_version_id", "quality", b"quality", "sha256", b"sha256", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abstentions", b"abstentions", "format", b"format", "geometry", b"geometry", "model_version_id", b"model_version_id", "quality", b"quality", "sha256", b"sha256", "size_bytes", b"size_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SegmentResult: _TypeAlias = SegmentResult  # noqa: Y015
+
+@_typing.final
+class Abstention(_message.Message):
+    """An organ that a result says nothing about, rather than passing a doubtful mask on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORGAN_ID_FIELD_NUMBER: _builtins.int
+    SOFT_DICE_CONFIDENCE_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    organ_id: _builtins.str
+    soft_dice_confidence: _builtins.float
+    """Unset when nothing was found."""
+    limit: _builtins.float
+    """The project's limit when the result was made."""
+    message: _builtins.str
+    """For people."""
+    reason: Global___AbstentionReason.ValueType
+    def __init__(
+        self,
+        *,
+        organ_id: _builtins.str = ...,
+        soft_dice_confidence: _builtins.float | None = ...,
+        limit: _builtins.float = ...,
+        message: _builtins.str = ...,
+        reason: Global___AbstentionReason.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_soft_dice_confidence", b"_soft_dice_confidence", "soft_dice_confidence", b"soft_dice_confidence"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_soft_dice_confidence", b"_soft_dice_confidence", "limit", b"limit", "message", b"message", "organ_id", b"organ_id", "reason", b"reason", "soft_dice_confidence", b"soft_dice_confidence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__soft_dice_confidence: _TypeAlias = _typing.Literal["soft_dice_confidence"]  # noqa: Y015
+    _WhichOneofArgType__soft_dice_confidence: _TypeAlias = _typing.Literal["_soft_dice_confidence", b"_soft_dice_confidence"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__soft_dice_confidence) -> _WhichOneofReturnType__soft_dice_confidence | None: ...
+
+Global___Abstention: _TypeAlias = Abstention  # noqa: Y015
+
+@_typing.final
+class QualityLimit(_message.Message):
+    """Below which quality an organ is left out of results. Coarse labels for annotators always have every organ."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORGAN_ID_FIELD_NUMBER: _builtins.int
+    MIN_SOFT_DICE_CONFIDENCE_FIELD_NUMBER: _builtins.int
+    ABSTAIN_WHEN_NOTHING_FOUND_FIELD_NUMBER: _builtins.int
+    organ_id: _builtins.str
+    min_soft_dice_confidence: _builtins.float
+    """0 to 1, of OrganQuality.soft_dice_confidence; an organ exactly at the limit is passed on."""
+    abstain_when_nothing_found: _builtins.bool
+    """Where nothing is found there is no confidence to compare: false takes the organ as not there, true abstains."""
+    def __init__(
+        self,
+        *,
+        organ_id: _builtins.str = ...,
+        min_soft_dice_confidence: _builtins.float = ...,
+        abstain_when_nothing_found: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abstain_when_nothing_found", b"abstain_when_nothing_found", "min_soft_dice_confidence", b"min_soft_dice_confidence", "organ_id", b"organ_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QualityLimit: _TypeAlias = QualityLimit  # noqa: Y015
 
 @_typing.final
 class PredictVolumesRequest(_message.Message):

@@ -86,7 +86,7 @@ class InferenceServiceServicer:
 
     def PredictVolumes(self, request, context):
         """Predicts registered volumes with one model version; one answer per volume as each is done.
-        Idempotent: a volume already predicted with that version is answered from the store.
+        Idempotent: a volume already predicted with that version is answered from the store. Runs with priority BATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -39,7 +39,7 @@ class InferenceServiceStub:
     """
     PredictVolumes: _grpc.UnaryStreamMultiCallable[_inference_pb2.PredictVolumesRequest, _inference_pb2.PredictVolumesResponse]
     """Predicts registered volumes with one model version; one answer per volume as each is done.
-    Idempotent: a volume already predicted with that version is answered from the store.
+    Idempotent: a volume already predicted with that version is answered from the store. Runs with priority BATCH.
     """
     UploadPackage: _grpc.StreamUnaryMultiCallable[_inference_pb2.UploadPackageRequest, _inference_pb2.UploadPackageResponse]
     """Sends a package from elsewhere (manifest, then the ONNX file in chunks) into the object store."""
@@ -63,7 +63,7 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     """
     PredictVolumes: _aio.UnaryStreamMultiCallable[_inference_pb2.PredictVolumesRequest, _inference_pb2.PredictVolumesResponse]  # type: ignore[assignment]
     """Predicts registered volumes with one model version; one answer per volume as each is done.
-    Idempotent: a volume already predicted with that version is answered from the store.
+    Idempotent: a volume already predicted with that version is answered from the store. Runs with priority BATCH.
     """
     UploadPackage: _aio.StreamUnaryMultiCallable[_inference_pb2.UploadPackageRequest, _inference_pb2.UploadPackageResponse]  # type: ignore[assignment]
     """Sends a package from elsewhere (manifest, then the ONNX file in chunks) into the object store."""
@@ -96,7 +96,7 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_inference_pb2.PredictVolumesResponse], _abc.AsyncIterator[_inference_pb2.PredictVolumesResponse]]:
         """Predicts registered volumes with one model version; one answer per volume as each is done.
-        Idempotent: a volume already predicted with that version is answered from the store.
+        Idempotent: a volume already predicted with that version is answered from the store. Runs with priority BATCH.
         """
 
     @_abc_1.abstractmethod
