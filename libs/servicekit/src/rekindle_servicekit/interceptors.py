@@ -26,7 +26,6 @@ _log = logging.getLogger(__name__)
 
 REQUEST_ID_KEY = "x-request-id"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-#: Probes carry no credentials, and a line for each would bury the others.
 _HEALTH = "/grpc.health.v1.Health/"
 
 Behavior = Callable[[Any, Any], Any]
@@ -43,6 +42,10 @@ class Call:
 
     def metadata(self) -> dict[str, str | bytes]:
         return dict(self.context.invocation_metadata() or ())
+
+    def is_probe(self) -> bool:
+        """Whether it is a health check: these carry no credentials, and are neither logged nor counted."""
+        return self.method.startswith(_HEALTH)
 
 
 class Surround(grpc.aio.ServerInterceptor, ABC):
@@ -106,22 +109,26 @@ class LogCalls(Surround):
         with context.bind(request_id=_request_id(call)):
             try:
                 yield
-                code = _final_code(call.context, grpc.StatusCode.OK)
-            except asyncio.CancelledError:
-                code = _cancellation_code(call.context)
-                raise
-            except BaseException:
-                code = _final_code(call.context, grpc.StatusCode.UNKNOWN)
+                code = ended_with(call, None)
+            except BaseException as error:
+                code = ended_with(call, error)
                 raise
             finally:
                 duration_ms = round((time.monotonic() - started) * 1000, 1)
                 _log.log(
-                    logging.DEBUG if call.method.startswith(_HEALTH) else logging.INFO,
+                    logging.DEBUG if call.is_probe() else logging.INFO,
                     "%s %s",
                     call.method,
                     code.name,
                     extra={"action": call.method, "code": code.name, "duration_ms": duration_ms},
                 )
+
+
+def ended_with(call: Call, failure: BaseException | None) -> grpc.StatusCode:
+    """The status of a call that has ended, by the exception that left it."""
+    if isinstance(failure, asyncio.CancelledError):
+        return _cancellation_code(call.context)
+    return _final_code(call.context, grpc.StatusCode.OK if failure is None else grpc.StatusCode.UNKNOWN)
 
 
 def _request_id(call: Call) -> str:
@@ -194,7 +201,7 @@ class RequireDeadline(Surround):
 
     @asynccontextmanager
     async def around(self, call: Call) -> AsyncGenerator[None]:
-        if _time_remaining_s(call.context) is None and not call.method.startswith(_HEALTH):
+        if _time_remaining_s(call.context) is None and not call.is_probe():
             raise InvalidInput("the call has no deadline: set a timeout", reason="DEADLINE_REQUIRED")
         yield
 
@@ -207,7 +214,7 @@ class Authenticate(Surround):
 
     @asynccontextmanager
     async def around(self, call: Call) -> AsyncGenerator[None]:
-        if call.method.startswith(_HEALTH):
+        if call.is_probe():
             yield
             return
         names = call.context.peer_identities() or ()
@@ -228,7 +235,7 @@ class Authorize(Surround):
 
     @asynccontextmanager
     async def around(self, call: Call) -> AsyncGenerator[None]:
-        if not call.method.startswith(_HEALTH):
+        if not call.is_probe():
             check_permission(context.principal(), call.method, self._table)
         yield
 
@@ -238,7 +245,10 @@ def default_interceptors(
     *,
     require_deadline: bool = False,
     permissions: Mapping[str, Permission] = PERMISSIONS,
+    outside: Sequence[Surround] = (),
+    inside: Sequence[Surround] = (),
 ) -> Sequence[Surround]:
-    """The interceptors of a service, outermost first."""
+    """The interceptors of a service, outermost first; `outside` sees statuses, `inside` our errors."""
     deadline = [RequireDeadline()] if require_deadline else []
-    return [LogCalls(), MapErrors(), *deadline, Authenticate(authenticator), Authorize(permissions)]
+    caller = [Authenticate(authenticator), Authorize(permissions)]
+    return [LogCalls(), *outside, MapErrors(), *inside, *deadline, *caller]

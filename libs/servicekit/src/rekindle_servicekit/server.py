@@ -19,6 +19,7 @@ from rekindle.errors import DependencyUnavailable, InvalidInput
 
 from rekindle_servicekit.identity import Authenticator, is_loopback_host
 from rekindle_servicekit.interceptors import default_interceptors
+from rekindle_servicekit.metrics import MeasureCalls, Metrics, NoteRefusals
 from rekindle_servicekit.permissions import PERMISSIONS, Permission
 
 _log = logging.getLogger(__name__)
@@ -52,6 +53,8 @@ class ServerOptions:
     address: str = "127.0.0.1:0"
     #: Where health alone is answered, always in plain text, for probes without credentials; None for nowhere.
     health_address: str | None = "127.0.0.1:0"
+    #: Where ``GET /metrics`` is answered over plain HTTP; None for nowhere.
+    metrics_address: str | None = None
     #: Allow plain text beyond the loopback interface.
     insecure: bool = False
     #: TLS of the main port; None for plain text.
@@ -75,8 +78,14 @@ class Server:
     ) -> None:
         check_exposure(options)
         self._options = options
+        #: What is measured of the calls; a service adds its own to the registry.
+        self.metrics = Metrics()
         interceptors = default_interceptors(
-            authenticator, require_deadline=options.require_deadline, permissions=permissions
+            authenticator,
+            require_deadline=options.require_deadline,
+            permissions=permissions,
+            outside=[MeasureCalls(self.metrics)],
+            inside=[NoteRefusals(self.metrics)],
         )
         self._main = grpc.aio.server(interceptors=list(interceptors), options=_CHANNEL_OPTIONS)
         self._probes = grpc.aio.server(options=_CHANNEL_OPTIONS)
@@ -88,6 +97,7 @@ class Server:
         self.stopping = asyncio.Event()
         self.address = options.address
         self.health_address = options.health_address
+        self.metrics_address = options.metrics_address
 
     def add(self, name: str, servicer: Any, add_to_server: Callable[[Any, grpc.aio.Server], None]) -> None:
         """Serve `servicer` by the generated `add_to_server`; health knows it as `name`. Before `start`."""
@@ -108,6 +118,8 @@ class Server:
         self.address = _bind(self._main, options.address, options.credentials)
         if options.health_address is not None:
             self.health_address = _bind(self._probes, options.health_address, None)
+        if options.metrics_address is not None:
+            self.metrics_address = self.metrics.serve(options.metrics_address)
         for name in self._names:
             await self.set_serving(name, True)
         await self._main.start()
@@ -124,6 +136,7 @@ class Server:
         grace = self._options.grace_s if grace_s is None else grace_s
         await self._main.stop(grace)
         await self._probes.stop(0)
+        self.metrics.close()
         if self._options.port_file is not None:
             self._options.port_file.unlink(missing_ok=True)
         _log.info("stopped", extra={"action": "server.stopped"})
@@ -132,6 +145,8 @@ class Server:
         addresses = {"pid": os.getpid(), "address": self.address, "port": _port(self.address)}
         if self._options.health_address is not None and self.health_address is not None:
             addresses |= {"health_address": self.health_address, "health_port": _port(self.health_address)}
+        if self.metrics_address is not None:
+            addresses |= {"metrics_address": self.metrics_address}
         path.parent.mkdir(parents=True, exist_ok=True)
         staged = path.with_name(f".{path.name}.{os.getpid()}")
         staged.write_text(json.dumps(addresses))

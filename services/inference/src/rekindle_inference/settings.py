@@ -21,6 +21,9 @@ class Settings(ServiceSettings):
     health_address: str | None = Field(
         "127.0.0.1:50062", description="where health alone is answered in plain text; empty for nowhere"
     )
+    metrics_address: str | None = Field(
+        None, description="host:port where Prometheus finds /metrics, over plain HTTP; empty for nowhere"
+    )
     database_url: str = Field(
         "sqlite:///inference.sqlite3", description="sqlite:///path/to/file or postgresql://host/database"
     )

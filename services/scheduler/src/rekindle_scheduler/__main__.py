@@ -91,6 +91,7 @@ def _options(settings: Settings) -> ServerOptions:
     return ServerOptions(
         address=settings.address,
         health_address=settings.health_address or None,
+        metrics_address=settings.metrics_address or None,
         insecure=settings.insecure,
         reflection=settings.reflection,
         require_deadline=settings.require_deadline,

@@ -118,6 +118,7 @@ def _options(settings: TrainerSettings) -> ServerOptions:
     return ServerOptions(
         address=settings.address,
         health_address=settings.health_address or None,
+        metrics_address=settings.metrics_address or None,
         insecure=settings.insecure,
         reflection=settings.reflection,
         grace_s=settings.grace_s,

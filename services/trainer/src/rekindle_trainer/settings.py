@@ -16,6 +16,9 @@ class TrainerSettings(ServiceSettings):
 
     address: str = Field("127.0.0.1:50053", description="host:port or unix:path to listen on; port 0 takes a free one")
     health_address: str = Field("127.0.0.1:0", description="host:port of health checks in plain text; empty for none")
+    metrics_address: str | None = Field(
+        None, description="host:port where Prometheus finds /metrics, over plain HTTP; empty for nowhere"
+    )
     insecure: bool = Field(False, description="allow plain text beyond the loopback interface")
     reflection: bool = Field(True, description="let clients ask for the API")
     port_file: Path | None = Field(None, description="file that the addresses taken are written to, as JSON")

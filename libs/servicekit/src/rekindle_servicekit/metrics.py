@@ -1,0 +1,110 @@
+"""Metrics of a service for Prometheus: how its calls end and how long they take, and room for its own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from threading import Thread
+from typing import Final
+from wsgiref.simple_server import WSGIServer
+
+import grpc
+from prometheus_client import CollectorRegistry, Histogram, start_http_server
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.process_collector import ProcessCollector
+from rekindle.errors import DependencyUnavailable, RekindleError
+
+from rekindle_servicekit.interceptors import Call, Surround, ended_with
+
+#: Told of each call that ended with an error of ours, after it was counted.
+OnError = Callable[[str, RekindleError], None]
+
+_BUCKETS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
+
+
+class Metrics:
+    """What one process measures. Labels never hold a case, patient, file or annotator."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+        # OpenTelemetry's convention rpc.server.call.duration, in Prometheus' spelling.
+        self._calls = Histogram(
+            "rpc_server_call_duration_seconds",
+            "How long calls took, by method and status code",
+            ["rpc_method", "rpc_response_status_code"],
+            buckets=_BUCKETS_S,
+            registry=self.registry,
+        )
+        self._on_error: list[OnError] = []
+        self._server: tuple[WSGIServer, Thread] | None = None
+
+    def on_error(self, listener: OnError) -> None:
+        """Have `listener` told (method, error) of every call that is refused."""
+        self._on_error.append(listener)
+
+    def call_ended(self, method: str, code: grpc.StatusCode, duration_s: float) -> None:
+        """Count one call; `method` as gRPC writes it, with the slash in front."""
+        self._calls.labels(method.removeprefix("/"), code.name).observe(duration_s)
+
+    def call_refused(self, method: str, error: RekindleError) -> None:
+        """Tell the listeners."""
+        for listener in self._on_error:
+            listener(method, error)
+
+    def serve(self, address: str) -> str:
+        """Answer ``GET /metrics`` on host:port from now on; the address taken. DependencyUnavailable."""
+        host, _, port = address.rpartition(":")
+        try:
+            self._server = start_http_server(int(port), host.strip("[]"), registry=self.registry)
+        except OSError as error:
+            raise DependencyUnavailable(
+                f"metrics cannot be served on {address}: another process may be using it", reason="ADDRESS_IN_USE"
+            ) from error
+        return f"{host}:{self._server[0].server_port}"
+
+    def close(self) -> None:
+        """Answer no more."""
+        if self._server is not None:
+            server, thread = self._server
+            server.shutdown()
+            server.server_close()
+            thread.join()
+            self._server = None
+
+
+class MeasureCalls(Surround):
+    """Counts and times every call but the probes."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    @asynccontextmanager
+    async def around(self, call: Call) -> AsyncGenerator[None]:
+        started = time.monotonic()
+        failure: BaseException | None = None
+        try:
+            yield
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            if not call.is_probe():
+                self._metrics.call_ended(call.method, ended_with(call, failure), time.monotonic() - started)
+
+
+class NoteRefusals(Surround):
+    """Tells of errors while they still are what the use case raised."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    @asynccontextmanager
+    async def around(self, call: Call) -> AsyncGenerator[None]:
+        try:
+            yield
+        except RekindleError as error:
+            self._metrics.call_refused(call.method, error)
+            raise
