@@ -90,6 +90,13 @@ _SERVICES: Final[Mapping[str, Mapping[str, Permission]]] = {
         "BatchGetVolumes": _P.VOLUME_READ,
         "GetReceipt": _P.VOLUME_READ,
         "FindVolumes": _P.VOLUME_READ,
+        "CreateUpload": _P.VOLUME_WRITE,
+        "PutChunk": _P.VOLUME_WRITE,
+        "QueryUpload": _P.VOLUME_WRITE,
+        "FinalizeUpload": _P.VOLUME_WRITE,
+        "AbortUpload": _P.VOLUME_WRITE,
+        "ReadVolume": _P.VOLUME_READ,
+        "RankSlices": _P.VOLUME_READ,
     },
     "rekindle.api.inference.v1.InferenceService": {
         "Segment": _P.SEGMENT,

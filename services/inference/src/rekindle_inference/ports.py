@@ -31,6 +31,7 @@ from rekindle_inference.domain.records import (
     VolumeKind,
     VolumeRecord,
 )
+from rekindle_inference.domain.slices import SliceRanks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +72,8 @@ class Reads(Protocol):
 
     def prediction(self, model_version_id: ModelVersionId, image: VolumeId) -> Prediction | None: ...
 
+    def slice_ranks(self, project_id: ProjectId, mask: VolumeId) -> SliceRanks | None: ...
+
 
 class Writes(Reads, Protocol):
     """A transaction: all of it or nothing."""
@@ -95,6 +98,8 @@ class Writes(Reads, Protocol):
         ...
 
     def add_prediction(self, prediction: Prediction) -> None: ...
+
+    def add_slice_ranks(self, ranks: SliceRanks) -> None: ...
 
 
 class State(Protocol):

@@ -22,8 +22,10 @@ from rekindle_inference.grpc.inference import InferenceServicer
 from rekindle_inference.grpc.volumes import VolumeServicer
 from rekindle_inference.ports import Engine
 from rekindle_inference.settings import Settings
+from rekindle_inference.usecases.decoded import DecodedVolumes
 from rekindle_inference.usecases.models import Models
 from rekindle_inference.usecases.predictions import Predictions
+from rekindle_inference.usecases.slices import Slices
 from rekindle_inference.usecases.volumes import Volumes
 
 VOLUME_SERVICE = "rekindle.api.inference.v1.VolumeService"
@@ -62,6 +64,8 @@ def build_service(settings: Settings, *, engine: Engine | None = None) -> Servic
     reader = SandboxReader(incoming.root, _limits(settings))
     writer, most = NiftiWriter(), settings.max_voxels
     volumes = Volumes(state=state, objects=objects, reader=reader, writer=writer, max_voxels=most)
+    decoded = DecodedVolumes(objects, max_voxels=most, max_bytes=settings.read_cache_bytes)
+    slices = Slices(state=state, decoded=decoded)
     models = Models(state=state, objects=objects, engine=engine)
     predictions = Predictions(
         state=state, objects=objects, engine=engine, reader=reader, writer=writer, max_voxels=most
@@ -71,7 +75,14 @@ def build_service(settings: Settings, *, engine: Engine | None = None) -> Servic
     server = Server(_options(settings), LoopbackAuthenticator())
     server.add(
         VOLUME_SERVICE,
-        VolumeServicer(volumes, incoming, transfers=transfers, compute=compute, max_file_bytes=settings.max_file_bytes),
+        VolumeServicer(
+            volumes,
+            slices,
+            incoming,
+            transfers=transfers,
+            compute=compute,
+            max_file_bytes=settings.max_file_bytes,
+        ),
         add_VolumeServiceServicer_to_server,
     )
     server.add(

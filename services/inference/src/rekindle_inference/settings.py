@@ -47,6 +47,9 @@ class Settings(ServiceSettings):
     engine_memory_bytes: int = Field(
         4 * 1024**3, ge=0, description="models are kept loaded up to this, by what their manifests say"
     )
+    read_cache_bytes: int = Field(
+        512 * 1024**2, ge=0, description="voxels of volumes read slice by slice that are kept decoded"
+    )
     max_file_bytes: int = Field(2 * 1024**3, ge=1, description="largest file of a volume that is taken")
     max_model_bytes: int = Field(2 * 1024**3, ge=1, description="largest ONNX file that is taken")
     max_voxels: int = Field(2**28, ge=1, description="largest volume that is taken")

@@ -24,6 +24,7 @@ from rekindle_inference.domain.records import (
     VolumeKind,
     VolumeRecord,
 )
+from rekindle_inference.domain.slices import SliceRank, SliceRanks
 
 Row = Mapping[str, Any]
 
@@ -85,6 +86,22 @@ def prediction_row(prediction: Prediction) -> dict[str, Any]:
 def prediction_of(row: Row) -> Prediction:
     quality = tuple(OrganQuality(**quality) for quality in row["quality"])
     return Prediction(**_replaced(row, quality=quality))
+
+
+def slice_ranks_row(ranks: SliceRanks) -> dict[str, Any]:
+    organs = {
+        organ: [[rank.slice, rank.voxels_wrong, rank.uncertainty] for rank in slices]
+        for organ, slices in ranks.organs.items()
+    }
+    return {**_plain(ranks), "organs": organs}
+
+
+def slice_ranks_of(row: Row) -> SliceRanks:
+    organs = {
+        organ: tuple(SliceRank(slice=k, voxels_wrong=wrong, uncertainty=doubt) for k, wrong, doubt in slices)
+        for organ, slices in row["organs"].items()
+    }
+    return SliceRanks(**_replaced(row, organs=organs))
 
 
 def _organ(row: Row) -> Organ:

@@ -15,7 +15,7 @@ from rekindle_servicekit.database import make_engine, migrate, read, write
 from sqlalchemy.exc import IntegrityError
 
 from rekindle_inference.adapters import rows
-from rekindle_inference.adapters.tables import active_models, models, predictions, receipts, volumes
+from rekindle_inference.adapters.tables import active_models, models, predictions, receipts, slice_ranks, volumes
 from rekindle_inference.domain.records import (
     ModelRole,
     ModelVersion,
@@ -27,6 +27,7 @@ from rekindle_inference.domain.records import (
     VolumeId,
     VolumeRecord,
 )
+from rekindle_inference.domain.slices import SliceRanks
 from rekindle_inference.ports import Request
 
 #: More ids than this in one statement would exceed what SQLite takes.
@@ -122,6 +123,13 @@ class SqlReads:
         row = self._connection.execute(query).mappings().one_or_none()
         return None if row is None else rows.prediction_of(dict(row))
 
+    def slice_ranks(self, project_id: ProjectId, mask: VolumeId) -> SliceRanks | None:
+        query = sa.select(slice_ranks).where(
+            slice_ranks.c.project_id == project_id, slice_ranks.c.mask_volume_id == mask
+        )
+        row = self._connection.execute(query).mappings().one_or_none()
+        return None if row is None else rows.slice_ranks_of(dict(row))
+
     def _receipt(self, project_id: ProjectId, is_it: sa.ColumnElement[bool]) -> Receipt | None:
         query = sa.select(receipts).where(receipts.c.project_id == project_id, is_it)
         row = self._connection.execute(query).mappings().one_or_none()
@@ -192,6 +200,9 @@ class SqlWrites(SqlReads):
 
     def add_prediction(self, prediction: Prediction) -> None:
         self._insert(predictions, rows.prediction_row(prediction))
+
+    def add_slice_ranks(self, ranks: SliceRanks) -> None:
+        self._insert(slice_ranks, rows.slice_ranks_row(ranks))
 
     def _insert(self, table: sa.Table, row: dict[str, Any]) -> None:
         self._connection.execute(sa.insert(table).values(row))

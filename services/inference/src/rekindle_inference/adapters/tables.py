@@ -64,6 +64,16 @@ active_models = sa.Table(
     sa.Column("model_version_id", sa.Text, sa.ForeignKey("models.model_version_id"), nullable=False),
 )
 
+slice_ranks = sa.Table(
+    "slice_ranks",
+    metadata,
+    sa.Column("mask_volume_id", sa.Text, sa.ForeignKey("volumes.volume_id"), primary_key=True),
+    sa.Column("project_id", sa.Text, nullable=False),
+    sa.Column("model_version_id", sa.Text, sa.ForeignKey("models.model_version_id"), nullable=False),
+    # {organ: [[slice, voxels expected to be wrong, uncertainty], ...]}
+    sa.Column("organs", sa.JSON, nullable=False),
+)
+
 predictions = sa.Table(
     "predictions",
     metadata,

@@ -18,6 +18,7 @@ from rekindle_servicekit.workers import Workers
 
 from rekindle_inference.domain.records import FileFormat
 from rekindle_inference.grpc import convert
+from rekindle_inference.grpc.slices import SliceCalls
 from rekindle_inference.grpc.streams import (
     check_arrived,
     check_sha256,
@@ -28,6 +29,7 @@ from rekindle_inference.grpc.streams import (
 )
 from rekindle_inference.ports import Request
 from rekindle_inference.usecases import volumes as usecases
+from rekindle_inference.usecases.slices import Slices
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -38,18 +40,20 @@ class Folders(Protocol):
     def folder(self) -> AbstractContextManager[Path]: ...
 
 
-class VolumeServicer(VolumeServiceServicer):
+class VolumeServicer(SliceCalls, VolumeServiceServicer):
     """Convert, call, convert. `transfers` moves bytes and asks the database, `compute` reads and measures."""
 
     def __init__(
         self,
         volumes: usecases.Volumes,
+        slices: Slices,
         folders: Folders,
         *,
         transfers: Workers,
         compute: Workers,
         max_file_bytes: int,
     ) -> None:
+        SliceCalls.__init__(self, slices, workers=transfers)
         self._volumes = volumes
         self._folders = folders
         self._transfers = transfers

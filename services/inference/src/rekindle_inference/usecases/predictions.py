@@ -23,6 +23,7 @@ from rekindle_inference.domain.records import (
     VolumeKind,
     VolumeRecord,
 )
+from rekindle_inference.domain.slices import SliceRanks
 from rekindle_inference.ports import Engine, Objects, Reader, State, Writer, Writes
 from rekindle_inference.usecases.checks import canonical_key, load_volume, require_volume
 from rekindle_inference.usecases.packages import read_package
@@ -140,6 +141,14 @@ def _record(writes: Writes, model: ModelVersion, image: VolumeRecord, result: Se
     )
     writes.add_volume(mask)
     writes.add_prediction(prediction)
+    writes.add_slice_ranks(
+        SliceRanks(
+            mask_volume_id=mask.volume_id,
+            project_id=mask.project_id,
+            model_version_id=model.model_version_id,
+            organs=result.slice_ranks,
+        )
+    )
     return prediction
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from rekindle.errors import InvalidInput
+from rekindle_imaging.doubt import slice_doubts
 from rekindle_imaging.errors import VolumeError
 from rekindle_imaging.masks import keep_largest_per_class
 from rekindle_imaging.preprocessing import Prepared, prepare, restore_labels, stack_channels
@@ -17,6 +18,7 @@ from rekindle_servicekit.workers import Cancellation
 
 from rekindle_inference.domain.manifest import Manifest
 from rekindle_inference.domain.records import OrganQuality
+from rekindle_inference.domain.slices import ALL_ORGANS, SliceRank, ranked
 from rekindle_inference.ports import Engine, Package
 
 #: Slices done, slices in all; of the model's grid.
@@ -28,6 +30,8 @@ class Segmentation:
     #: Label values uint8 (k, j, i) on the image's grid.
     mask: Volume
     quality: tuple[OrganQuality, ...]
+    #: By organ id, and for all of them: where the mask is expected to be wrong.
+    slice_ranks: dict[str, tuple[SliceRank, ...]]
 
 
 def segment(
@@ -50,7 +54,9 @@ def segment(
         classes = keep_largest_per_class(classes, manifest.n_classes)
     cancellation.raise_if_set()
     quality = _quality(probabilities, classes, prepared, manifest)
-    return Segmentation(mask=Volume(_label_values(manifest)[classes], image.geometry), quality=quality)
+    ranks = _slice_ranks(probabilities, classes, prepared, manifest)
+    mask = Volume(_label_values(manifest)[classes], image.geometry)
+    return Segmentation(mask=mask, quality=quality, slice_ranks=ranks)
 
 
 def _probabilities(
@@ -82,6 +88,17 @@ def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
 def _label_values(manifest: Manifest) -> NDArray[np.uint8]:
     """Class index -> label value."""
     return np.asarray([0, *(organ.label_value for organ in manifest.organs)], dtype=np.uint8)
+
+
+def _slice_ranks(
+    probabilities: NDArray[np.float32], classes: NDArray[np.uint8], prepared: Prepared, manifest: Manifest
+) -> dict[str, tuple[SliceRank, ...]]:
+    names = [ALL_ORGANS, *(organ.id for organ in manifest.organs)]
+    doubts = slice_doubts(probabilities, prepared.grid, classes, prepared.source)
+    return {
+        name: ranked(doubt.voxels_wrong.tolist(), doubt.uncertainty.tolist())
+        for name, doubt in zip(names, doubts, strict=True)
+    }
 
 
 def _quality(
