@@ -13,6 +13,7 @@ from rekindle.api.scheduler.v1 import records_pb2 as records
 from rekindle.api.scheduler.v1 import scheduler_pb2 as scheduler
 from rekindle.config import ModalityName, enum_value, modality_value
 from rekindle.records import Case
+from rekindle.slices import SliceRank, SliceStack, rank_slices, read_slices
 from rekindle.volumes import Progress, Source, VolumeFile, download, file_bytes, upload
 
 
@@ -45,6 +46,21 @@ class ProjectCases(ProjectBase):
     def download(self, volume_id: str, progress: Progress | None = None) -> VolumeFile:
         """Downloads any volume of the project."""
         return download(self._services, self.id, volume_id, progress)
+
+    def read_slices(self, volume_id: str, first_slice: int = 0, slice_count: int = 0, *, level: int = 0) -> SliceStack:
+        """Voxels of some slices, without the rest of the volume; a count of 0 reads to the end.
+
+        Each level above 0 halves rows and columns: means for images, the most frequent label for masks.
+        Raises InvalidInput for slices or levels that the volume does not have.
+        """
+        return read_slices(self._services, self.id, volume_id, first_slice, slice_count, level)
+
+    def ranked_slices(self, mask_volume_id: str, *, organ: str | None = None, limit: int = 0) -> list[SliceRank]:
+        """The slices of a coarse label where most correction is expected, those first; of one organ or of all.
+
+        Raises NotFound (NO_PREDICTION) for a mask that no model of this service predicted.
+        """
+        return rank_slices(self._services, self.id, mask_volume_id, organ, limit)
 
     def volumes(self, volume_ids: Iterable[str]) -> list[volumes.Volume]:
         """What is known of volumes (geometry, digests), in the order asked."""

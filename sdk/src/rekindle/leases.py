@@ -22,8 +22,9 @@ from rekindle.api.inference.v1 import volumes_pb2 as volumes
 from rekindle.api.scheduler.v1 import records_pb2 as records
 from rekindle.api.scheduler.v1 import scheduler_pb2 as scheduler
 from rekindle.config import Organ, OrganStatusName, duration, enum_value
-from rekindle.errors import InvalidInput, LeaseLost, RekindleError
+from rekindle.errors import InvalidInput, LeaseLost, NotFound, RekindleError
 from rekindle.records import Case, Submission
+from rekindle.slices import SliceRank, SliceStack, rank_slices, read_slices
 from rekindle.timer import ActiveTimer, TimeSegment
 from rekindle.volumes import Progress, Source, VolumeFile, download, file_bytes, upload
 
@@ -90,6 +91,26 @@ class Lease:
         if not volume_id:
             return None
         return download(self._services, self._lease.project_id, volume_id, progress)
+
+    def read_slices(self, first_slice: int = 0, slice_count: int = 0, *, level: int = 0) -> SliceStack:
+        """Voxels of some of the image's slices; see `Project.read_slices`."""
+        case = self._lease.case
+        return read_slices(self._services, self._lease.project_id, case.volume_id, first_slice, slice_count, level)
+
+    def ranked_slices(self, *, organ: str | None = None, limit: int = 0) -> list[SliceRank]:
+        """The slices to look at first: where most of the coarse label is expected to be wrong.
+
+        Empty where there is no coarse label, or nothing is known of its slices.
+        """
+        mask_volume_id = self._lease.case.coarse_label.mask_volume_id
+        if not mask_volume_id:
+            return []
+        try:
+            return rank_slices(self._services, self._lease.project_id, mask_volume_id, organ, limit)
+        except NotFound as error:
+            if error.reason != "NO_PREDICTION":
+                raise
+            return []
 
     def renew(self, minutes: float | None = None) -> None:
         """Makes the lease last longer, from now on. Raises LeaseLost when somebody else may have the case."""

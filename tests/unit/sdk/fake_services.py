@@ -236,6 +236,29 @@ class FakeVolumes(volumes_pb2_grpc.VolumeServiceServicer):
         for start in range(0, len(data), CHUNK):
             yield volumes.DownloadVolumeResponse(chunk=data[start : start + CHUNK])
 
+    def ReadVolume(self, request: Any, context: Any) -> Iterator[Any]:
+        # Each voxel is its slice's number.
+        shape = (request.slice_count or 9, 8 >> request.level, 4 >> request.level)
+        header = volumes.ReadVolumeHeader(
+            first_slice=request.first_slice,
+            slices=shape[0],
+            rows=shape[1],
+            columns=shape[2],
+            voxel_type=volumes.VOXEL_TYPE_INT16,
+            geometry=common.Geometry(spacing_mm=[0.5, 0.75, 3.0]),
+            window_low=-160,
+            window_high=240,
+        )
+        yield volumes.ReadVolumeResponse(header=header)
+        for number in range(request.first_slice, request.first_slice + shape[0]):
+            yield volumes.ReadVolumeResponse(chunk=number.to_bytes(2, "little") * (shape[1] * shape[2]))
+
+    def RankSlices(self, request: Any, context: Any) -> Any:
+        ranks = self.world.slice_ranks.get(request.mask_volume_id)
+        if ranks is None:
+            raise NotFound("nothing is known of the slices of this volume", reason="NO_PREDICTION")
+        return volumes.RankSlicesResponse(slices=ranks[: request.limit or None])
+
 
 @served
 class FakeInference(inference_pb2_grpc.InferenceServiceServicer):

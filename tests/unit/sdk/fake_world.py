@@ -49,6 +49,7 @@ class World:
         self.volumes: dict[str, tuple[volumes.Volume, bytes]] = {}
         self.uploads: dict[str, volumes.UploadVolumeResponse] = {}
         self.receipts: dict[str, volumes.Receipt] = {}
+        self.slice_ranks: dict[str, list[volumes.SliceRank]] = {}
         self.models: dict[str, inference.Model] = {}
         self.runs: dict[str, trainer.Run] = {}
         self.metrics: list[trainer.Metric] = []

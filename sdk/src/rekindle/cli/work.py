@@ -15,7 +15,7 @@ from rekindle.cli.describe import describe_lease
 from rekindle.cli.options import RekindleCommand, pass_session
 from rekindle.cli.session import Session
 from rekindle.config import OrganStatusName
-from rekindle.errors import InvalidInput, NotFound
+from rekindle.errors import InvalidInput, NotFound, RekindleError
 from rekindle.leases import Lease, read_token
 from rekindle.projects import NoCase, Project
 from rekindle.timer import TimeSegment
@@ -23,6 +23,8 @@ from rekindle.timer import TimeSegment
 IMAGE, COARSE, LEASE, SUBMISSION = "image.nii.gz", "coarse.nii.gz", "lease.json", "submission.json"
 MASKS = ("mask.nii.gz", "mask.nii")
 TOOL = "rekindle command line"
+#: Slices named as the ones to look at first.
+LOOK_FIRST = 5
 
 
 @click.command("next", cls=RekindleCommand)
@@ -68,8 +70,9 @@ def next_case(session: Session, out: Path, case_id: str | None, hold: float | No
     except BaseException:
         lease.release("the scan could not be fetched")
         raise
-    data = {**describe_lease(lease), "complete": False, "folder": str(folder)}
-    session.out.done(_instructions(lease, project, folder), data)
+    first = _look_first(lease)
+    data = {**describe_lease(lease), "complete": False, "folder": str(folder), "look_first": first}
+    session.out.done(_instructions(lease, project, folder, first), data)
 
 
 @click.command("submit", cls=RekindleCommand)
@@ -158,13 +161,23 @@ def _write(session: Session, lease: Lease, folder: Path) -> None:
     (folder / LEASE).write_text(lease.token())
 
 
-def _instructions(lease: Lease, project: Project, folder: Path) -> str:
+def _look_first(lease: Lease) -> list[int]:
+    """Slices of the draft that are most likely wrong; a hint, so no failure of it stops the work."""
+    try:
+        return [rank.slice for rank in lease.ranked_slices(limit=LOOK_FIRST)]
+    except RekindleError:
+        return []
+
+
+def _instructions(lease: Lease, project: Project, folder: Path, look_first: list[int]) -> str:
     draft = (folder / COARSE).exists()
     expected = lease.case.predicted_minutes
     values = ", ".join(f"{organ.id} = {organ.label_value}" for organ in project.organs)
     first = f"1. Open {folder / IMAGE}" + (
         f" with {COARSE} as the segmentation, and correct it." if draft else " and draw the organs."
     )
+    if look_first:
+        first += f"\n   Look first at slices {', '.join(map(str, look_first))} (counted from 0)."
     return "\n".join(
         [
             f"Case {lease.case.id} (round {lease.round}) is yours until {lease.expires.astimezone():%d %b %H:%M}."
