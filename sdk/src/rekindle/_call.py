@@ -23,6 +23,14 @@ SLOWEST_BYTES_PER_S = 512 * 1024
 Answer = TypeVar("Answer")
 
 
+#: Reason of the error where the two sides' TLS does not fit together: trying again would not help.
+TLS_FAILED = "TLS_FAILED"
+#: In gRPC's own words for it.
+_TLS_FAILURE = re.compile(r"CERTIFICATE_VERIFY_FAILED|WRONG_VERSION_NUMBER|Hostname Verification Check")
+#: What a client sees of a service that speaks TLS while it does not, or that misses a client certificate.
+_HUNG_UP = "Socket closed"
+
+
 class Credentials(Protocol):
     """How a client proves who it is. Loopback needs none."""
 
@@ -148,9 +156,17 @@ class Caller:
         error = error_from_rpc(failure)
         if not isinstance(error, DependencyUnavailable) or _has_details(failure):
             return error
+        if _TLS_FAILURE.search(error.message):
+            return DependencyUnavailable(
+                f"{self._unreachable(error.message)} and this client do not agree on TLS: check that the service "
+                "speaks TLS, that its authority is the one given (ca=, --ca or REKINDLE_CA) and that its certificate "
+                f"names the address ({_tls_words(error.message)})",
+                reason=TLS_FAILED,
+            )
+        hint = ", and whether it asks for TLS or a client certificate" if _HUNG_UP in error.message else ""
         return DependencyUnavailable(
             f"{self._unreachable(error.message)} cannot be reached: check that it runs and that the address is "
-            f"right ({_first_sentence(error.message)})",
+            f"right{hint} ({_first_sentence(error.message)})",
             reason="UNREACHABLE",
         )
 
@@ -165,13 +181,18 @@ class Caller:
 
 
 def _is_passing(error: RekindleError) -> bool:
-    return isinstance(error, CapacityExceeded | DependencyUnavailable)
+    return isinstance(error, CapacityExceeded | DependencyUnavailable) and error.reason != TLS_FAILED
 
 
 def _has_details(failure: grpc.RpcError) -> bool:
     """Whether one of the services said it; what gRPC itself makes up carries nothing."""
     trailers = failure.trailing_metadata() if isinstance(failure, grpc.Call) else None
     return any(item.key == DETAILS_KEY for item in trailers or ())
+
+
+def _tls_words(details: str) -> str:
+    found = _TLS_FAILURE.search(details)
+    return found[0].lower().replace("_", " ") if found else ""
 
 
 def _first_sentence(details: str) -> str:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Self, Unpack
 
 from rekindle._call import Caller, Credentials, Retry, new_request_id
 from rekindle._project_models import selector
@@ -15,6 +15,7 @@ from rekindle.api.common.v1 import common_pb2 as common
 from rekindle.api.inference.v1 import inference_pb2 as inference
 from rekindle.api.scheduler.v1 import scheduler_pb2 as scheduler
 from rekindle.config import ModalityName, Organ, Policy, modality_value
+from rekindle.credentials import AccessOptions, from_environment
 from rekindle.errors import IntegrityError, InvalidInput
 from rekindle.projects import Project
 from rekindle.records import OrganQuality
@@ -51,11 +52,14 @@ class Client:
         credentials: Credentials | None = None,
         timeout_s: float = 60.0,
         retry: Retry | None = None,
+        **access: Unpack[AccessOptions],
     ) -> Client:
         """Connects to the scheduler at `address` ("host:port").
 
         Inference and trainer listen on the next two ports unless their addresses are given. Behind one
-        gateway give its address for all three. Raises InvalidInput for an address without a port.
+        gateway give its address for all three. TLS and who calls are in `access` (`AccessOptions`) and, where
+        that does not say, in REKINDLE_TLS, REKINDLE_CA, REKINDLE_TOKEN_FILE and so on; `credentials` replaces all
+        of it. Raises InvalidInput for an address without a port, and for a token that would travel in plain text.
         """
         for given in (address, inference or address, trainer or address):
             _check_address(given)
@@ -64,7 +68,7 @@ class Client:
             address,
             inference or f"{host}:{int(port) + 1}",
             trainer or f"{host}:{int(port) + 2}",
-            credentials,
+            credentials or from_environment(**access),
             Caller(timeout_s=timeout_s, retry=retry),
         )
         return cls(services)

@@ -125,10 +125,12 @@ def _eventually() -> Callable[..., Awaitable[None]]:
 
 
 @pytest.fixture
-def add_echo() -> Callable[[Server, Work], None]:
-    """`add_echo(server, work)` for tests that run a server by themselves."""
+def echo_server() -> Callable[[ServerOptions, Work], Server]:
+    """`echo_server(options, work)` for tests that run the server by themselves."""
 
-    def add(server: Server, work: Work) -> None:
+    def build(options: ServerOptions, work: Work) -> Server:
+        server = Server(options, LoopbackAuthenticator(), ECHO_PERMISSIONS)
         server.add(SERVICE, EchoServicer(work), add_echo_to_server)
+        return server
 
-    return add
+    return build

@@ -193,7 +193,7 @@ async def _serving(server: Server, background: list[Any], during: Callable[[], A
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signal_ends_calls_and_background_in_order(add_echo: Callable[..., None], number: signal.Signals) -> None:
+def test_signal_ends_calls_and_background_in_order(echo_server: Callable[..., Server], number: signal.Signals) -> None:
     """On a signal health turns NOT_SERVING, running calls are finished, background work ends by itself."""
     seen: list[str] = []
 
@@ -209,8 +209,7 @@ def test_signal_ends_calls_and_background_in_order(add_echo: Callable[..., None]
             await release.wait()
             return request
 
-        server = Server(ServerOptions(grace_s=5), LoopbackAuthenticator())
-        add_echo(server, slow)
+        server = echo_server(ServerOptions(grace_s=5), slow)
         answers: list[bytes] = []
 
         async def during() -> None:
@@ -231,7 +230,7 @@ def test_signal_ends_calls_and_background_in_order(add_echo: Callable[..., None]
     assert {"NOT_SERVING", "background ended"} == set(seen)
 
 
-def test_second_signal_ends_at_once(add_echo: Callable[..., None]) -> None:
+def test_second_signal_ends_at_once(echo_server: Callable[..., Server]) -> None:
     """Whoever sends the signal twice does not wait for the grace."""
     cancelled = threading.Event()
 
@@ -247,8 +246,7 @@ def test_second_signal_ends_at_once(add_echo: Callable[..., None]) -> None:
                 raise
             return request
 
-        server = Server(ServerOptions(grace_s=60), LoopbackAuthenticator())
-        add_echo(server, stuck)
+        server = echo_server(ServerOptions(grace_s=60), stuck)
         loop = asyncio.get_running_loop()
         started = loop.time()
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 from urllib.parse import unquote
 
+from rekindle._hosts import is_loopback_host
 from rekindle.errors import Unauthenticated
 
 from rekindle_servicekit.principal import ADMIN_ROLE, Principal
@@ -45,7 +45,7 @@ class LoopbackAuthenticator:
         if not is_local_peer(caller.peer):
             raise Unauthenticated(
                 "this service knows only its local user and the call came from another machine: "
-                "call it on the same machine, or configure an identity provider",
+                "call it on the same machine, or let its administrator set callers_file",
                 reason="NOT_LOOPBACK",
             )
         return self._principal
@@ -58,15 +58,3 @@ def is_local_peer(peer: str) -> bool:
         return True
     host = address.rpartition(":")[0]
     return kind in {"ipv4", "ipv6"} and is_loopback_host(host)
-
-
-def is_loopback_host(host: str) -> bool:
-    """Whether `host` (a name or an address, in brackets or not) can only be reached from this machine."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        address = ipaddress.ip_address(host.strip("[]"))
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return bool((mapped or address).is_loopback)

@@ -15,9 +15,10 @@ from typing import Any, cast
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
+from rekindle._hosts import is_local_address
 from rekindle.errors import DependencyUnavailable, InvalidInput
 
-from rekindle_servicekit.identity import Authenticator, is_loopback_host
+from rekindle_servicekit.identity import Authenticator
 from rekindle_servicekit.interceptors import default_interceptors
 from rekindle_servicekit.metrics import MeasureCalls, Metrics, NoteRefusals
 from rekindle_servicekit.permissions import PERMISSIONS, Permission
@@ -212,15 +213,13 @@ async def _end_background(work: Sequence[asyncio.Future[None]], hurried: asyncio
 
 def check_exposure(options: ServerOptions) -> None:
     """InvalidInput where the options would offer plain text to other machines without saying so."""
-    if options.insecure or options.credentials is not None or options.address.startswith("unix:"):
+    if options.insecure or options.credentials is not None or is_local_address(options.address):
         return
-    host = options.address.rpartition(":")[0]
-    if not is_loopback_host(host):
-        raise InvalidInput(
-            f"address {options.address} can be reached from other machines and has no TLS: "
-            "listen on 127.0.0.1, or set insecure=true where the network itself is trusted",
-            reason="INSECURE_ADDRESS",
-        )
+    raise InvalidInput(
+        f"address {options.address} can be reached from other machines and has no TLS: set tls_certificate and "
+        "tls_key, or listen on 127.0.0.1, or set insecure=true where the network itself is trusted",
+        reason="INSECURE_ADDRESS",
+    )
 
 
 def _async_health() -> Any:

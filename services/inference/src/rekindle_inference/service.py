@@ -7,9 +7,9 @@ from pathlib import Path
 
 from rekindle.api.inference.v1.inference_pb2_grpc import add_InferenceServiceServicer_to_server
 from rekindle.api.inference.v1.volumes_pb2_grpc import add_VolumeServiceServicer_to_server
-from rekindle_servicekit.identity import LoopbackAuthenticator
+from rekindle_servicekit.listening import make_authenticator, server_options
 from rekindle_servicekit.objects import DirectoryObjects, Objects, PrefixedObjects
-from rekindle_servicekit.server import Server, ServerOptions
+from rekindle_servicekit.server import Server
 from rekindle_servicekit.workers import Workers
 
 from rekindle_inference.adapters.incoming import Incoming
@@ -72,7 +72,7 @@ def build_service(settings: Settings, *, engine: Engine | None = None) -> Servic
     )
     transfers = Workers(max_threads=settings.transfer_threads, name="transfer")
     compute = Workers(max_threads=settings.compute_threads, name="compute")
-    server = Server(_options(settings), LoopbackAuthenticator())
+    server = Server(server_options(settings), make_authenticator(settings))
     server.add(
         VOLUME_SERVICE,
         VolumeServicer(
@@ -114,17 +114,4 @@ def _limits(settings: Settings) -> Limits:
         wall_s=settings.parser_wall_s,
         output_bytes=2 * settings.max_voxels + 1024 * 1024,
         max_voxels=settings.max_voxels,
-    )
-
-
-def _options(settings: Settings) -> ServerOptions:
-    return ServerOptions(
-        address=settings.address,
-        health_address=settings.health_address or None,
-        metrics_address=settings.metrics_address or None,
-        insecure=settings.insecure,
-        reflection=settings.reflection,
-        require_deadline=settings.require_deadline,
-        grace_s=settings.grace_s,
-        port_file=settings.port_file,
     )

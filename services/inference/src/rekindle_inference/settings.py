@@ -7,10 +7,10 @@ from pathlib import Path
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
-from rekindle_servicekit.settings import ServiceSettings
+from rekindle_servicekit.listening import ListenSettings
 
 
-class Settings(ServiceSettings):
+class Settings(ListenSettings):
     """Built once, in `__main__`."""
 
     model_config = SettingsConfigDict(
@@ -20,9 +20,6 @@ class Settings(ServiceSettings):
     address: str = Field("127.0.0.1:50052", description="where to listen: host:port or unix:path")
     health_address: str | None = Field(
         "127.0.0.1:50062", description="where health alone is answered in plain text; empty for nowhere"
-    )
-    metrics_address: str | None = Field(
-        None, description="host:port where Prometheus finds /metrics, over plain HTTP; empty for nowhere"
     )
     database_url: str = Field(
         "sqlite:///inference.sqlite3", description="sqlite:///path/to/file or postgresql://host/database"
@@ -58,9 +55,3 @@ class Settings(ServiceSettings):
     )
     parser_cpu_s: int = Field(30, ge=1, description="processor time that reading one foreign file may take")
     parser_wall_s: float = Field(60.0, gt=0, description="seconds that reading one foreign file may take")
-    insecure: bool = Field(False, description="allow plain text beyond the loopback interface")
-    reflection: bool = Field(True, description="answer gRPC server reflection")
-    require_deadline: bool = Field(False, description="refuse calls that have no deadline")
-    grace_s: float = Field(10.0, ge=0, description="seconds that calls may still run after a signal to stop")
-    port_file: Path | None = Field(None, description="file to write the addresses taken to, as JSON")
-    log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")

@@ -7,10 +7,11 @@ import logging
 import sys
 
 from rekindle.api.scheduler.v1.scheduler_pb2_grpc import add_SchedulerServiceServicer_to_server
+from rekindle.credentials import Access
 from rekindle.errors import RekindleError
-from rekindle_servicekit.identity import LoopbackAuthenticator
+from rekindle_servicekit.listening import make_authenticator, server_options
 from rekindle_servicekit.logs import install_logging
-from rekindle_servicekit.server import Server, ServerOptions, serve
+from rekindle_servicekit.server import Server, serve
 from rekindle_servicekit.settings import settings_table
 from rekindle_servicekit.workers import Workers
 
@@ -47,15 +48,17 @@ def main() -> int:
 
 async def _serve(settings: Settings) -> None:
     """Wire everything, run it, and put it away."""
-    server = Server(_options(settings), LoopbackAuthenticator())
+    server = Server(server_options(settings), make_authenticator(settings))
+    access = _access(settings)
     store = open_store(settings.database_url)
     bell = Bell()
     workers = Workers(max_threads=settings.max_threads, name="call")
     # Threads of their own: a pass may wait for minutes, and no call should wait for a pass.
     pass_workers = Workers(max_threads=settings.max_threads, name="reconcile")
     # A channel of its own for the calls of clients: those of passes are cut off first when the service ends.
-    calls = open_channel(settings.inference_address)
-    inference, trainer = open_channel(settings.inference_address), open_channel(settings.trainer_address)
+    calls = open_channel(settings.inference_address, access)
+    inference = open_channel(settings.inference_address, access)
+    trainer = open_channel(settings.trainer_address, access)
 
     def cut_off() -> None:
         inference.close()
@@ -87,17 +90,17 @@ async def _serve(settings: Settings) -> None:
         store.close()
 
 
-def _options(settings: Settings) -> ServerOptions:
-    return ServerOptions(
-        address=settings.address,
-        health_address=settings.health_address or None,
-        metrics_address=settings.metrics_address or None,
+def _access(settings: Settings) -> Access | None:
+    """How the other services are called; None for plain text without a token."""
+    access = Access(
+        tls=settings.peer_tls,
+        ca=settings.peer_ca,
+        certificate=settings.peer_certificate,
+        key=settings.peer_key,
+        token_file=settings.peer_token_file,
         insecure=settings.insecure,
-        reflection=settings.reflection,
-        require_deadline=settings.require_deadline,
-        grace_s=settings.grace_s,
-        port_file=settings.port_file,
     )
+    return access if access.is_encrypted or access.has_token else None
 
 
 if __name__ == "__main__":

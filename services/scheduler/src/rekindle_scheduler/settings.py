@@ -6,10 +6,10 @@ from pathlib import Path
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
-from rekindle_servicekit.settings import ServiceSettings
+from rekindle_servicekit.listening import ListenSettings
 
 
-class Settings(ServiceSettings):
+class Settings(ListenSettings):
     """Built once, in `__main__`."""
 
     model_config = SettingsConfigDict(
@@ -19,9 +19,6 @@ class Settings(ServiceSettings):
     address: str = Field("127.0.0.1:50051", description="where to listen: host:port or unix:path")
     health_address: str | None = Field(
         "127.0.0.1:50061", description="where health alone is answered in plain text; empty for nowhere"
-    )
-    metrics_address: str | None = Field(
-        None, description="host:port where Prometheus finds /metrics, over plain HTTP; empty for nowhere"
     )
     database_url: str = Field(
         "sqlite:///scheduler.sqlite3", description="sqlite:///path/to/file or postgresql://host/database"
@@ -36,9 +33,12 @@ class Settings(ServiceSettings):
     )
     prediction_batch: int = Field(4, ge=1, le=256, description="cases that are predicted in one call")
     max_threads: int = Field(16, ge=2, description="threads for database work and calls of other services")
-    insecure: bool = Field(False, description="allow plain text beyond the loopback interface")
-    reflection: bool = Field(True, description="answer gRPC server reflection")
-    require_deadline: bool = Field(False, description="refuse calls that have no deadline")
-    grace_s: float = Field(10.0, ge=0, description="seconds that calls may still run after a signal to stop")
-    port_file: Path | None = Field(None, description="file to write the addresses taken to, as JSON")
-    log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
+    peer_tls: bool = Field(
+        False, description="call inference and the trainer over TLS; peer_ca and peer_certificate imply it"
+    )
+    peer_ca: Path | None = Field(
+        None, description="PEM file of the authorities of the other services' certificates; empty for public ones"
+    )
+    peer_certificate: Path | None = Field(None, description="PEM file of the certificate to show to them")
+    peer_key: Path | None = Field(None, description="PEM file of that certificate's key")
+    peer_token_file: Path | None = Field(None, description="file of the token to show to them, of role service")

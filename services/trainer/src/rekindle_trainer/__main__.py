@@ -14,10 +14,10 @@ from functools import cache, partial
 from rekindle.api.trainer.v1 import trainer_pb2, trainer_pb2_grpc
 from rekindle.errors import RekindleError
 from rekindle_servicekit import database
-from rekindle_servicekit.identity import LoopbackAuthenticator
+from rekindle_servicekit.listening import make_authenticator, server_options
 from rekindle_servicekit.logs import install_logging
 from rekindle_servicekit.objects import DirectoryObjects
-from rekindle_servicekit.server import Server, ServerOptions, serve
+from rekindle_servicekit.server import Server, serve
 from rekindle_servicekit.settings import settings_table
 from rekindle_servicekit.workers import Workers
 
@@ -77,7 +77,7 @@ async def run_service(settings: TrainerSettings, command: Sequence[str]) -> None
             max_concurrent_runs=settings.max_concurrent_runs,
             claim_timeout_s=settings.claim_timeout_s,
         )
-        server = Server(_options(settings), LoopbackAuthenticator())
+        server = Server(server_options(settings), make_authenticator(settings))
         servicer = TrainerServicer(state, objects, load_catalogue, supervisor.advance, workers, server.stopping)
         server.add(SERVICE_NAME, servicer, trainer_pb2_grpc.add_TrainerServiceServicer_to_server)
         # The first run need not wait for torch to be imported.
@@ -111,18 +111,6 @@ def _launcher(settings: TrainerSettings, command: Sequence[str]) -> SubprocessLa
         threads=settings.threads or os.cpu_count() or 1,
         nice=settings.nice,
         stop_grace_s=settings.stop_grace_s,
-    )
-
-
-def _options(settings: TrainerSettings) -> ServerOptions:
-    return ServerOptions(
-        address=settings.address,
-        health_address=settings.health_address or None,
-        metrics_address=settings.metrics_address or None,
-        insecure=settings.insecure,
-        reflection=settings.reflection,
-        grace_s=settings.grace_s,
-        port_file=settings.port_file,
     )
 
 

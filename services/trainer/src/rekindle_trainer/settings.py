@@ -6,24 +6,15 @@ from pathlib import Path
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
-from rekindle_servicekit.settings import ServiceSettings
+from rekindle_servicekit.listening import ListenSettings
 
 
-class TrainerSettings(ServiceSettings):
+class TrainerSettings(ListenSettings):
     """Read from ``REKINDLE_TRAINER_*``."""
 
     model_config = SettingsConfigDict(env_prefix="REKINDLE_TRAINER_")
 
     address: str = Field("127.0.0.1:50053", description="host:port or unix:path to listen on; port 0 takes a free one")
-    health_address: str = Field("127.0.0.1:0", description="host:port of health checks in plain text; empty for none")
-    metrics_address: str | None = Field(
-        None, description="host:port where Prometheus finds /metrics, over plain HTTP; empty for nowhere"
-    )
-    insecure: bool = Field(False, description="allow plain text beyond the loopback interface")
-    reflection: bool = Field(True, description="let clients ask for the API")
-    port_file: Path | None = Field(None, description="file that the addresses taken are written to, as JSON")
-    grace_s: float = Field(10.0, ge=0, description="seconds that calls may still run after the signal to stop")
-    log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
 
     state_directory: Path = Field(
         Path("var/trainer"), description="folder of the SQLite database and of the runs' logs"

@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc
 from rekindle._status import error_from_rpc
+from rekindle.credentials import Access
 from rekindle.errors import DeadlineExceeded, DependencyUnavailable, RekindleError
 
 _OPTIONS: tuple[tuple[str, Any], ...] = (
@@ -22,9 +23,12 @@ _OPTIONS: tuple[tuple[str, Any], ...] = (
 )
 
 
-def open_channel(address: str) -> grpc.Channel:
-    """A plain channel to `address`; it connects with the first call and again whenever it must."""
-    return grpc.insecure_channel(address, options=_OPTIONS)
+def open_channel(address: str, access: Access | None = None) -> grpc.Channel:
+    """A channel to `address`; it connects with the first call and again whenever it must.
+
+    `access` brings TLS and a token; without it the channel is plain. InvalidInput as of `Access`.
+    """
+    return grpc.insecure_channel(address, options=_OPTIONS) if access is None else access.channel(address, _OPTIONS)
 
 
 class Remote:
