@@ -11,7 +11,7 @@ STATE ?= var/rekindle
 TESTS ?= -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-unit test-integration test-e2e check fmt lint types proto proto-check compat-check bench clean
+.PHONY: help setup servers demo up test test-unit test-integration test-e2e check fmt lint types proto proto-check compat-check bench clean
 
 help: ## list these commands
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -26,14 +26,18 @@ demo: setup ## run a whole campaign and write a report: [DATA=dir] [OUT=dir] [ST
 up: setup ## start the three services on loopback, state in $(STATE); Ctrl-C stops them
 	@$(PY) -m rekindle_local up --state "$(STATE)"
 
-test: setup ## unit, contract, integration and quick end-to-end tests (under 15 minutes on 2 cores)
-	@$(PY) -m pytest $(TESTS) tests
+servers: setup
+	@tools/install-servers postgresql minio
 
-test-unit: setup ## unit and contract tests only
+test: servers ## unit, contract, integration and quick end-to-end tests (under 15 minutes on 2 cores)
+	@$(PY) -m pytest $(TESTS) tests --ignore tests/real
+
+test-unit: servers ## unit and contract tests only, PostgreSQL and MinIO among them
 	@$(PY) -m pytest $(TESTS) tests/unit tests/contract
 
-test-integration: setup ## services against each other, in process
-	@$(PY) -m pytest $(TESTS) tests/integration
+test-integration: servers ## services against each other, on real servers, with faults
+	@tools/install-servers
+	@$(PY) -m pytest $(TESTS) tests/integration tests/real
 
 test-e2e: setup ## services as processes: campaigns, kills, the command line
 	@$(PY) -m pytest tests/e2e

@@ -73,9 +73,14 @@ def model(number):
     )
 
 
+def migrated(url):
+    """The schema of a new database."""
+    SqlState(url).close()
+
+
 @pytest.fixture
-def state(tmp_path):
-    state = SqlState(f"sqlite:///{tmp_path}/state.sqlite3", clock=lambda: NOW)
+def state(make_database):
+    state = SqlState(make_database(migrated), clock=lambda: NOW)
     yield state
     state.close()
 

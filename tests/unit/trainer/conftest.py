@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +19,7 @@ from rekindle_trainer.domain.specs import in_order
 from rekindle_trainer.ports import LaunchError, ProcessStatus
 from rekindle_trainer.spec import Example, Organ, RunSpec
 from rekindle_trainer.supervisor import Supervisor
+from servers.fixtures import MakeDatabase
 
 CATALOGUE = {"tiny": frozenset({"paper", "default"}), "cpu": frozenset({"default"})}
 PRINCIPAL = Principal(issuer="loopback", subject="local", display_name="Local user")
@@ -148,10 +148,17 @@ def make_result(objects: Objects, spec: RunSpec) -> dict[str, Any]:
     }
 
 
+def migrated(url: str) -> None:
+    """The schema of a new database."""
+    engine = database.make_engine(url)
+    database.migrate(engine, MIGRATIONS)
+    engine.dispose()
+
+
 @pytest.fixture
-def state(tmp_path: Path) -> Iterator[SqlState]:
+def state(make_database: MakeDatabase) -> Iterator[SqlState]:
     """An empty database."""
-    engine = database.make_engine(f"sqlite:///{tmp_path / 'trainer.sqlite'}")
+    engine = database.make_engine(make_database(migrated))
     database.migrate(engine, MIGRATIONS)
     yield SqlState(engine)
     engine.dispose()

@@ -61,8 +61,10 @@ class SqlCases(Repository):
     def page(
         self, project_id: ProjectId, which: CaseFilter, *, ranked: bool, after: tuple[int, int], limit: int
     ) -> list[tuple[tuple[int, int], Case]]:
-        order = cases.c.ordering_rank if ranked else sa.literal(0)
-        statement = self._select(project_id).where(sa.tuple_(order, cases.c.sequence) > sa.tuple_(*after))
+        # Each is a stretch of an index.
+        order = (cases.c.ordering_rank, cases.c.sequence) if ranked else (cases.c.sequence,)
+        behind = sa.tuple_(*order) > sa.tuple_(*after) if ranked else cases.c.sequence > after[1]
+        statement = self._select(project_id).where(behind)
         if which.states:
             in_states = [case_states.is_in(state, self._now) for state in sorted(which.states)]
             statement = statement.where(sa.or_(*in_states))
@@ -70,7 +72,7 @@ class SqlCases(Repository):
             statement = statement.where(cases.c.held_out == which.held_out)
         if which.round:
             statement = statement.where(cases.c.round == which.round)
-        statement = statement.order_by(order, cases.c.sequence).limit(limit)
+        statement = statement.order_by(*order).limit(limit)
         rows = self._connection.execute(statement)
         return [((row.ordering_rank if ranked else 0, row.sequence), self._case(row)) for row in rows]
 

@@ -102,6 +102,15 @@ cases = sa.Table(
     sa.UniqueConstraint("project_id", "volume_id"),
     sa.UniqueConstraint("project_id", "sequence"),
     sa.Index("ix_cases_next", "project_id", "round", "submission_id", "rank"),
+    # The next case: only what is still to be labelled, so that the first row is the answer however many are done.
+    sa.Index(
+        "ix_cases_open",
+        "project_id",
+        "round",
+        "rank",
+        sqlite_where=sa.text("submission_id IS NULL"),
+        postgresql_where=sa.text("submission_id IS NULL"),
+    ),
     sa.Index("ix_cases_ordering", "project_id", "ordering_rank", "sequence"),
 )
 

@@ -1,0 +1,99 @@
+"""A TCP line between two parties that a test can cut and heal."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from typing import Self
+
+
+class Proxy:
+    """Passes bytes from its own port to `target_port`, both on the loopback interface."""
+
+    def __init__(self, target_port: int) -> None:
+        self._target_port = target_port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._lock = threading.Lock()
+        self._pairs: set[tuple[socket.socket, socket.socket]] = set()
+        self._is_cut = False
+        #: Bytes towards the target after which the line breaks once; None for never.
+        self._breaks_after: int | None = None
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self) -> None:
+        """End all connections at once and refuse new ones, until `heal`."""
+        with self._lock:
+            self._is_cut = True
+            pairs, self._pairs = self._pairs, set()
+        for pair in pairs:
+            _close(*pair)
+
+    def heal(self) -> None:
+        with self._lock:
+            self._is_cut = False
+
+    def break_after(self, sent_bytes: int) -> None:
+        """End the connection over which so many further bytes have gone towards the target, once."""
+        with self._lock:
+            self._breaks_after = sent_bytes
+
+    def close(self) -> None:
+        self.cut()
+        self._listener.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._listener.accept()
+            except OSError:
+                return
+            try:
+                far = socket.create_connection(("127.0.0.1", self._target_port), timeout=5)
+                far.settimeout(None)
+            except OSError:
+                _close(near)
+                continue
+            with self._lock:
+                if self._is_cut:
+                    _close(near, far)
+                    continue
+                self._pairs.add((near, far))
+            for source, sink, is_up in ((near, far, True), (far, near, False)):
+                threading.Thread(target=self._pump, args=(source, sink, (near, far), is_up), daemon=True).start()
+
+    def _pump(
+        self, source: socket.socket, sink: socket.socket, pair: tuple[socket.socket, socket.socket], is_up: bool
+    ) -> None:
+        try:
+            while (data := source.recv(65536)) and not (is_up and self._is_used_up(len(data))):
+                sink.sendall(data)
+        except OSError:
+            pass
+        with self._lock:
+            self._pairs.discard(pair)
+        _close(*pair)
+
+    def _is_used_up(self, count: int) -> bool:
+        with self._lock:
+            if self._breaks_after is None:
+                return False
+            self._breaks_after -= count
+            if self._breaks_after > 0:
+                return False
+            self._breaks_after = None
+            return True
+
+
+def _close(*sockets: socket.socket) -> None:
+    for each in sockets:
+        with contextlib.suppress(OSError):
+            each.shutdown(socket.SHUT_RDWR)
+        each.close()
