@@ -25,7 +25,7 @@ from rekindle.projects import Project
         (errors.LeaseLost, 4),
         (errors.VersionConflict, 4),
         (errors.DeadlineExceeded, 5),
-        (errors.PermissionDenied, 1),
+        (errors.PermissionDenied, 6),
         (errors.InternalError, 1),
     ],
 )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from rekindle import __version__
+from rekindle.cli.access import access_options
 from rekindle.cli.cases import cases, seeds
 from rekindle.cli.leases import leases
 from rekindle.cli.models import models
@@ -15,8 +18,10 @@ from rekindle.cli.rounds import rounds
 from rekindle.cli.runs import runs
 from rekindle.cli.segment import segment
 from rekindle.cli.session import Session
+from rekindle.cli.token import token
 from rekindle.cli.work import next_case, submit
 from rekindle.client import DEFAULT_ADDRESS
+from rekindle.credentials import AccessOptions
 
 
 @click.group(cls=Root, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -51,6 +56,7 @@ from rekindle.client import DEFAULT_ADDRESS
     show_envvar=True,
     help="Name or id of the project; not needed while there is only one.",
 )
+@access_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 @click.pass_context
 def rekindle(
@@ -60,6 +66,7 @@ def rekindle(
     trainer: str | None,
     project: str | None,
     as_json: bool,
+    **access: Any,
 ) -> None:
     """Label a set of scans together with a model that learns from your corrections.
 
@@ -79,14 +86,15 @@ def rekindle(
 
     --project and --json may also be given after any command.
 
-    Exit codes: 0 done, 2 wrong input, 3 not found, 4 conflict or lost case, 5 not reachable, 1 anything else.
+    Exit codes: 0 done, 2 wrong input, 3 not found, 4 conflict or lost case, 5 not reachable, 6 not allowed,
+    1 anything else.
     """
-    session = Session(address=address, inference=inference, trainer=trainer)
+    session = Session(address=address, inference=inference, trainer=trainer, access=AccessOptions(**access))
     session.project_name, session.as_json = project, as_json
     ctx.obj = session
     ctx.call_on_close(session.close)
 
 
-GROUPS: tuple[RekindleGroup, ...] = (project, seeds, cases, leases, rounds, models, runs)
+GROUPS: tuple[RekindleGroup, ...] = (project, seeds, cases, leases, rounds, models, runs, token)
 for command in (*GROUPS, next_case, submit, segment, report):
     rekindle.add_command(command)

@@ -21,6 +21,8 @@ EXIT_CODES: Final[dict[type[RekindleError], int]] = {
     errors.CapacityExceeded: 5,
     errors.DependencyUnavailable: 5,
     errors.DeadlineExceeded: 5,
+    errors.Unauthenticated: 6,
+    errors.PermissionDenied: 6,
 }
 
 

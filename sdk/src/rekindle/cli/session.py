@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from rekindle.cli.output import Output
 from rekindle.client import Client
+from rekindle.credentials import AccessOptions
 from rekindle.errors import InvalidInput, NotFound
 from rekindle.projects import Project
 
@@ -15,8 +16,11 @@ from rekindle.projects import Project
 class Session:
     """Connects when a command first needs it."""
 
-    def __init__(self, *, address: str, inference: str | None, trainer: str | None) -> None:
+    def __init__(
+        self, *, address: str, inference: str | None, trainer: str | None, access: AccessOptions | None = None
+    ) -> None:
         self._addresses = (address, inference, trainer)
+        self._access = access or AccessOptions()
         self._client: Client | None = None
         self.project_name: str | None = None
         self.as_json = False
@@ -25,7 +29,7 @@ class Session:
     def client(self) -> Client:
         if self._client is None:
             address, inference, trainer = self._addresses
-            self._client = Client.connect(address, inference=inference, trainer=trainer)
+            self._client = Client.connect(address, inference=inference, trainer=trainer, **self._access)
         return self._client
 
     @property
