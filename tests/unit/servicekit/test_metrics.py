@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from prometheus_client import CollectorRegistry
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.parser import text_string_to_metric_families
 from rekindle.errors import DependencyUnavailable, LeaseLost, RekindleError
-from rekindle_servicekit.metrics import Metrics
+from rekindle_servicekit.metrics import Metrics, StateCollector
 from rekindle_servicekit.server import ServerOptions
 
 Stack = Callable[..., Any]
@@ -104,3 +106,24 @@ def test_a_port_in_use_is_told() -> None:
             second.serve(address)
     finally:
         first.close()
+
+
+def test_metrics_of_the_state_are_read_at_most_every_so_often() -> None:
+    """Two scrapes in a row read the state once; while it is away there are no figures, and scraping goes on."""
+    reads: list[int] = []
+
+    def read() -> Iterable[Metric]:
+        reads.append(1)
+        if len(reads) > 1:
+            raise DependencyUnavailable("the database is away")
+        return [GaugeMetricFamily("cases", "Cases", value=3)]
+
+    def scrape(collector: StateCollector) -> list[float]:
+        registry = CollectorRegistry()
+        registry.register(collector)
+        return [sample.value for family in registry.collect() for sample in family.samples]
+
+    patient, eager = StateCollector(read, every_s=60), StateCollector(read, every_s=0)
+    assert ([3], [3]) == (scrape(patient), scrape(patient))
+    assert 1 == len(reads)
+    assert [] == scrape(eager)

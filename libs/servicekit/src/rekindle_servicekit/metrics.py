@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import asynccontextmanager
-from threading import Thread
+from threading import Lock, Thread
 from typing import Final
 from wsgiref.simple_server import WSGIServer
 
 import grpc
 from prometheus_client import CollectorRegistry, Histogram, start_http_server
 from prometheus_client.gc_collector import GCCollector
+from prometheus_client.metrics_core import Metric
 from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
 from rekindle.errors import DependencyUnavailable, RekindleError
 
 from rekindle_servicekit.interceptors import Call, Surround, ended_with
+
+_log = logging.getLogger(__name__)
 
 #: Told of each call that ended with an error of ours, after it was counted.
 OnError = Callable[[str, RekindleError], None]
@@ -73,6 +79,38 @@ class Metrics:
             server.server_close()
             thread.join()
             self._server = None
+
+
+class StateCollector(Collector):
+    """Metrics that are read from a service's state when they are asked for, at most every `every_s`.
+
+    While the state cannot be read there are none: their absence is what an alert can see.
+    """
+
+    def __init__(self, read: Callable[[], Iterable[Metric]], *, every_s: float = 10.0) -> None:
+        self._read = read
+        self._every_s = every_s
+        self._lock = Lock()
+        self._last: list[Metric] = []
+        self._read_at = -math.inf
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: the registry need not read the state to know the names."""
+        return []
+
+    def collect(self) -> Iterable[Metric]:
+        with self._lock:
+            if time.monotonic() - self._read_at >= self._every_s:
+                self._last = self._fresh()
+                self._read_at = time.monotonic()
+            return self._last
+
+    def _fresh(self) -> list[Metric]:
+        try:
+            return list(self._read())
+        except RekindleError as error:
+            _log.warning("%s: %s", error.reason, error.message, extra={"action": "metrics.unread"})
+            return []
 
 
 class MeasureCalls(Surround):

@@ -16,11 +16,13 @@ from rekindle.errors import RekindleError
 from rekindle_servicekit import database
 from rekindle_servicekit.listening import make_authenticator, server_options
 from rekindle_servicekit.logs import install_logging
+from rekindle_servicekit.metrics import StateCollector
 from rekindle_servicekit.objects import DirectoryObjects
 from rekindle_servicekit.server import Server, serve
 from rekindle_servicekit.settings import settings_table
 from rekindle_servicekit.workers import Workers
 
+from rekindle_trainer.adapters.prometheus import run_metrics
 from rekindle_trainer.adapters.sql import MIGRATIONS, SqlState
 from rekindle_trainer.adapters.subprocess import SubprocessLauncher
 from rekindle_trainer.domain.retry import RetryPolicy
@@ -78,6 +80,7 @@ async def run_service(settings: TrainerSettings, command: Sequence[str]) -> None
             claim_timeout_s=settings.claim_timeout_s,
         )
         server = Server(server_options(settings), make_authenticator(settings))
+        server.metrics.registry.register(StateCollector(partial(run_metrics, state)))
         servicer = TrainerServicer(state, objects, load_catalogue, supervisor.advance, workers, server.stopping)
         server.add(SERVICE_NAME, servicer, trainer_pb2_grpc.add_TrainerServiceServicer_to_server)
         # The first run need not wait for torch to be imported.

@@ -11,7 +11,7 @@ from typing import Protocol
 from rekindle_servicekit.principal import Principal
 
 from rekindle_trainer.domain.metrics import Metric
-from rekindle_trainer.domain.runs import Attempt, Run
+from rekindle_trainer.domain.runs import Attempt, Run, RunState
 
 #: Preset -> recipes that it has.
 Catalogue = Mapping[str, frozenset[str]]
@@ -39,6 +39,14 @@ class Transaction(Protocol):
 
     def open_runs(self) -> list[Run]:
         """Runs that have not ended, oldest first."""
+        ...
+
+    def count_runs(self) -> Mapping[RunState, int]:
+        """Runs of all projects by state."""
+        ...
+
+    def newest_success(self) -> Run | None:
+        """The run that succeeded last, of whatever project."""
         ...
 
     def lock_queue(self) -> None:

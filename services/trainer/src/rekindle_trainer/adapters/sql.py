@@ -24,7 +24,7 @@ from rekindle_trainer.adapters.rows import (
 from rekindle_trainer.adapters.tables import attempts, runs
 from rekindle_trainer.adapters.tables import metrics as metric_rows
 from rekindle_trainer.domain.metrics import Metric
-from rekindle_trainer.domain.runs import ENDED, Attempt, AttemptState, Run
+from rekindle_trainer.domain.runs import ENDED, Attempt, AttemptState, Run, RunState
 
 MIGRATIONS = "rekindle_trainer:migrations"
 #: Arbitrary; supervisors on one PostgreSQL database claim runs in turn under it.
@@ -94,6 +94,14 @@ class SqlTransaction:
     def open_runs(self) -> list[Run]:
         query = sa.select(runs).where(runs.c.state.not_in([state.value for state in ENDED]))
         return self._runs(query.order_by(runs.c.created_at, runs.c.run_id))
+
+    def count_runs(self) -> dict[RunState, int]:
+        rows = self._connection.execute(sa.select(runs.c.state, sa.func.count()).group_by(runs.c.state)).all()
+        return {RunState(state): count for state, count in rows}
+
+    def newest_success(self) -> Run | None:
+        query = sa.select(runs).where(runs.c.state == RunState.SUCCEEDED.value).order_by(runs.c.ended_at.desc())
+        return next(iter(self._runs(query.limit(1))), None)
 
     def lock_queue(self) -> None:
         if self._locks:

@@ -1,0 +1,53 @@
+"""What Prometheus is told of runs, read from their state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from statistics import fmean
+
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+
+from rekindle_trainer.domain.runs import WAITING, Run, RunState
+from rekindle_trainer.ports import State
+
+
+def run_metrics(state: State) -> Iterable[Metric]:
+    """Runs by state, the longest wait of those that queue, the epochs of those that run, the newest Dice."""
+    with state.read() as tx:
+        counts, open_runs, newest, now = tx.count_runs(), tx.open_runs(), tx.newest_success(), tx.now
+    by_state = GaugeMetricFamily("rekindle_training_runs", "Training runs by state", labels=["state"])
+    for run_state in RunState:
+        by_state.add_metric([run_state.value], counts.get(run_state, 0))
+    waits = [(now - run.created_at).total_seconds() for run in open_runs if run.state in WAITING]
+    wait = GaugeMetricFamily(
+        "rekindle_training_queue_wait_seconds",
+        "How long the run that has waited longest has waited; 0 where none waits",
+        value=max(waits, default=0.0),
+    )
+    return [by_state, wait, _epochs(open_runs), _dice(newest)]
+
+
+def _epochs(open_runs: Sequence[Run]) -> Metric:
+    """The furthest running one's: an id as a label would make a series for each run."""
+    running = [run.latest.record.epoch for run in open_runs if run.state is RunState.RUNNING and run.latest is not None]
+    return GaugeMetricFamily(
+        "rekindle_training_epoch",
+        "Epoch of the furthest run under way; 0 where none runs",
+        value=max(running, default=0),
+    )
+
+
+def _dice(newest: Run | None) -> Metric:
+    dice = GaugeMetricFamily(
+        "rekindle_model_validation_dice",
+        "Mean Dice on held-out cases of the run that succeeded last, by organ",
+        labels=["organ"],
+    )
+    by_organ: dict[str, list[float]] = {}
+    for case in newest.result.candidate if newest is not None and newest.result is not None else ():
+        for organ in case.organs:
+            if organ.dice is not None:
+                by_organ.setdefault(organ.organ_id, []).append(organ.dice)
+    for organ_id, values in sorted(by_organ.items()):
+        dice.add_metric([organ_id], fmean(values))
+    return dice
