@@ -160,13 +160,14 @@ def start(settings: Settings, forkserver: None) -> Iterator[Any]:
     thread.start()
     started: list[tuple[Service, grpc.Channel]] = []
 
-    async def start_service(engine: Any) -> Service:
-        service = build_service(settings, engine=engine)
+    async def start_service(engine: Any, changed: Settings, parts: dict[str, Any]) -> Service:
+        service = build_service(changed, engine=engine, **parts)
         await service.server.start()
         return service
 
-    def start(engine: Any = None) -> Running:
-        service = asyncio.run_coroutine_threadsafe(start_service(engine), loop).result(60)
+    def start(engine: Any = None, *, changes: dict[str, Any] | None = None, **parts: Any) -> Running:
+        changed = settings.model_copy(update=changes or {})
+        service = asyncio.run_coroutine_threadsafe(start_service(engine, changed, parts), loop).result(60)
         channel = grpc.insecure_channel(service.server.address)
         started.append((service, channel))
         return Running(service, VolumeServiceStub(channel), InferenceServiceStub(channel), settings.objects_directory)

@@ -1,5 +1,6 @@
 """The service as a process: started, killed, started again."""
 
+import hashlib
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import time
 
 import grpc
 import pytest
+from rekindle.api.common.v1 import common_pb2 as common
 from rekindle.api.inference.v1 import volumes_pb2 as volumes
 from rekindle.api.inference.v1.volumes_pb2_grpc import VolumeServiceStub
 
@@ -18,7 +20,7 @@ def launch(tmp_path):
     """Starts processes over one state, and leaves none behind."""
     started = []
 
-    def launch():
+    def launch(**settings):
         port_file = tmp_path / "port.json"
         port_file.unlink(missing_ok=True)
         environment = {
@@ -29,6 +31,7 @@ def launch(tmp_path):
             "REKINDLE_INFERENCE_OBJECTS_DIRECTORY": str(tmp_path / "objects"),
             "REKINDLE_INFERENCE_TEMPORARY_DIRECTORY": str(tmp_path / "incoming"),
             "REKINDLE_INFERENCE_PORT_FILE": str(port_file),
+            **{f"REKINDLE_INFERENCE_{name.upper()}": str(value) for name, value in settings.items()},
         }
         process = subprocess.Popen([sys.executable, "-m", "rekindle_inference"], env=environment)
         started.append(process)
@@ -60,3 +63,46 @@ def test_what_was_acknowledged_survives_a_kill(launch, running, phantom, tmp_pat
     process.send_signal(signal.SIGTERM)
     assert 0 == process.wait(20)
     assert [] == list((tmp_path / "incoming").glob("*/call-*"))
+
+
+def create_upload(stub, data, request_id="r1"):
+    header = volumes.UploadVolumeHeader(
+        project_id="project-a",
+        kind=common.VOLUME_KIND_IMAGE,
+        format=common.FILE_FORMAT_NIFTI,
+        sha256=hashlib.sha256(data).hexdigest(),
+        modality=common.MODALITY_CT,
+    )
+    request = volumes.CreateUploadRequest(request_id=request_id, header=header, size_bytes=len(data))
+    return stub.CreateUpload(request, timeout=10).upload
+
+
+def put(stub, upload, offset, data):
+    chunk = {"project_id": "project-a", "upload_id": upload.upload_id, "offset": offset, "data": data}
+    return stub.PutChunk(volumes.PutChunkRequest(**chunk), timeout=10).received_bytes
+
+
+def test_an_upload_goes_on_after_a_kill(launch, phantom, tmp_path):
+    """A chunk that was acknowledged is there after SIGKILL; what nobody goes on with is removed by the service."""
+    data = phantom.file(tmp_path).read_bytes()
+    process, address = launch()
+    with grpc.insecure_channel(address) as channel:
+        stub = VolumeServiceStub(channel)
+        upload = create_upload(stub, data)
+        assert 200 == put(stub, upload, 0, data[:200])
+        process.kill()
+        process.wait()
+    process, address = launch(upload_lifetime_s=1, upload_sweep_s=0.1)
+    with grpc.insecure_channel(address) as channel:
+        stub = VolumeServiceStub(channel)
+        assert 200 == create_upload(stub, data).received_bytes
+        assert len(data) == put(stub, upload, 200, data[200:])
+        names = {"project_id": "project-a", "upload_id": upload.upload_id}
+        request = volumes.FinalizeUploadRequest(request_id="r2", **names)
+        assert hashlib.sha256(data).hexdigest() == stub.FinalizeUpload(request, timeout=30).volume.original_digest
+        left = create_upload(stub, b"left alone", "r3")
+        put(stub, left, 0, b"left")
+        deadline = time.monotonic() + 20
+        while list((tmp_path / "objects").glob("uploads/*/*")):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)

@@ -53,7 +53,7 @@ async def _serve(settings: Settings) -> None:
 
     service = build_service(settings)
     try:
-        await serve(service.server)
+        await serve(service.server, service.background)
     finally:
         service.close()
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,7 @@ from rekindle_inference.domain.records import (
     VolumeRecord,
 )
 from rekindle_inference.domain.slices import SliceRanks
+from rekindle_inference.domain.uploads import Part, UploadId, UploadRecord, UploadState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +46,56 @@ class Request:
     digest: str
 
 
-class Reads(Protocol):
+class UploadReads(Protocol):
+    """What is known of uploads in pieces."""
+
+    def upload(self, project_id: ProjectId, upload_id: UploadId) -> UploadRecord | None: ...
+
+    def upload_part(self, upload_id: UploadId, offset: int) -> Part | None: ...
+
+    def upload_parts(self, upload_id: UploadId) -> list[Part]:
+        """In the order of their offsets."""
+        ...
+
+    def open_uploads(self, project_id: ProjectId, now: datetime) -> int: ...
+
+    def uploads_to_clean(self, now: datetime, *, limit: int) -> list[UploadRecord]:
+        """Those that have expired by now, of any project and state, and whose objects may still be there."""
+        ...
+
+
+class UploadWrites(UploadReads, Protocol):
+    def add_upload(self, upload: UploadRecord) -> None: ...
+
+    def renew_upload(self, upload_id: UploadId, expires_at: datetime) -> None: ...
+
+    def add_upload_part(self, upload: UploadRecord, part: Part, expires_at: datetime) -> bool:
+        """The next part of an open upload; False where it has moved on or ended since `upload` was read."""
+        ...
+
+    def restart_upload(self, upload_id: UploadId) -> None:
+        """Forget the parts of an open upload."""
+        ...
+
+    def end_upload(
+        self,
+        upload_id: UploadId,
+        state: UploadState,
+        *,
+        volume_id: VolumeId | None = None,
+        refusal: tuple[str, str] | None = None,
+    ) -> bool:
+        """Its header and parts are forgotten; False where it is not open any more."""
+        ...
+
+    def upload_cleaned(self, upload_id: UploadId) -> None: ...
+
+    def forget_uploads(self, before: datetime) -> int:
+        """Remove those that were cleaned and expired before a moment; how many that were."""
+        ...
+
+
+class Reads(UploadReads, Protocol):
     """One consistent state of everything; None where something does not exist in that project."""
 
     def answer_to(self, request: Request) -> str | None:
@@ -75,7 +125,7 @@ class Reads(Protocol):
     def slice_ranks(self, project_id: ProjectId, mask: VolumeId) -> SliceRanks | None: ...
 
 
-class Writes(Reads, Protocol):
+class Writes(Reads, UploadWrites, Protocol):
     """A transaction: all of it or nothing."""
 
     @property
@@ -180,6 +230,14 @@ class Objects(Protocol):
 
     def get(self, key: str) -> bytes: ...
 
+    def open(self, key: str) -> BinaryIO: ...
+
     def exists(self, key: str) -> bool: ...
 
     def size(self, key: str) -> int: ...
+
+    def list(self, prefix: str = "") -> Iterator[str]: ...
+
+    def delete(self, key: str) -> None: ...
+
+    def presign_put(self, key: str, expires_s: float) -> str | None: ...

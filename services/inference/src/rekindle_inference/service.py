@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from rekindle.api.inference.v1.inference_pb2_grpc import add_InferenceServiceServicer_to_server
 from rekindle.api.inference.v1.volumes_pb2_grpc import add_VolumeServiceServicer_to_server
 from rekindle_servicekit.listening import make_authenticator, server_options
 from rekindle_servicekit.objects import DirectoryObjects, Objects, PrefixedObjects
-from rekindle_servicekit.server import Server
+from rekindle_servicekit.server import Background, Server
 from rekindle_servicekit.workers import Workers
 
 from rekindle_inference.adapters.incoming import Incoming
@@ -22,10 +23,12 @@ from rekindle_inference.grpc.inference import InferenceServicer
 from rekindle_inference.grpc.volumes import VolumeServicer
 from rekindle_inference.ports import Engine
 from rekindle_inference.settings import Settings
+from rekindle_inference.sweeper import Sweeper
 from rekindle_inference.usecases.decoded import DecodedVolumes
 from rekindle_inference.usecases.models import Models
 from rekindle_inference.usecases.predictions import Predictions
 from rekindle_inference.usecases.slices import Slices
+from rekindle_inference.usecases.uploads import Uploads
 from rekindle_inference.usecases.volumes import Volumes
 
 VOLUME_SERVICE = "rekindle.api.inference.v1.VolumeService"
@@ -41,6 +44,8 @@ class Service:
     objects: Objects
     incoming: Incoming
     pools: tuple[Workers, ...]
+    #: Work beside the calls, for as long as the server runs.
+    background: tuple[Background, ...]
 
     def close(self) -> None:
         """Once the server has stopped."""
@@ -50,9 +55,9 @@ class Service:
         self.incoming.close()
 
 
-def build_service(settings: Settings, *, engine: Engine | None = None) -> Service:
-    """Wire the service; inside a running event loop. `engine` replaces the embedded one."""
-    objects = open_objects(settings.objects_directory, settings.installation_id)
+def build_service(settings: Settings, *, engine: Engine | None = None, objects: Objects | None = None) -> Service:
+    """Wire the service; inside a running event loop. `engine` and `objects` replace those that the settings say."""
+    objects = objects or open_objects(settings.objects_directory, settings.installation_id)
     state = SqlState(settings.database_url)
     incoming = Incoming(settings.temporary_directory)
     engine = engine or OnnxRuntimeEngine(
@@ -64,6 +69,14 @@ def build_service(settings: Settings, *, engine: Engine | None = None) -> Servic
     reader = SandboxReader(incoming.root, _limits(settings))
     writer, most = NiftiWriter(), settings.max_voxels
     volumes = Volumes(state=state, objects=objects, reader=reader, writer=writer, max_voxels=most)
+    uploads = Uploads(
+        state=state,
+        objects=objects,
+        volumes=volumes,
+        max_file_bytes=settings.max_file_bytes,
+        max_open=settings.max_open_uploads,
+        lifetime=timedelta(seconds=settings.upload_lifetime_s),
+    )
     decoded = DecodedVolumes(objects, max_voxels=most, max_bytes=settings.read_cache_bytes)
     slices = Slices(state=state, decoded=decoded)
     models = Models(state=state, objects=objects, engine=engine)
@@ -77,6 +90,7 @@ def build_service(settings: Settings, *, engine: Engine | None = None) -> Servic
         VOLUME_SERVICE,
         VolumeServicer(
             volumes,
+            uploads,
             slices,
             incoming,
             transfers=transfers,
@@ -98,7 +112,15 @@ def build_service(settings: Settings, *, engine: Engine | None = None) -> Servic
         ),
         add_InferenceServiceServicer_to_server,
     )
-    return Service(server=server, state=state, objects=objects, incoming=incoming, pools=(transfers, compute))
+    sweeper = Sweeper(uploads, transfers, every_s=settings.upload_sweep_s)
+    return Service(
+        server=server,
+        state=state,
+        objects=objects,
+        incoming=incoming,
+        pools=(transfers, compute),
+        background=(sweeper,),
+    )
 
 
 def open_objects(directory: Path, installation_id: str | None) -> Objects:

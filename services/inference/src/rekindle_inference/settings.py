@@ -48,6 +48,11 @@ class Settings(ListenSettings):
         512 * 1024**2, ge=0, description="voxels of volumes read slice by slice that are kept decoded"
     )
     max_file_bytes: int = Field(2 * 1024**3, ge=1, description="largest file of a volume that is taken")
+    max_open_uploads: int = Field(64, ge=1, description="uploads in pieces that one project may have begun")
+    upload_lifetime_s: float = Field(
+        86_400.0, ge=1, description="seconds after which an upload in pieces that nobody goes on with is removed"
+    )
+    upload_sweep_s: float = Field(300.0, gt=0, description="seconds between looks for such uploads")
     max_model_bytes: int = Field(2 * 1024**3, ge=1, description="largest ONNX file that is taken")
     max_voxels: int = Field(2**28, ge=1, description="largest volume that is taken")
     parser_memory_bytes: int = Field(

@@ -15,6 +15,7 @@ from rekindle_servicekit.database import make_engine, migrate, read, write
 from sqlalchemy.exc import IntegrityError
 
 from rekindle_inference.adapters import rows
+from rekindle_inference.adapters.sql_uploads import SqlUploadReads, SqlUploadWrites
 from rekindle_inference.adapters.tables import active_models, models, predictions, receipts, slice_ranks, volumes
 from rekindle_inference.domain.records import (
     ModelRole,
@@ -68,11 +69,11 @@ class SqlState:
         self._engine.dispose()
 
 
-class SqlReads:
+class SqlReads(SqlUploadReads):
     """Everything as one transaction sees it."""
 
     def __init__(self, connection: sa.Connection) -> None:
-        self._connection = connection
+        super().__init__(connection)
 
     def answer_to(self, request: Request) -> str | None:
         response = idempotency.remember(
@@ -152,7 +153,7 @@ class SqlReads:
         return [rows.model_of(dict(row)) for row in self._connection.execute(query).mappings()]
 
 
-class SqlWrites(SqlReads):
+class SqlWrites(SqlReads, SqlUploadWrites):
     """A transaction that writes."""
 
     def __init__(self, connection: sa.Connection, now: datetime) -> None:

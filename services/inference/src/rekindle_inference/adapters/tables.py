@@ -74,6 +74,35 @@ slice_ranks = sa.Table(
     sa.Column("organs", sa.JSON, nullable=False),
 )
 
+uploads = sa.Table(
+    "uploads",
+    metadata,
+    sa.Column("upload_id", sa.Text, primary_key=True),
+    sa.Column("project_id", sa.Text, nullable=False, index=True),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("act", sa.JSON, nullable=False),
+    sa.Column("header", sa.JSON, nullable=False),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("received_bytes", sa.BigInteger, nullable=False),
+    sa.Column("chunks", sa.Integer, nullable=False),
+    sa.Column("presigned", sa.Boolean, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("expires_at", UtcDateTime, nullable=False, index=True),
+    sa.Column("volume_id", sa.Text, nullable=True),
+    sa.Column("refusal", sa.JSON(none_as_null=True), nullable=True),
+    # Whether its objects are known to be gone for good.
+    sa.Column("cleaned", sa.Boolean, nullable=False, default=False),
+)
+
+upload_parts = sa.Table(
+    "upload_parts",
+    metadata,
+    sa.Column("upload_id", sa.Text, sa.ForeignKey("uploads.upload_id"), primary_key=True),
+    sa.Column("offset", sa.BigInteger, primary_key=True),
+    sa.Column("size_bytes", sa.Integer, nullable=False),
+    sa.Column("sha256", sa.Text, nullable=False),
+)
+
 predictions = sa.Table(
     "predictions",
     metadata,

@@ -19,6 +19,7 @@ from rekindle_servicekit.workers import Workers
 from rekindle_inference.domain.manifest import parse_manifest
 from rekindle_inference.domain.records import FileFormat, ModelVersion
 from rekindle_inference.grpc import convert
+from rekindle_inference.grpc.calls import Context, Folders, make_request
 from rekindle_inference.grpc.streams import (
     check_arrived,
     check_sha256,
@@ -26,7 +27,6 @@ from rekindle_inference.grpc.streams import (
     receive_file,
     receive_header,
 )
-from rekindle_inference.grpc.volumes import Context, Folders, make_request
 from rekindle_inference.usecases import models as model_usecases
 from rekindle_inference.usecases import predictions as prediction_usecases
 from rekindle_inference.usecases.checks import check_project, wrong_field

@@ -5,19 +5,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import AbstractContextManager
-from pathlib import Path
-from typing import Any, Protocol
 
-import grpc
 from rekindle.api.inference.v1 import volumes_pb2 as messages
 from rekindle.api.inference.v1.volumes_pb2_grpc import VolumeServiceServicer
 from rekindle_servicekit import context as ambient
-from rekindle_servicekit.idempotency import digest_request
 from rekindle_servicekit.workers import Workers
 
 from rekindle_inference.domain.records import FileFormat
 from rekindle_inference.grpc import convert
+from rekindle_inference.grpc.calls import Context, Folders, make_request
 from rekindle_inference.grpc.slices import SliceCalls
 from rekindle_inference.grpc.streams import (
     check_arrived,
@@ -27,25 +23,19 @@ from rekindle_inference.grpc.streams import (
     receive_header,
     sha256_of,
 )
-from rekindle_inference.ports import Request
+from rekindle_inference.grpc.uploads import UploadCalls
 from rekindle_inference.usecases import volumes as usecases
 from rekindle_inference.usecases.slices import Slices
-
-Context = grpc.aio.ServicerContext[Any, Any]
-
-
-class Folders(Protocol):
-    """Where files of one call lie, and no longer than it lasts."""
-
-    def folder(self) -> AbstractContextManager[Path]: ...
+from rekindle_inference.usecases.uploads import Uploads
 
 
-class VolumeServicer(SliceCalls, VolumeServiceServicer):
+class VolumeServicer(UploadCalls, SliceCalls, VolumeServiceServicer):
     """Convert, call, convert. `transfers` moves bytes and asks the database, `compute` reads and measures."""
 
     def __init__(
         self,
         volumes: usecases.Volumes,
+        uploads: Uploads,
         slices: Slices,
         folders: Folders,
         *,
@@ -53,6 +43,7 @@ class VolumeServicer(SliceCalls, VolumeServiceServicer):
         compute: Workers,
         max_file_bytes: int,
     ) -> None:
+        UploadCalls.__init__(self, uploads, folders, transfers=transfers, compute=compute)
         SliceCalls.__init__(self, slices, workers=transfers)
         self._volumes = volumes
         self._folders = folders
@@ -121,13 +112,3 @@ class VolumeServicer(SliceCalls, VolumeServiceServicer):
             usecases.get_receipt, self._volumes, request.project_id, request.receipt_id
         )
         return messages.GetReceiptResponse(receipt=convert.from_receipt(receipt))
-
-
-def make_request(method: str, request_id: str, message: Any) -> Request:
-    """The identity of a mutation; the digest tells a retry from another request under the same id."""
-    return Request(
-        principal=ambient.principal(),
-        method=method,
-        request_id=request_id,
-        digest=digest_request(message.SerializeToString(deterministic=True)),
-    )

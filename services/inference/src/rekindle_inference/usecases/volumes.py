@@ -112,7 +112,7 @@ def upload_volume(
         if answered is not None:
             return answered
         # Before the costly part, so that a wrong id costs nothing.
-        image, coarse = _bases(reads, upload)
+        image, coarse = bases_of(reads, upload)
     data = volumes.reader.read(file, upload.kind, upload.format, cancellation).data
     examined = None
     if image is not None:
@@ -170,16 +170,7 @@ def write_volume(
     return record, volumes.writer.write(volume, format, folder)
 
 
-def _answered(reads: Reads, request: Request, upload: Upload) -> Uploaded | None:
-    volume_id = reads.answer_to(request)
-    if volume_id is None:
-        return None
-    project_id = check_project(upload.project_id)
-    volume = require_volume(reads, project_id, volume_id, field="request_id")
-    return Uploaded(volume=volume, receipt=reads.receipt_of(project_id, volume.volume_id))
-
-
-def _bases(reads: Reads, upload: Upload) -> tuple[VolumeRecord | None, VolumeRecord | None]:
+def bases_of(reads: Reads, upload: Upload) -> tuple[VolumeRecord | None, VolumeRecord | None]:
     """The image of a mask and the coarse label that it started from, both checked to belong to it."""
     if upload.kind is VolumeKind.IMAGE:
         return None, None
@@ -198,6 +189,15 @@ def _bases(reads: Reads, upload: Upload) -> tuple[VolumeRecord | None, VolumeRec
             reason="OTHER_IMAGE",
         )
     return image, coarse
+
+
+def _answered(reads: Reads, request: Request, upload: Upload) -> Uploaded | None:
+    volume_id = reads.answer_to(request)
+    if volume_id is None:
+        return None
+    project_id = check_project(upload.project_id)
+    volume = require_volume(reads, project_id, volume_id, field="request_id")
+    return Uploaded(volume=volume, receipt=reads.receipt_of(project_id, volume.volume_id))
 
 
 def _examine(

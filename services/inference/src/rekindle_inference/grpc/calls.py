@@ -1,0 +1,31 @@
+"""What the servicers of this service share."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Protocol
+
+import grpc
+from rekindle_servicekit import context as ambient
+from rekindle_servicekit.idempotency import digest_request
+
+from rekindle_inference.ports import Request
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class Folders(Protocol):
+    """Where files of one call lie, and no longer than it lasts."""
+
+    def folder(self) -> AbstractContextManager[Path]: ...
+
+
+def make_request(method: str, request_id: str, message: Any) -> Request:
+    """The identity of a mutation; the digest tells a retry from another request under the same id."""
+    return Request(
+        principal=ambient.principal(),
+        method=method,
+        request_id=request_id,
+        digest=digest_request(message.SerializeToString(deterministic=True)),
+    )

@@ -1,0 +1,129 @@
+"""The calls of VolumeService that are about uploads in pieces."""
+
+# ruff: noqa: N802 - methods are named as the proto names them
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import grpc
+from google.protobuf.timestamp_pb2 import Timestamp
+from rekindle.api.inference.v1 import volumes_pb2 as messages
+from rekindle_servicekit import context as ambient
+from rekindle_servicekit.workers import Workers
+
+from rekindle_inference.domain.uploads import MAX_CHUNK_BYTES, UploadRecord, UploadState
+from rekindle_inference.grpc import convert
+from rekindle_inference.grpc.calls import Folders, make_request
+from rekindle_inference.grpc.streams import check_sha256
+from rekindle_inference.usecases import finalizing
+from rekindle_inference.usecases import uploads as usecases
+from rekindle_inference.usecases.checks import wrong_field
+from rekindle_inference.usecases.volumes import Uploaded
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+_STATES = {
+    UploadState.OPEN: messages.UPLOAD_STATE_OPEN,
+    UploadState.FINALIZED: messages.UPLOAD_STATE_FINALIZED,
+    UploadState.ABORTED: messages.UPLOAD_STATE_ABORTED,
+    UploadState.EXPIRED: messages.UPLOAD_STATE_EXPIRED,
+}
+
+
+class UploadCalls:
+    """Convert, call, convert. `transfers` moves bytes and asks the database, `compute` reads and measures."""
+
+    def __init__(self, uploads: usecases.Uploads, folders: Folders, *, transfers: Workers, compute: Workers) -> None:
+        self._uploads = uploads
+        self._upload_folders = folders
+        self._upload_transfers = transfers
+        self._upload_compute = compute
+
+    async def CreateUpload(
+        self, request: messages.CreateUploadRequest, context: Context
+    ) -> messages.CreateUploadResponse:
+        if request.study:
+            raise wrong_field("study", "is not taken in pieces yet: send it with UploadStudy")
+        header = request.header
+        upload = convert.to_upload(header)
+        check_sha256(header.sha256)
+        started = await self._upload_transfers.run_blocking(
+            usecases.create_upload,
+            self._uploads,
+            make_request("CreateUpload", request.request_id, request),
+            upload,
+            make_request("UploadVolume", header.request_id, header),
+            request.size_bytes,
+            presigned=request.presigned,
+        )
+        message = self._message(started.upload)
+        if started.url:
+            message.upload_url = started.url
+            _set(message.url_expire_time, started.upload.created_at + self._uploads.lifetime)
+        return messages.CreateUploadResponse(upload=message)
+
+    async def PutChunk(self, request: messages.PutChunkRequest, context: Context) -> messages.PutChunkResponse:
+        chunk = usecases.Chunk(
+            project_id=request.project_id,
+            upload_id=request.upload_id,
+            offset=request.offset,
+            data=request.data,
+            crc32=request.crc32 if request.HasField("crc32") else None,
+        )
+        received = await self._upload_transfers.run_blocking(usecases.put_chunk, self._uploads, chunk)
+        return messages.PutChunkResponse(received_bytes=received)
+
+    async def QueryUpload(self, request: messages.QueryUploadRequest, context: Context) -> messages.QueryUploadResponse:
+        upload = await self._upload_transfers.run_blocking(
+            usecases.query_upload, self._uploads, request.project_id, request.upload_id
+        )
+        return messages.QueryUploadResponse(upload=self._message(upload))
+
+    async def FinalizeUpload(
+        self, request: messages.FinalizeUploadRequest, context: Context
+    ) -> messages.FinalizeUploadResponse:
+        identity = make_request("FinalizeUpload", request.request_id, request)
+        with ambient.bind(project=request.project_id), self._upload_folders.folder() as folder:
+            outcome = await self._upload_transfers.run_cancellable(
+                context,
+                lambda stop: finalizing.gather_upload(
+                    self._uploads, identity, request.project_id, request.upload_id, folder / "upload", stop
+                ),
+            )
+            if not isinstance(outcome, Uploaded):
+                gathered = outcome
+                outcome = await self._upload_compute.run_cancellable(
+                    context, lambda stop: finalizing.complete_upload(self._uploads, identity, gathered, stop)
+                )
+        receipt = outcome.receipt
+        return messages.FinalizeUploadResponse(
+            volume=convert.from_volume(outcome.volume),
+            receipt=None if receipt is None else convert.from_receipt(receipt),
+        )
+
+    async def AbortUpload(self, request: messages.AbortUploadRequest, context: Context) -> messages.AbortUploadResponse:
+        upload = await self._upload_transfers.run_blocking(
+            usecases.abort_upload,
+            self._uploads,
+            make_request("AbortUpload", request.request_id, request),
+            request.project_id,
+            request.upload_id,
+        )
+        return messages.AbortUploadResponse(upload=self._message(upload))
+
+    def _message(self, upload: UploadRecord) -> messages.Upload:
+        message = messages.Upload(
+            upload_id=upload.upload_id,
+            received_bytes=upload.size_bytes if upload.state is UploadState.FINALIZED else upload.received_bytes,
+            size_bytes=upload.size_bytes,
+            state=_STATES[upload.state],
+            max_chunk_bytes=MAX_CHUNK_BYTES,
+        )
+        _set(message.expire_time, upload.expires_at)
+        return message
+
+
+def _set(stamp: Timestamp, moment: datetime) -> None:
+    stamp.FromDatetime(moment)

@@ -1,0 +1,151 @@
+"""Volumes from uploads in pieces: put together, checked, and taken in as a streamed file is."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from rekindle.errors import CapacityExceeded, IntegrityError, InvalidInput, NotFound
+from rekindle_servicekit.workers import Cancellation
+
+from rekindle_inference.domain.uploads import UploadRecord, UploadState, check_complete, check_open
+from rekindle_inference.ports import Reads, Request
+from rekindle_inference.usecases.checks import require_volume
+from rekindle_inference.usecases.uploads import (
+    Uploads,
+    header_of,
+    part_key,
+    remove_objects,
+    request_of,
+    require_upload,
+    whole_key,
+)
+from rekindle_inference.usecases.volumes import Uploaded, upload_volume
+
+_READ_BYTES = 1024 * 1024
+#: Refusals that may be due to how busy the service is: the upload stays, to be finalized again.
+_PASSING_REASONS = frozenset({"TOO_LARGE"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gathered:
+    """A file with the size and digest that were announced."""
+
+    upload: UploadRecord
+    file: Path
+
+
+def gather_upload(
+    uploads: Uploads, request: Request, project_id: str, upload_id: str, file: Path, cancellation: Cancellation
+) -> Gathered | Uploaded:
+    """Put the file together at `file`; or what it has become before.
+
+    IllegalTransition (INCOMPLETE, UPLOAD_ENDED), IntegrityError (DIGEST_MISMATCH, SIZE_MISMATCH: what has arrived is
+    dropped and the upload begins again at 0), NotFound.
+    """
+    with uploads.state.write() as writes:
+        upload = require_upload(writes, project_id, upload_id)
+        writes.answer_to(request)  # whether its id was another request's
+        if upload.state is UploadState.FINALIZED:
+            return _uploaded(writes, upload)
+        check_open(upload, writes.now)
+        # What has arrived must not expire while it is read.
+        writes.renew_upload(upload.upload_id, writes.now + uploads.lifetime)
+        keys = [part_key(upload.upload_id, part) for part in writes.upload_parts(upload.upload_id)]
+    if not keys and upload.presigned:
+        keys = [_whole(uploads, upload)]
+    else:
+        check_complete(upload)
+    sha256 = _write(_streams(uploads, keys, cancellation), file)
+    if sha256 != upload.header["sha256"]:
+        _start_again(uploads, upload)
+        raise IntegrityError(
+            "the bytes that arrived do not have the sha256 of the header: send them again, from 0 on",
+            reason="DIGEST_MISMATCH",
+            metadata={"expected": upload.header["sha256"], "actual": sha256},
+        )
+    return Gathered(upload=upload, file=file)
+
+
+def complete_upload(uploads: Uploads, request: Request, gathered: Gathered, cancellation: Cancellation) -> Uploaded:
+    """Take the file in as UploadVolume does, and end the upload. Errors: those of `upload_volume`."""
+    upload = gathered.upload
+    try:
+        uploaded = upload_volume(uploads.volumes, request_of(upload), header_of(upload), gathered.file, cancellation)
+    except InvalidInput as error:
+        if error.reason not in _PASSING_REASONS:
+            with uploads.state.write() as writes:
+                writes.end_upload(upload.upload_id, UploadState.ABORTED, refusal=(error.reason, error.message))
+            remove_objects(uploads.objects, upload.upload_id)
+        raise
+    with uploads.state.write() as writes:
+        writes.end_upload(upload.upload_id, UploadState.FINALIZED, volume_id=uploaded.volume.volume_id)
+        if writes.answer_to(request) is None:
+            writes.answer(request, upload.upload_id)
+    remove_objects(uploads.objects, upload.upload_id)
+    return uploaded
+
+
+def _uploaded(reads: Reads, upload: UploadRecord) -> Uploaded:
+    volume = require_volume(reads, upload.project_id, upload.volume_id or "", field="upload_id")
+    return Uploaded(volume=volume, receipt=reads.receipt_of(upload.project_id, volume.volume_id))
+
+
+def _whole(uploads: Uploads, upload: UploadRecord) -> str:
+    """The key of the file that was sent to the object store's own address."""
+    key = whole_key(upload.upload_id)
+    try:
+        size = uploads.objects.size(key)
+    except NotFound:
+        check_complete(upload)
+        raise
+    if size != upload.size_bytes:
+        _start_again(uploads, upload)
+        raise IntegrityError(
+            f"{size} bytes arrived instead of the {upload.size_bytes} that were announced: send the file again",
+            reason="SIZE_MISMATCH",
+        )
+    return key
+
+
+def _start_again(uploads: Uploads, upload: UploadRecord) -> None:
+    with uploads.state.write() as writes:
+        writes.restart_upload(upload.upload_id)
+    remove_objects(uploads.objects, upload.upload_id)
+
+
+def _streams(uploads: Uploads, keys: list[str], cancellation: Cancellation) -> Iterator[BinaryIO]:
+    for key in keys:
+        cancellation.raise_if_set()
+        try:
+            yield uploads.objects.open(key)
+        except NotFound as error:
+            raise IntegrityError(
+                "a part of the upload is missing from the object store: abort the upload and begin again",
+                reason="OBJECT_MISSING",
+            ) from error
+
+
+def _write(streams: Iterator[BinaryIO], file: Path) -> str:
+    """The SHA-256 of what was written."""
+    digest = hashlib.sha256()
+    with file.open("wb") as target:
+        for stream in streams:
+            with closing(stream):
+                while data := stream.read(_READ_BYTES):
+                    digest.update(data)
+                    _append(target, data)
+    return digest.hexdigest()
+
+
+def _append(target: BinaryIO, data: bytes) -> None:
+    try:
+        target.write(data)
+    except OSError as error:
+        raise CapacityExceeded(
+            "there is no room for the file: try again later", reason="DISK_FULL", retry_after_s=30.0
+        ) from error

@@ -1,0 +1,286 @@
+"""Uploads in pieces: create, put chunks, query, abort. `finalizing` makes volumes of them."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+from rekindle.errors import CapacityExceeded, DependencyUnavailable, InvalidInput, NotFound, RekindleError
+from rekindle_servicekit.principal import Principal
+
+from rekindle_inference.domain.records import (
+    CodedConcept,
+    FileFormat,
+    Modality,
+    Organ,
+    ProjectId,
+    SourceReference,
+    VolumeId,
+    VolumeKind,
+)
+from rekindle_inference.domain.uploads import (
+    MAX_CHUNK_BYTES,
+    Act,
+    Part,
+    UploadId,
+    UploadRecord,
+    UploadState,
+    check_open,
+    is_repeated,
+    no_such_upload,
+)
+from rekindle_inference.ports import Objects, Reads, Request, State, Writes
+from rekindle_inference.usecases.checks import check_project, wrong_field
+from rekindle_inference.usecases.volumes import Upload, Volumes, bases_of, check_upload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Uploads:
+    """What the use cases of uploads work with."""
+
+    state: State
+    objects: Objects
+    volumes: Volumes
+    max_file_bytes: int
+    #: Per project.
+    max_open: int
+    #: How long nothing may come before what has arrived is removed.
+    lifetime: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    upload: UploadRecord
+    #: Where the whole file can be sent; empty where there is no such address.
+    url: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    project_id: str
+    upload_id: str
+    offset: int
+    data: bytes
+    #: As the client computed it; None where it did not.
+    crc32: int | None
+
+
+def create_upload(
+    uploads: Uploads, request: Request, header: Upload, act: Request, size_bytes: int, *, presigned: bool
+) -> Started:
+    """Begin an upload, once per request.
+
+    `act` is the identity of an UploadVolume with the same header: where that has arrived already, the upload is
+    finalized from the start. An `act` without a request id stands for no other call. InvalidInput, NotFound (image,
+    coarse label), CapacityExceeded (TOO_MANY_UPLOADS).
+    """
+    check_upload(header)
+    _check_size(size_bytes, uploads.max_file_bytes)
+    upload_id = UploadId(str(uuid4()))
+    lifetime_s = uploads.lifetime.total_seconds()
+    url = uploads.objects.presign_put(whole_key(upload_id), lifetime_s) if presigned else None
+    with uploads.state.write() as writes:
+        known = writes.answer_to(request)
+        if known is None:
+            upload = _new(uploads, writes, upload_id, header, act)
+            upload = replace(upload, size_bytes=size_bytes, presigned=url is not None)
+            writes.add_upload(upload)
+            writes.answer(request, upload_id)
+            return Started(upload=upload, url=url or "" if upload.state is UploadState.OPEN else "")
+        upload = _as_of(require_upload(writes, header.project_id, known), writes)
+        left_s = (upload.created_at + uploads.lifetime - writes.now).total_seconds()
+    # An address that lasts as long as the first one.
+    is_there = upload.presigned and upload.state is UploadState.OPEN and left_s > 0
+    url = uploads.objects.presign_put(whole_key(upload.upload_id), left_s) if is_there else None
+    return Started(upload=upload, url=url or "")
+
+
+def put_chunk(uploads: Uploads, chunk: Chunk) -> int:
+    """Take the next chunk, or one that came before; where the one after it begins.
+
+    InvalidInput, NotFound, IllegalTransition: see `is_repeated` and `check_open`.
+    """
+    _check_chunk(chunk)
+    project_id = check_project(chunk.project_id)
+    part = Part(offset=chunk.offset, size_bytes=len(chunk.data), sha256=hashlib.sha256(chunk.data).hexdigest())
+    with uploads.state.read() as reads:
+        upload = require_upload(reads, project_id, chunk.upload_id)
+        check_open(upload)
+        if is_repeated(upload, part, reads.upload_part(upload.upload_id, part.offset)):
+            return upload.received_bytes
+    # The object first: what the database says has arrived is there.
+    key = part_key(upload.upload_id, part)
+    uploads.objects.put(key, chunk.data)
+    try:
+        return _note_part(uploads, project_id, upload.upload_id, part)
+    except RekindleError as error:
+        if not isinstance(error, DependencyUnavailable):
+            with suppress(RekindleError):
+                uploads.objects.delete(key)
+        raise
+
+
+def query_upload(uploads: Uploads, project_id: str, upload_id: str) -> UploadRecord:
+    """What has arrived; also of a file that was sent to the object store. NotFound."""
+    with uploads.state.write() as writes:
+        upload = require_upload(writes, project_id, upload_id)
+        upload = _as_of(upload, writes)
+    if upload.state is UploadState.OPEN and upload.presigned and upload.received_bytes == 0:
+        with suppress(NotFound):
+            size = uploads.objects.size(whole_key(upload.upload_id))
+            return replace(upload, received_bytes=min(size, upload.size_bytes))
+    return upload
+
+
+def abort_upload(uploads: Uploads, request: Request, project_id: str, upload_id: str) -> UploadRecord:
+    """End an upload and remove what has arrived. IllegalTransition (UPLOAD_ENDED) once it is a volume; NotFound."""
+    with uploads.state.write() as writes:
+        upload = require_upload(writes, project_id, upload_id)
+        if writes.answer_to(request) is None:
+            if upload.state is UploadState.FINALIZED:
+                check_open(upload)
+            writes.end_upload(upload.upload_id, UploadState.ABORTED)
+            writes.answer(request, upload.upload_id)
+        upload = require_upload(writes, project_id, upload_id)
+    remove_objects(uploads.objects, upload.upload_id)
+    return upload
+
+
+def require_upload(reads: Reads, project_id: str, upload_id: str) -> UploadRecord:
+    """NotFound where it does not exist, or belongs to another project."""
+    upload = reads.upload(check_project(project_id), UploadId(upload_id))
+    if upload is None:
+        raise no_such_upload(upload_id)
+    return upload
+
+
+def remove_objects(objects: Objects, upload_id: UploadId) -> None:
+    """Everything that has arrived; the sweep does it again where the store is away now."""
+    with suppress(DependencyUnavailable):
+        for key in list(objects.list(f"uploads/{upload_id}/")):
+            objects.delete(key)
+
+
+def whole_key(upload_id: UploadId) -> str:
+    """Where a file that is sent to the object store's own address lies until it is finalized."""
+    return f"uploads/{upload_id}/whole"
+
+
+def part_key(upload_id: UploadId, part: Part) -> str:
+    """Named by content too: a chunk of other bytes at this offset, never noted in the database, is in nobody's way."""
+    return f"uploads/{upload_id}/{part.offset:012d}-{part.sha256[:16]}"
+
+
+def request_of(upload: UploadRecord) -> Request:
+    """The identity under which the file is taken in."""
+    act = upload.act
+    return Request(
+        principal=Principal(issuer=act.issuer, subject=act.subject, display_name=""),
+        method=act.method,
+        request_id=act.request_id,
+        digest=act.digest,
+    )
+
+
+def header_of(upload: UploadRecord) -> Upload:
+    """What the client said of the file."""
+    fields: dict[str, Any] = dict(upload.header)
+    source: dict[str, Any] = {**fields["source"]}
+    source["sop_instance_uids"] = tuple(source["sop_instance_uids"])
+    fields["source"] = SourceReference(**source)
+    fields["kind"], fields["format"] = VolumeKind(fields["kind"]), FileFormat(fields["format"])
+    fields["modality"] = None if fields["modality"] is None else Modality(fields["modality"])
+    fields["organs"] = tuple(_organ(organ) for organ in fields["organs"])
+    return Upload(**fields)
+
+
+def _organ(fields: Mapping[str, Any]) -> Organ:
+    code = fields["code"]
+    return Organ(
+        id=fields["id"], label_value=fields["label_value"], code=None if code is None else CodedConcept(**code)
+    )
+
+
+def _new(uploads: Uploads, writes: Writes, upload_id: UploadId, header: Upload, act: Request) -> UploadRecord:
+    project_id = check_project(header.project_id)
+    # A wrong id is told before any byte is sent.
+    bases_of(writes, header)
+    if not act.request_id:
+        act = replace(act, method="FinalizeUpload.volume", request_id=upload_id)
+    volume_id = writes.answer_to(act)
+    if volume_id is None:
+        _check_room(uploads, writes, project_id)
+    return UploadRecord(
+        upload_id=upload_id,
+        project_id=project_id,
+        state=UploadState.OPEN if volume_id is None else UploadState.FINALIZED,
+        act=Act(
+            issuer=act.principal.issuer,
+            subject=act.principal.subject,
+            method=act.method,
+            request_id=act.request_id,
+            digest=act.digest,
+        ),
+        header=asdict(header) if volume_id is None else {},
+        size_bytes=0,
+        received_bytes=0,
+        chunks=0,
+        presigned=False,
+        created_at=writes.now,
+        expires_at=writes.now + uploads.lifetime,
+        volume_id=None if volume_id is None else VolumeId(volume_id),
+    )
+
+
+def _as_of(upload: UploadRecord, writes: Writes) -> UploadRecord:
+    """Expired as soon as its time is over, whether or not the sweep has come by."""
+    is_over = upload.state is UploadState.OPEN and upload.expires_at <= writes.now
+    return replace(upload, state=UploadState.EXPIRED, received_bytes=0) if is_over else upload
+
+
+def _note_part(uploads: Uploads, project_id: ProjectId, upload_id: UploadId, part: Part) -> int:
+    with uploads.state.write() as writes:
+        upload = require_upload(writes, project_id, upload_id)
+        check_open(upload, writes.now)
+        if is_repeated(upload, part, writes.upload_part(upload_id, part.offset)):
+            return upload.received_bytes
+        if not writes.add_upload_part(upload, part, writes.now + uploads.lifetime):
+            raise DependencyUnavailable(
+                "another chunk of this upload arrived at this moment: try again",
+                reason="CONCURRENT_WRITE",
+                retry_after_s=0.1,
+            )
+    return part.offset + part.size_bytes
+
+
+def _check_size(size_bytes: int, most: int) -> None:
+    if size_bytes < 1:
+        raise wrong_field("size_bytes", "must be the size of the file, at least 1")
+    if size_bytes > most:
+        raise InvalidInput(f"the file is larger than {most} bytes", reason="TOO_LARGE")
+
+
+def _check_room(uploads: Uploads, writes: Writes, project_id: ProjectId) -> None:
+    if writes.open_uploads(project_id, writes.now) >= uploads.max_open:
+        raise CapacityExceeded(
+            f"the project has {uploads.max_open} open uploads: finalize or abort some, or wait until they expire",
+            reason="TOO_MANY_UPLOADS",
+            retry_after_s=60.0,
+        )
+
+
+def _check_chunk(chunk: Chunk) -> None:
+    if chunk.offset < 0:
+        raise wrong_field("offset", "must not be negative")
+    if not chunk.data:
+        raise wrong_field("data", "must not be empty")
+    if len(chunk.data) > MAX_CHUNK_BYTES:
+        raise InvalidInput(f"the chunk is larger than {MAX_CHUNK_BYTES} bytes", reason="CHUNK_TOO_LARGE")
+    if chunk.crc32 is not None and zlib.crc32(chunk.data) != chunk.crc32:
+        raise InvalidInput("the chunk was damaged on its way (crc32): send it again", reason="CHUNK_DAMAGED")
