@@ -15,7 +15,7 @@ from alembic.migration import MigrationContext
 from rekindle.errors import AlreadyExists, NotFound, VersionConflict
 from rekindle_scheduler.adapters.sql.store import SqlStore, database_now, open_store
 from rekindle_scheduler.adapters.sql.tables import metadata
-from rekindle_scheduler.domain.ids import CaseId, Digest, ModelVersionId, ProjectId, VolumeId
+from rekindle_scheduler.domain.ids import CaseId, Digest, ModelVersionId, ProjectId, SubmissionId, VolumeId
 from rekindle_scheduler.domain.policy import MinutesBudget, Policy
 from rekindle_scheduler.domain.records import CoarseLabel, Organ, OrganQuality, PredictionTask, Project, Round
 from rekindle_scheduler.domain.runs import RunPackage, RunResult, TrainingRun
@@ -296,13 +296,14 @@ def test_a_finished_prediction_is_found_by_its_mask(store: SqlStore) -> None:
 
 def test_the_states_of_the_filter_are_those_of_the_cases(store: SqlStore) -> None:
     """Each filter lists exactly the cases that show its state."""
-    first, second, _third = add_cases(store, 3)
+    first, second, _third, fourth = add_cases(store, 4)
     add = volume("unpredicted")
     with store.write() as uow:
         uow.cases.add(PROJECT, add, "", held_out=True)
         _lease(uow)
         uow.cases.set_mark(second, CaseMark.PUT_OFF)
         uow.cases._connection.exec_driver_sql("UPDATE cases SET submission_id = 's' WHERE volume_id = 'v2'")
+        uow.cases.set_pending(fourth, SubmissionId("waiting"))
         shown = {case.case_id: case.state for case in uow.cases.all(PROJECT)}
         assert CaseState.LEASED == shown[first]
         for state in CaseState:

@@ -9,7 +9,6 @@ from rekindle.errors import NotFound, VersionConflict
 from rekindle_scheduler.actions.world import Change, World, changing, changing_project
 from rekindle_scheduler.domain import steps
 from rekindle_scheduler.domain.ids import ProjectId
-from rekindle_scheduler.domain.minutes import active_minutes, calibration_factor
 from rekindle_scheduler.domain.ordering import rank_cases
 from rekindle_scheduler.domain.reconcile import ProjectView
 from rekindle_scheduler.domain.records import Case, PromotionDecision, Round
@@ -17,6 +16,7 @@ from rekindle_scheduler.domain.selection import select_cases
 from rekindle_scheduler.domain.snapshot import cut_snapshot
 from rekindle_scheduler.domain.words import CaseState, DecisionBasis, ProjectState, RoundState
 from rekindle_scheduler.ports import UnitOfWork
+from rekindle_scheduler.usecases.calibration import minutes_factor
 
 _DONE = (CaseState.LABELLED, CaseState.PUT_OFF)
 
@@ -41,7 +41,7 @@ def open_selection(world: World, view: ProjectView, step: steps.OpenSelection) -
             step.round,
             cases,
             others_open=sum(_may_come_later(case) for case in cases),
-            minutes_factor=_minutes_factor(uow, project.project_id),
+            minutes_factor=minutes_factor(uow, project.project_id),
         )
         unlabelled = [case for case in cases if case.state != CaseState.LABELLED]
         ranked = rank_cases(unlabelled, policy.ordering, policy.training.seed)
@@ -70,6 +70,9 @@ def cut(world: World, view: ProjectView, step: steps.CutSnapshot) -> bool:
         held_out = [case for case in by_id.values() if case.held_out]
         snapshot = cut_snapshot(project, labelled, uow.seed_cases.all(project.project_id), held_out)
         uow.rounds.add_snapshot(project.project_id, step.round, snapshot)
+        held = {example.case_id for example in (*snapshot.training, *snapshot.heldout)}
+        left_out = [case.case_id for case, _ in labelled if case.case_id not in held]
+        uow.submissions.freeze(project.project_id, step.round, left_out)
         change.update(replace(change.round, state=RoundState.TRAINING, snapshot_digest=snapshot.digest))
         change.tell(
             "labels-frozen",
@@ -160,15 +163,3 @@ def _cases(count: int) -> str:
 
 def _may_come_later(case: Case) -> bool:
     return not case.held_out and case.state != CaseState.READY and case.state not in _DONE
-
-
-def _minutes_factor(uow: UnitOfWork, project_id: ProjectId) -> float:
-    """Real minutes per predicted minute so far."""
-    labels = uow.predictions.labels(project_id)
-    pairs: list[tuple[float, float]] = []
-    for submission in uow.submissions.counting(project_id):
-        version = submission.coarse_model_version_id
-        label = labels.get((submission.case_id, version)) if version is not None else None
-        if label is not None:
-            pairs.append((label.predicted_minutes, active_minutes(submission.time_segments)))
-    return calibration_factor(pairs)

@@ -27,11 +27,14 @@ def held_out_at_registration(policy: Policy, group_key: str, image_digest: Diges
     return fraction is not None and held_out_draw(policy.training.seed, group_key, image_digest) < fraction
 
 
-def held_out_at_close(policy: Policy, cases: Sequence[Case]) -> frozenset[CaseId]:
+def held_out_at_close(
+    policy: Policy, cases: Sequence[Case], trained: frozenset[CaseId] = frozenset()
+) -> frozenset[CaseId]:
     """The cases drawn when registration is closed: whole groups by their draw, while they fit the number.
 
-    `cases` are all of the project's. Groups with a labelled case are passed over, since it may have been
-    trained on, and the last group that could be drawn stays in training. Empty where there is a fraction.
+    `cases` are all of the project's, `trained` those with a label in a snapshot, which may not count any more.
+    A group with one of these, with a labelled case or with one in review is passed over: it was trained on, or
+    may be at any moment. The last group that could be drawn stays in training. Empty where there is a fraction.
     """
     number = policy.held_out.number
     if not number:
@@ -39,13 +42,17 @@ def held_out_at_close(policy: Policy, cases: Sequence[Case]) -> frozenset[CaseId
     groups: defaultdict[str, list[Case]] = defaultdict(list)
     for case in cases:
         groups[group_of(case.group_key, case.image_digest)].append(case)
-    untouched = [group for group in groups.values() if all(case.submission_id is None for case in group)]
+    untouched = [group for group in groups.values() if not any(_is_touched(case, trained) for case in group)]
     drawable = untouched if len(untouched) < len(groups) else in_draw_order(policy, untouched)[:-1]
     drawn: list[CaseId] = []
     for group in in_draw_order(policy, drawable):
         if len(drawn) + len(group) <= number:
             drawn.extend(case.case_id for case in group)
     return frozenset(drawn)
+
+
+def _is_touched(case: Case, trained: frozenset[CaseId]) -> bool:
+    return case.submission_id is not None or case.pending_submission_id is not None or case.case_id in trained
 
 
 def in_draw_order(policy: Policy, groups: Iterable[Sequence[Case]]) -> list[Sequence[Case]]:

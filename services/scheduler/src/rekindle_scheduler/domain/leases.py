@@ -38,6 +38,8 @@ def is_live(lease: Lease, now: datetime) -> bool:
 def check_leasable(case: Case) -> None:
     """IllegalTransition, in words, for a case that nobody can lease now; any READY case may be leased."""
     match case.state:
+        case CaseState.IN_REVIEW:
+            raise IllegalTransition("the case is labelled and waits for a reviewer", reason="CASE_IN_REVIEW")
         case CaseState.READY:
             return
         case CaseState.LABELLED:
@@ -50,10 +52,24 @@ def check_leasable(case: Case) -> None:
             raise IllegalTransition("the case is put off: clear its mark first", reason="CASE_PUT_OFF")
 
 
-def case_state(*, labelled: bool, leased: bool, predicted: bool, mark: CaseMark) -> CaseState:
+def check_revisable(case: Case) -> None:
+    """IllegalTransition, in words, for a case whose label cannot be corrected now."""
+    if case.pending_submission_id is not None:
+        raise IllegalTransition(
+            "a label of the case waits for a reviewer: have it reviewed or withdraw it first", reason="CASE_IN_REVIEW"
+        )
+    if case.submission_id is None:
+        raise IllegalTransition("the case has no label to correct: lease it without revise", reason="CASE_NOT_LABELLED")
+    if case.is_held:
+        raise IllegalTransition("somebody corrects the label at the moment: take another one", reason="CASE_LEASED")
+
+
+def case_state(*, labelled: bool, leased: bool, predicted: bool, mark: CaseMark, in_review: bool = False) -> CaseState:
     """A case's state from what is known of it. A lease outlives the mark that puts the case off."""
     if labelled:
         return CaseState.LABELLED
+    if in_review:
+        return CaseState.IN_REVIEW
     if leased:
         return CaseState.LEASED
     if mark == CaseMark.PUT_OFF:
@@ -75,9 +91,12 @@ def renewed_end(
 def decide_submission(case: Case, lease: Lease, fencing_token: int) -> SubmissionVerdict:
     """Accept while nobody has taken the case since, even after the lease's expiry: a delay loses no work.
 
-    Refused, and so kept as a draft: an old token, a labelled case, a lease that was given back.
+    Refused, and so kept as a draft: an old token, a case that was labelled since, a lease that has ended with a
+    submission or was given back. A lease to correct a label is good while that label counts, or none.
     """
-    if case.state == CaseState.LABELLED or case.submission_id is not None:
+    if case.pending_submission_id is not None:
+        return _draft("a label of the case waits for a reviewer")
+    if case.submission_id is not None and case.submission_id != lease.revises_submission_id:
         return _draft("the case was labelled meanwhile")
     if fencing_token != lease.fencing_token:
         return _draft("the fencing token is not this lease's")
@@ -85,7 +104,22 @@ def decide_submission(case: Case, lease: Lease, fencing_token: int) -> Submissio
         return _draft("the lease expired and somebody else took the case")
     if lease.state == LeaseState.RELEASED:
         return _draft("the lease was given back before")
+    if lease.state == LeaseState.SUBMITTED:
+        return _draft("the lease has ended with its submission")
     return SubmissionVerdict(accepted=True)
+
+
+def taken_up_end(case: Case, lease: Lease, policy: Policy, now: datetime) -> datetime:
+    """When a lease that is taken up again expires, never earlier than before.
+
+    Also one that has run out, while nobody else has taken the case. LeaseLost otherwise.
+    """
+    if lease.state in (LeaseState.SUBMITTED, LeaseState.RELEASED):
+        raise LeaseLost(f"the lease {_ended(lease)}: lease the case again")
+    verdict = decide_submission(case, lease, lease.fencing_token)
+    if not verdict.accepted:
+        raise LeaseLost("the lease has expired and the case is not free any more: lease another one")
+    return max(lease.expire_time, now + policy.lease_duration)
 
 
 def held_until(lease: Lease, now: datetime) -> datetime:

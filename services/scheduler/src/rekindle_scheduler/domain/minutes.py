@@ -27,16 +27,18 @@ def check_segments(
     held_from: datetime,
     held_until: datetime,
     earlier: Iterable[TimeSegment] = (),
+    booked: Iterable[TimeSegment] = (),
 ) -> None:
     """InvalidInput where a segment cannot be booked for a case held in the given interval.
 
-    `earlier` are the same annotator's booked segments, of any case, that may reach into that interval. Only
-    measured segments are bound to the clock: inferred and simulated ones may lie anywhere.
+    `earlier` are the same annotator's booked segments, of any case, that may reach into that interval; `booked`
+    are those of this lease. Only measured segments are bound to the clock: inferred and simulated ones may lie
+    anywhere.
     """
     violations = [v for i, segment in enumerate(segments) for v in _segment_violations(i, segment)]
     if not violations:
         violations = [
-            *_excess_violations(segments, held_until - held_from),
+            *_excess_violations((*booked, *segments), held_until - held_from),
             *_overlap_violations(segments, tuple(earlier)),
         ]
     if violations:
@@ -46,6 +48,12 @@ def check_segments(
             reason="TIME_NOT_PLAUSIBLE",
             violations=violations,
         )
+
+
+def not_booked(segments: Iterable[TimeSegment], booked: Iterable[TimeSegment]) -> tuple[TimeSegment, ...]:
+    """Segments without those that are booked already, the same to the microsecond: a log may be sent as a whole."""
+    known = set(booked)
+    return tuple(segment for segment in segments if segment not in known)
 
 
 def summarize(entries: Iterable[LedgerEntry]) -> LedgerSummary:

@@ -81,6 +81,16 @@ class TrainingPolicy:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReviewPolicy:
+    """Whether labels count at once, and who may accept them."""
+
+    #: Every label waits until a reviewer accepts it.
+    required: bool = False
+    #: Reviewers may review their own labels; without a required review they may anyway.
+    allow_own: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Policy:
     """All of a project's rules, with their defaults."""
 
@@ -94,6 +104,9 @@ class Policy:
     lease_duration: timedelta = timedelta(hours=4)
     #: Keep the largest component per organ in coarse labels.
     largest_component: bool = True
+    review: ReviewPolicy = field(default_factory=ReviewPolicy)
+    #: Of the cases of a detached session, which are worked on offline.
+    detached_lease_duration: timedelta = timedelta(days=7)
 
 
 def validate_policy(policy: Policy) -> None:
@@ -107,6 +120,7 @@ def validate_policy(policy: Policy) -> None:
         *_between("policy.training.seed", policy.training.seed, 0, MAX_SEED),
         *_training_violations(policy.training),
         *lease_violations("policy.lease_duration", policy.lease_duration),
+        *lease_violations("policy.detached_lease_duration", policy.detached_lease_duration),
     ]
     if violations:
         first = violations[0]

@@ -16,12 +16,14 @@ IDLE_STEPS = (steps.Wait, steps.PollRun)
 
 @dataclass(frozen=True, kw_only=True)
 class CaseTally:
-    """How many cases are where. "Open" cases are in state REGISTERED, READY or LEASED."""
+    """How many cases are where. "Open" cases are in state REGISTERED, READY, LEASED or IN_REVIEW."""
 
     #: Open cases, leased ones too.
     open: int = 0
     #: Of the open ones, those under a live lease.
     leased: int = 0
+    #: Of the open ones, those that wait for a reviewer.
+    in_review: int = 0
     #: Of the open ones, those in state READY: with a coarse label and not leased.
     ready: int = 0
     #: Of the open and of the ready ones, those that may enter training: not held out.
@@ -136,6 +138,8 @@ def _selecting(view: ProjectView, working: Round) -> Step:
         return steps.OpenSelection(round=working.number)
     if tally.leased:
         return steps.Wait(reason="every case that could be selected is leased")
+    if tally.in_review:
+        return steps.Wait(reason=f"{tally.in_review} cases wait for a reviewer")
     if view.predictions.failed_unlabelled:
         failed = view.predictions.failed_unlabelled
         return steps.Stall(
@@ -153,9 +157,11 @@ def _selecting(view: ProjectView, working: Round) -> Step:
 def _annotating(view: ProjectView, working: Round) -> Step:
     tally = view.cases
     if tally.round_open and not (working.train_requested and tally.round_labels):
-        return steps.Wait(reason=f"{tally.round_open} cases of the round are not labelled yet")
+        waiting = f", {tally.in_review} labels wait for a reviewer" if tally.in_review else ""
+        return steps.Wait(reason=f"{tally.round_open} cases of the round are not labelled yet{waiting}")
     if not tally.round_labels:
-        return steps.SkipTraining(round=working.number, reason="nothing was labelled: every selected case was put off")
+        reason = "no label counts: every selected case was put off, or its label was taken back"
+        return steps.SkipTraining(round=working.number, reason=reason)
     check = working.serving_check
     if check is None and _wants_serving_check(view, working):
         return steps.CheckServing(round=working.number)

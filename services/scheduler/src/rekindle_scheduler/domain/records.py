@@ -15,6 +15,7 @@ from rekindle_scheduler.domain.ids import (
     ProjectId,
     ReceiptId,
     SeedCaseId,
+    SessionId,
     SubmissionId,
     VolumeId,
 )
@@ -145,8 +146,12 @@ class Case:
     coarse_label: CoarseLabel | None = None
     #: The submission that counts; None while unlabelled.
     submission_id: SubmissionId | None = None
+    #: The submission that waits for a reviewer; of a labelled case a correction.
+    pending_submission_id: SubmissionId | None = None
     #: The newest fencing token given out for it; 0 before the first lease.
     fencing_token: int = 0
+    #: Under a live lease; a labelled case is while its label is corrected.
+    is_held: bool = False
     register_time: datetime
 
 
@@ -167,6 +172,12 @@ class Lease:
     coarse_model_version_id: ModelVersionId | None = None
     #: When it was submitted, released or lost; None while it lives.
     end_time: datetime | None = None
+    #: The session that it was leased for, None where it was leased by itself.
+    session_id: SessionId | None = None
+    #: That holds it, as it named itself.
+    tool: str = ""
+    #: The label that it is to correct; None for a case that was open.
+    revises_submission_id: SubmissionId | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,7 +206,7 @@ class OrganEffort:
 
 @dataclass(frozen=True, kw_only=True)
 class Submission:
-    """One corrected label as an annotator sent it."""
+    """One corrected label as an annotator sent it. What was sent never changes; what became of it does."""
 
     submission_id: SubmissionId
     project_id: ProjectId
@@ -207,7 +218,9 @@ class Submission:
     mask_digest: Digest
     receipt_id: ReceiptId
     organ_states: tuple[OrganState, ...]
+    #: All time on it under its lease, that of drafts too.
     time_segments: tuple[TimeSegment, ...] = ()
+    #: Against the coarse label, or against the label that it was corrected from.
     effort: tuple[OrganEffort, ...] = ()
     coarse_model_version_id: ModelVersionId | None = None
     create_time: datetime
@@ -215,6 +228,15 @@ class Submission:
     supersedes_submission_id: SubmissionId | None = None
     review_state: ReviewState = ReviewState.ACCEPTED
     held_out: bool = False
+    reviewed_by: AnnotatorId | None = None
+    review_time: datetime | None = None
+    review_comment: str = ""
+    withdraw_time: datetime | None = None
+    withdraw_reason: str = ""
+    #: The label whose mask it was corrected from, where that was not a coarse label.
+    started_from_submission_id: SubmissionId | None = None
+    #: The first round whose snapshot holds it, 0 for none.
+    snapshot_round: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -295,7 +317,7 @@ class RoundEvent:
 
 @dataclass(frozen=True, kw_only=True)
 class LedgerEntry:
-    """One time segment of one submission or one given-up lease."""
+    """One time segment of a lease: sent with its label, with a draft, or when it was given up."""
 
     project_id: ProjectId
     case_id: CaseId
@@ -304,8 +326,9 @@ class LedgerEntry:
     held_out: bool
     coarse_model_version_id: ModelVersionId | None
     segment: TimeSegment
-    #: What it was sent with: one of the two.
+    #: The label that came of it; None before, and where none did.
     submission_id: SubmissionId | None = None
+    #: Where it was sent before the label, or without one.
     lease_id: LeaseId | None = None
 
 

@@ -33,6 +33,8 @@ class CaseState(StrEnum):
     LEASED = "leased"
     LABELLED = "labelled"
     PUT_OFF = "put_off"
+    #: Handed in, waiting for a reviewer.
+    IN_REVIEW = "in_review"
 
 
 class CaseMark(StrEnum):
@@ -51,8 +53,17 @@ class LeaseState(StrEnum):
 
 class ReviewState(StrEnum):
     ACCEPTED = "accepted"
+    #: Came too late: kept, and does not count unless a reviewer accepts it.
     DRAFT = "draft"
     REJECTED = "rejected"
+    WITHDRAWN = "withdrawn"
+    #: Counts once a reviewer accepts it.
+    PENDING = "pending"
+
+
+class ReviewVerdict(StrEnum):
+    ACCEPT = "accept"
+    REJECT = "reject"
 
 
 class RoundState(StrEnum):

@@ -1,5 +1,6 @@
 """What the scheduler needs from outside: its state, the inference service and the trainer."""
 
+from rekindle_scheduler.ports.annotation import Drafts, Sessions
 from rekindle_scheduler.ports.services import (
     Inference,
     ModelVersion,
@@ -23,6 +24,7 @@ from rekindle_scheduler.ports.state import (
     Rounds,
     SeedCases,
     Store,
+    SubmissionFilter,
     Submissions,
     Tallies,
     UnitOfWork,
@@ -33,6 +35,7 @@ __all__ = [
     "CaseCounts",
     "CaseFilter",
     "Cases",
+    "Drafts",
     "Events",
     "Inference",
     "Leases",
@@ -46,7 +49,9 @@ __all__ = [
     "Rounds",
     "RunRequest",
     "SeedCases",
+    "Sessions",
     "Store",
+    "SubmissionFilter",
     "Submissions",
     "Tallies",
     "Trainer",

@@ -16,6 +16,7 @@ from rekindle_scheduler.domain.ids import (
     LeaseId,
     ModelVersionId,
     ProjectId,
+    SessionId,
     SubmissionId,
     VolumeId,
 )
@@ -33,7 +34,8 @@ from rekindle_scheduler.domain.records import (
     Snapshot,
     Submission,
 )
-from rekindle_scheduler.domain.words import CaseMark, CaseState, LeaseState
+from rekindle_scheduler.domain.words import CaseMark, CaseState, LeaseState, ReviewState
+from rekindle_scheduler.ports.annotation import Drafts, Sessions
 from rekindle_scheduler.ports.services import Volume
 
 
@@ -48,6 +50,7 @@ class CaseCounts:
     labelled: int = 0
     held_out: int = 0
     held_out_labelled: int = 0
+    in_review: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +62,16 @@ class CaseFilter:
     round: int = 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class SubmissionFilter:
+    """Which submissions a list shows; the defaults show all."""
+
+    case_id: CaseId | None = None
+    round: int = 0
+    states: frozenset[ReviewState] = frozenset()
+    annotator_id: AnnotatorId | None = None
+
+
 class Requests(Protocol):
     """Mutations already answered, with their responses."""
 
@@ -67,6 +80,10 @@ class Requests(Protocol):
     def store(
         self, principal: Principal, method: str, request_id: str, request_digest: str, response: bytes
     ) -> None: ...
+
+    def forget(self, *, before: datetime) -> int:
+        """Remove what was answered before; how many that were."""
+        ...
 
 
 class Annotators(Protocol):
@@ -131,7 +148,7 @@ class Cases(Protocol):
         ...
 
     def without_task(self, project_id: ProjectId, version: ModelVersionId) -> list[Case]:
-        """The open, free cases that this version is not asked to predict yet."""
+        """The open, free cases, without those in review, that this version is not asked to predict yet."""
         ...
 
     def set_held_out(self, case_ids: Iterable[CaseId]) -> None: ...
@@ -146,7 +163,11 @@ class Cases(Protocol):
 
     def set_coarse_label(self, case_id: CaseId, label: CoarseLabel) -> None: ...
 
-    def set_submission(self, case_id: CaseId, submission_id: SubmissionId) -> None: ...
+    def set_submission(self, case_id: CaseId, submission_id: SubmissionId | None) -> None: ...
+
+    def set_pending(self, case_id: CaseId, submission_id: SubmissionId | None) -> None:
+        """The submission that waits for a reviewer."""
+        ...
 
 
 class Leases(Protocol):
@@ -164,22 +185,46 @@ class Leases(Protocol):
         """The lease ends now, in this state; its case is free again, if it was this lease that held it."""
         ...
 
+    def take_up(self, lease: Lease, fencing_token: int, expire_time: datetime, tool: str) -> None:
+        """The same lease, live, under a new token, in another tool."""
+        ...
+
     def live_of(self, project_id: ProjectId, annotator_id: AnnotatorId) -> list[Lease]: ...
+
+    def of_session(self, session_id: SessionId) -> list[Lease]:
+        """All of them, ended ones too, in the order in which they were taken."""
+        ...
 
 
 class Submissions(Protocol):
-    """Corrected labels; never changed once stored."""
+    """Corrected labels; what was sent is never changed once stored. `get` raises NotFound."""
 
     def add(self, submission: Submission) -> None: ...
 
-    def of_case(self, case_id: CaseId) -> list[Submission]: ...
+    def get(self, project_id: ProjectId, submission_id: SubmissionId) -> Submission: ...
+
+    def update(self, submission: Submission) -> None:
+        """Store what became of it: review, withdrawal, the round that it counts for, what it supersedes."""
+        ...
+
+    def freeze(self, project_id: ProjectId, round: int, left_out: Iterable[CaseId]) -> None:
+        """Those that count now, but for these cases', are in the round's snapshot."""
+        ...
+
+    def frozen_cases(self, project_id: ProjectId) -> frozenset[CaseId]:
+        """The cases of which any submission is in a snapshot."""
+        ...
+
+    def of_case(self, case_id: CaseId) -> list[Submission]:
+        """By revision."""
+        ...
 
     def counting(self, project_id: ProjectId) -> list[Submission]:
         """The submissions that count, one per labelled case, in the order they came."""
         ...
 
     def page(
-        self, project_id: ProjectId, *, case_id: CaseId | None, round: int, after: int, limit: int
+        self, project_id: ProjectId, which: SubmissionFilter, *, after: int, limit: int
     ) -> list[tuple[int, Submission]]: ...
 
 
@@ -260,6 +305,14 @@ class Ledger(Protocol):
 
     def add(self, entries: Sequence[LedgerEntry]) -> None: ...
 
+    def of_lease(self, lease_id: LeaseId) -> list[LedgerEntry]:
+        """What was booked for the lease itself: with drafts, or when it was given up."""
+        ...
+
+    def assign(self, lease_id: LeaseId, submission: Submission) -> None:
+        """What was booked for the lease and belongs to no other label is this label's time."""
+        ...
+
     def of_annotator(
         self, project_id: ProjectId, annotator_id: AnnotatorId, *, since: datetime
     ) -> list[LedgerEntry]: ...
@@ -313,6 +366,12 @@ class UnitOfWork(Protocol):
 
     @property
     def submissions(self) -> Submissions: ...
+
+    @property
+    def drafts(self) -> Drafts: ...
+
+    @property
+    def sessions(self) -> Sessions: ...
 
     @property
     def rounds(self) -> Rounds: ...

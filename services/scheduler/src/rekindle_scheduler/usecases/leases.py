@@ -11,13 +11,14 @@ from uuid import uuid4
 from rekindle.errors import IllegalTransition, LeaseLost, PermissionDenied
 from rekindle_servicekit.principal import Principal
 
-from rekindle_scheduler.domain.ids import AnnotatorId, CaseId, LeaseId, ProjectId
-from rekindle_scheduler.domain.leases import check_leasable, is_live, lease_end, renewed_end
+from rekindle_scheduler.domain.ids import AnnotatorId, CaseId, LeaseId, ProjectId, SessionId
+from rekindle_scheduler.domain.leases import check_leasable, check_revisable, is_live, lease_end, renewed_end
 from rekindle_scheduler.domain.reconcile import open_round
 from rekindle_scheduler.domain.records import Case, Lease, Project, TimeSegment
 from rekindle_scheduler.domain.words import LeaseState, ProjectState, RoundState
 from rekindle_scheduler.ports import UnitOfWork
 from rekindle_scheduler.usecases.ledger import book_release
+from rekindle_scheduler.usecases.texts import MAX_TOOL, check_text
 
 _SOON = timedelta(seconds=1)
 _LATER = timedelta(seconds=5)
@@ -29,6 +30,16 @@ class LeaseDetails:
 
     lease: Lease
     case: Case
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeaseWish:
+    """How a case is to be held."""
+
+    #: None takes the policy's.
+    duration: timedelta | None = None
+    tool: str = ""
+    session_id: SessionId | None = None
 
 
 class NoCaseReason(StrEnum):
@@ -51,19 +62,19 @@ class NoCase:
 
 
 def lease_next_case(
-    uow: UnitOfWork, principal: Principal, project_id: ProjectId, duration: timedelta | None
+    uow: UnitOfWork, principal: Principal, project_id: ProjectId, duration: timedelta | None, tool: str = ""
 ) -> LeaseDetails | NoCase:
     """The first free case of the open round's selection."""
     project = uow.projects.get(project_id)
     # Before anything is looked for, so that a wrong duration is told at any time.
-    lease_end(project.policy, duration, uow.now)
+    wish = _checked(uow, project, LeaseWish(duration=duration, tool=tool))
     rounds = tuple(uow.rounds.all(project_id))
     current = open_round(rounds)
     if current is not None and current.state == RoundState.ANNOTATING:
         case = uow.cases.next_in_round(project_id, current.number)
         if case is not None:
-            return _lease(uow, principal, project, case, current.number, duration)
-    return _no_case(uow, project, current.number if current is not None else None)
+            return grant(uow, principal, project, case, current.number, wish)
+    return no_case(uow, project, current.number if current is not None else None)
 
 
 def lease_case(
@@ -73,16 +84,22 @@ def lease_case(
     case_id: CaseId,
     duration: timedelta | None,
     round_number: int,
+    *,
+    revise: bool = False,
+    tool: str = "",
 ) -> LeaseDetails:
-    """This very case, also from outside the selection. `round_number` 0 takes whichever round is open."""
+    """This very case, also from outside the selection. `round_number` 0 takes whichever round is open.
+
+    With `revise` a labelled case, of any round, to correct its label, which counts until the correction does.
+    """
     project = uow.projects.get(project_id)
-    lease_end(project.policy, duration, uow.now)
+    wish = _checked(uow, project, LeaseWish(duration=duration, tool=tool))
     number = counting_round(uow, project_id)
     case = uow.cases.lock(project_id, case_id)
     if round_number and round_number != number:
         raise IllegalTransition(f"round {round_number} is not open: round {number} is", reason="ROUND_NOT_OPEN")
-    check_leasable(case)
-    return _lease(uow, principal, project, case, number, duration)
+    check_revisable(case) if revise else check_leasable(case)
+    return grant(uow, principal, project, case, number, wish)
 
 
 def renew_lease(
@@ -96,9 +113,9 @@ def renew_lease(
     """The lease, expiring later; LeaseLost where it is gone."""
     lease = own_lease(uow, principal, project_id, lease_id)
     project = uow.projects.get(project_id)
-    case = uow.cases.lock(project_id, lease.case_id)
+    lease = _locked(uow, lease)
     uow.leases.extend(lease, renewed_end(lease, fencing_token, project.policy, duration, uow.now))
-    return LeaseDetails(lease=uow.leases.get(project_id, lease_id), case=case)
+    return lease_details(uow, project_id, lease_id)
 
 
 def release_lease(
@@ -113,7 +130,8 @@ def release_lease(
 ) -> LeaseDetails:
     """The case is free again; the time that it took is booked all the same."""
     lease = own_lease(uow, principal, project_id, lease_id)
-    case = uow.cases.lock(project_id, lease.case_id)
+    lease = _locked(uow, lease)
+    case = uow.cases.get(project_id, lease.case_id)
     if fencing_token != lease.fencing_token or not is_live(lease, uow.now):
         raise LeaseLost("the lease has ended or the fencing token is not its own: there is nothing to release")
     book_release(uow, lease, case, segments)
@@ -121,7 +139,7 @@ def release_lease(
     uow.events.add(
         project_id, "case-released", "a case was given back", round=lease.round, details={"case_id": case.case_id}
     )
-    return _details(uow, project_id, lease_id)
+    return lease_details(uow, project_id, lease_id)
 
 
 def my_leases(uow: UnitOfWork, principal: Principal, project_id: ProjectId) -> list[LeaseDetails]:
@@ -140,6 +158,12 @@ def own_lease(uow: UnitOfWork, principal: Principal, project_id: ProjectId, leas
     return lease
 
 
+def _locked(uow: UnitOfWork, lease: Lease) -> Lease:
+    """The lease as it is once its case is locked: another tool may have taken it up before."""
+    uow.cases.lock(lease.project_id, lease.case_id)
+    return uow.leases.get(lease.project_id, lease.lease_id)
+
+
 def counting_round(uow: UnitOfWork, project_id: ProjectId) -> int:
     """The round that a label which comes now counts for: the open one, or the one after the newest."""
     current = open_round(tuple(uow.rounds.all(project_id)))
@@ -151,14 +175,10 @@ def counting_round(uow: UnitOfWork, project_id: ProjectId) -> int:
     return newest.number + 1
 
 
-def _lease(
-    uow: UnitOfWork,
-    principal: Principal,
-    project: Project,
-    case: Case,
-    round_number: int,
-    duration: timedelta | None,
+def grant(
+    uow: UnitOfWork, principal: Principal, project: Project, case: Case, round_number: int, wish: LeaseWish
 ) -> LeaseDetails:
+    """The lease of a case that has been found to be free; one of a labelled case is to correct its label."""
     annotator_id: AnnotatorId = uow.annotators.find_or_add(principal)
     label = case.coarse_label
     lease = Lease(
@@ -168,20 +188,25 @@ def _lease(
         fencing_token=case.fencing_token + 1,
         annotator_id=annotator_id,
         start_time=uow.now,
-        expire_time=lease_end(project.policy, duration, uow.now),
+        expire_time=lease_end(project.policy, wish.duration, uow.now),
         round=round_number,
         coarse_model_version_id=None if label is None else label.model_version_id,
+        session_id=wish.session_id,
+        tool=wish.tool,
+        revises_submission_id=case.submission_id,
     )
     uow.leases.add(lease)
-    return _details(uow, project.project_id, lease.lease_id)
+    return lease_details(uow, project.project_id, lease.lease_id)
 
 
-def _details(uow: UnitOfWork, project_id: ProjectId, lease_id: LeaseId) -> LeaseDetails:
+def lease_details(uow: UnitOfWork, project_id: ProjectId, lease_id: LeaseId) -> LeaseDetails:
+    """A lease with its case, as they are now."""
     lease = uow.leases.get(project_id, lease_id)
     return LeaseDetails(lease=lease, case=uow.cases.get(project_id, lease.case_id))
 
 
-def _no_case(uow: UnitOfWork, project: Project, round_number: int | None) -> NoCase:
+def no_case(uow: UnitOfWork, project: Project, round_number: int | None) -> NoCase:
+    """Why there is none now."""
     if project.state == ProjectState.DRAFT:
         return NoCase(reason=NoCaseReason.NOT_RUNNING, message="the project has not been started")
     tally = uow.tallies.cases(project.project_id, round_number or 0)
@@ -191,7 +216,13 @@ def _no_case(uow: UnitOfWork, project: Project, round_number: int | None) -> NoC
         message = f"the project waits for a person: {project.state_reason}"
         return NoCase(reason=NoCaseReason.NOT_RUNNING, message=message)
     if tally.round_open:
-        message = f"all {tally.round_open} open cases of round {round_number} are leased"
+        message = f"all {tally.round_open} open cases of round {round_number} are leased or wait for a reviewer"
         return NoCase(reason=NoCaseReason.ROUND_TAKEN, message=message, retry_after=_LATER)
     message = "the next coarse labels are being prepared"
     return NoCase(reason=NoCaseReason.PREPARING, message=message, retry_after=_SOON)
+
+
+def _checked(uow: UnitOfWork, project: Project, wish: LeaseWish) -> LeaseWish:
+    lease_end(project.policy, wish.duration, uow.now)
+    check_text("tool", wish.tool, MAX_TOOL)
+    return wish

@@ -10,7 +10,7 @@ from rekindle_servicekit.principal import Principal
 
 from rekindle_scheduler.domain.ids import ProjectId
 from rekindle_scheduler.domain.leases import held_until
-from rekindle_scheduler.domain.minutes import MAX_SEGMENT_SECONDS, check_segments, summarize
+from rekindle_scheduler.domain.minutes import MAX_SEGMENT_SECONDS, check_segments, not_booked, summarize
 from rekindle_scheduler.domain.records import (
     Case,
     Lease,
@@ -36,7 +36,10 @@ class Report:
 def check_time(
     uow: UnitOfWork, lease: Lease, segments: Sequence[TimeSegment], *, until: datetime | None = None
 ) -> None:
-    """InvalidInput where this time cannot have been spent on the case, held `until` then or as long as the lease."""
+    """InvalidInput where this time cannot have been spent on the case, held `until` then or as long as the lease.
+
+    `segments` are new ones: what is booked for the lease counts beside them.
+    """
     # A segment that began before may reach into the lease's time.
     since = lease.start_time - timedelta(seconds=MAX_SEGMENT_SECONDS)
     earlier = uow.ledger.of_annotator(lease.project_id, lease.annotator_id, since=since)
@@ -45,12 +48,24 @@ def check_time(
         held_from=lease.start_time,
         held_until=until or held_until(lease, uow.now),
         earlier=[entry.segment for entry in earlier],
+        booked=booked_for(uow, lease),
     )
+
+
+def booked_for(uow: UnitOfWork, lease: Lease) -> tuple[TimeSegment, ...]:
+    """What was booked for a lease itself, in the order in which it came."""
+    return tuple(entry.segment for entry in uow.ledger.of_lease(lease.lease_id))
 
 
 def book_release(uow: UnitOfWork, lease: Lease, case: Case, segments: Sequence[TimeSegment]) -> None:
     """Time on a case that was given back without a label."""
-    check_time(uow, lease, segments)
+    fresh = not_booked(segments, booked_for(uow, lease))
+    check_time(uow, lease, fresh)
+    book_lease(uow, lease, case, fresh)
+
+
+def book_lease(uow: UnitOfWork, lease: Lease, case: Case, segments: Sequence[TimeSegment]) -> None:
+    """Time on a case that has no label yet; the caller has checked it."""
     entries = [
         LedgerEntry(
             project_id=lease.project_id,
@@ -67,8 +82,8 @@ def book_release(uow: UnitOfWork, lease: Lease, case: Case, segments: Sequence[T
     uow.ledger.add(entries)
 
 
-def book_submission(uow: UnitOfWork, submission: Submission) -> None:
-    """Time of a label that counts."""
+def book_submission(uow: UnitOfWork, submission: Submission, segments: Sequence[TimeSegment]) -> None:
+    """Time of a label, of what was not booked for its lease before; the caller has checked it."""
     entries = [
         LedgerEntry(
             project_id=submission.project_id,
@@ -80,7 +95,7 @@ def book_submission(uow: UnitOfWork, submission: Submission) -> None:
             segment=segment,
             submission_id=submission.submission_id,
         )
-        for segment in submission.time_segments
+        for segment in segments
     ]
     uow.ledger.add(entries)
 

@@ -52,6 +52,19 @@ def check_states(organs: Sequence[Organ], states: Sequence[OrganState], voxels: 
     refuse("the label's statuses cannot be used", found)
 
 
+def check_known_states(organs: Sequence[Organ], states: Sequence[OrganState]) -> None:
+    """InvalidInput for a state of an organ that the project does not have, or a second one; some may be missing."""
+    known = [organ.id for organ in organs]
+    found: list[FieldViolation] = []
+    stated: set[str] = set()
+    for index, state in enumerate(states):
+        problem = _unknown(state.organ_id, known, stated)
+        if problem:
+            found.append(FieldViolation(f"organ_states[{index}]", problem))
+        stated.add(state.organ_id)
+    refuse("the draft's statuses cannot be used", found)
+
+
 def states_of_seed(
     organs: Sequence[Organ], not_reviewed: Iterable[str], voxels: Mapping[str, int]
 ) -> tuple[OrganState, ...]:
@@ -79,10 +92,9 @@ def refuse(what: str, violations: Sequence[FieldViolation]) -> None:
 
 def _problem(state: OrganState, known: Sequence[str], stated: set[str], voxels: int) -> str:
     organ_id, status = state.organ_id, state.status
-    if organ_id not in known:
-        return f"the project has no organ {organ_id!r}: it has {', '.join(known)}"
-    if organ_id in stated:
-        return f"{organ_id!r} is there twice"
+    unknown = _unknown(organ_id, known, stated)
+    if unknown:
+        return unknown
     if status in _EMPTY and voxels:
         return f"says that {organ_id} is {status.replace('_', ' ')}, but the mask has {voxels} voxels of it"
     if status in _PRESENT and not voxels:
@@ -91,6 +103,12 @@ def _problem(state: OrganState, known: Sequence[str], stated: set[str], voxels: 
             "state absent, out of view or not reviewed, or label it"
         )
     return ""
+
+
+def _unknown(organ_id: str, known: Sequence[str], stated: set[str]) -> str:
+    if organ_id not in known:
+        return f"the project has no organ {organ_id!r}: it has {', '.join(known)}"
+    return f"{organ_id!r} is there twice" if organ_id in stated else ""
 
 
 def _seed_status(is_unlabelled: bool, voxels: int) -> OrganStatus:

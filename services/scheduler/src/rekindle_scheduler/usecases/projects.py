@@ -133,7 +133,8 @@ def close_registration(uow: UnitOfWork, principal: Principal, project_id: Projec
     """No more cases; draws the held-out number. Closing what is closed changes nothing."""
     project = uow.projects.lock(project_id)
     if project.registration_open:
-        drawn = held_out_at_close(project.policy, uow.cases.all(project_id))
+        trained = uow.submissions.frozen_cases(project_id)
+        drawn = held_out_at_close(project.policy, uow.cases.all(project_id), trained)
         uow.cases.set_held_out(sorted(drawn))
         uow.projects.update(replace(project, registration_open=False))
         counts = uow.tallies.counts(project_id)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from uuid import uuid4
 
 from rekindle.errors import FieldViolation
 from rekindle_servicekit.principal import Principal
 
-from rekindle_scheduler.domain.ids import CaseId, LeaseId, ModelVersionId, ProjectId, SubmissionId
+from rekindle_scheduler.domain.ids import LeaseId, ModelVersionId, ProjectId, SubmissionId
 from rekindle_scheduler.domain.leases import decide_submission
+from rekindle_scheduler.domain.minutes import not_booked
 from rekindle_scheduler.domain.reconcile import open_round
 from rekindle_scheduler.domain.records import Case, Lease, OrganState, Round, Submission, TimeSegment
-from rekindle_scheduler.domain.words import LeaseState, ReviewState, RoundState
-from rekindle_scheduler.ports import Receipt, UnitOfWork
+from rekindle_scheduler.domain.words import LeaseState, ProjectState, ReviewState, RoundState
+from rekindle_scheduler.ports import Receipt, SubmissionFilter, UnitOfWork
 from rekindle_scheduler.usecases.leases import counting_round, own_lease
-from rekindle_scheduler.usecases.ledger import book_submission, check_time
+from rekindle_scheduler.usecases.ledger import book_submission, booked_for, check_time
 from rekindle_scheduler.usecases.organs import check_states, refuse
 
 
@@ -30,21 +32,107 @@ class Label:
     time_segments: tuple[TimeSegment, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Base:
+    """What a mask was corrected from, as its receipt measures: a coarse label, another label, or nothing."""
+
+    model_version_id: ModelVersionId | None = None
+    submission_id: SubmissionId | None = None
+
+
 def submit(uow: UnitOfWork, principal: Principal, project_id: ProjectId, label: Label) -> Submission:
     """The label as stored. In review state DRAFT where the lease is lost: it is kept and does not count."""
     lease = own_lease(uow, principal, project_id, label.lease_id)
     # The project before the case, as everybody else locks them.
     project = uow.projects.lock(project_id)
     case = uow.cases.lock(project_id, lease.case_id)
-    version = _coarse_version(uow, case, label.receipt)
+    base = base_of(uow, case, label.receipt)
     check_states(project.organs, label.organ_states, label.receipt.voxels)
     verdict = decide_submission(case, lease, label.fencing_token)
-    earlier = uow.submissions.of_case(case.case_id)
-    submission = Submission(
+    if not verdict.accepted:
+        late = _submission(uow, lease, case, label, base, ReviewState.DRAFT)
+        return _keep(uow, late, verdict.reason)
+    booked = booked_for(uow, lease)
+    fresh = not_booked(label.time_segments, booked)
+    # Nobody has taken the case since: it was this annotator's until now, expired or not.
+    check_time(uow, lease, fresh, until=uow.now)
+    state = ReviewState.PENDING if project.policy.review.required else ReviewState.ACCEPTED
+    submission = replace(
+        _submission(uow, lease, case, label, base, state),
+        round=round_for(uow, project_id),
+        supersedes_submission_id=case.submission_id,
+        time_segments=(*booked, *fresh),
+    )
+    return _take(uow, lease, submission, fresh)
+
+
+def list_submissions(
+    uow: UnitOfWork,
+    principal: Principal,
+    project_id: ProjectId,
+    which: SubmissionFilter,
+    *,
+    mine: bool = False,
+    after: int,
+    limit: int,
+) -> list[tuple[int, Submission]]:
+    """Submissions in the order in which they came, drafts too, each with its place in it."""
+    uow.projects.get(project_id)
+    if which.case_id is not None:
+        uow.cases.get(project_id, which.case_id)
+    if mine:
+        annotator_id = uow.annotators.find(principal)
+        if annotator_id is None:
+            return []
+        which = replace(which, annotator_id=annotator_id)
+    return uow.submissions.page(project_id, which, after=after, limit=limit)
+
+
+def base_of(uow: UnitOfWork, case: Case, receipt: Receipt) -> Base:
+    """What the receipt measures against: a coarse label of the case, another label of it, or nothing.
+
+    InvalidInput where it is neither, or where the mask lies on another image.
+    """
+    found: list[FieldViolation] = []
+    if receipt.image_volume_id != case.volume_id:
+        found.append(FieldViolation("receipt_id", "is of a mask on another volume than the case's"))
+    base, mask_id = Base(), receipt.coarse_mask_volume_id
+    if mask_id is not None and not found:
+        coarse = uow.predictions.label_of_mask(case.case_id, mask_id)
+        of_case = uow.submissions.of_case(case.case_id) if coarse is None else []
+        earlier = next((each for each in reversed(of_case) if each.mask_volume_id == mask_id), None)
+        if coarse is not None:
+            base = Base(model_version_id=coarse.model_version_id)
+        elif earlier is not None:
+            base = Base(submission_id=earlier.submission_id)
+        else:
+            description = (
+                "measures the correction against a mask that is neither a coarse label nor a label of the case"
+            )
+            found.append(FieldViolation("receipt_id", description))
+    refuse("the mask is not this case's", found)
+    return base
+
+
+def round_for(uow: UnitOfWork, project_id: ProjectId) -> int:
+    """The round that a label counts for which comes now; it is begun where there is none open."""
+    number = counting_round(uow, project_id)
+    if open_round(tuple(uow.rounds.all(project_id))) is None:
+        # Labels always have a round to count for: the newest has been closed to them.
+        uow.rounds.add(Round(project_id=project_id, number=number, state=RoundState.SELECTING, start_time=uow.now))
+        uow.events.add(project_id, "round-selecting", f"round {number} takes labels", round=number)
+        project = uow.projects.get(project_id)
+        if project.state == ProjectState.COMPLETE:
+            uow.projects.update(replace(project, state=ProjectState.ACTIVE))
+    return number
+
+
+def _submission(uow: UnitOfWork, lease: Lease, case: Case, label: Label, base: Base, state: ReviewState) -> Submission:
+    return Submission(
         submission_id=SubmissionId(str(uuid4())),
-        project_id=project_id,
+        project_id=lease.project_id,
         case_id=case.case_id,
-        round=_round_for(uow, project_id) if verdict.accepted else lease.round,
+        round=lease.round,
         annotator_id=lease.annotator_id,
         lease_id=lease.lease_id,
         mask_volume_id=label.receipt.mask_volume_id,
@@ -53,87 +141,45 @@ def submit(uow: UnitOfWork, principal: Principal, project_id: ProjectId, label: 
         organ_states=label.organ_states,
         time_segments=label.time_segments,
         effort=label.receipt.effort,
-        coarse_model_version_id=version,
+        coarse_model_version_id=base.model_version_id,
         create_time=uow.now,
-        revision=len(earlier) + 1,
-        review_state=ReviewState.ACCEPTED if verdict.accepted else ReviewState.DRAFT,
+        revision=len(uow.submissions.of_case(case.case_id)) + 1,
+        review_state=state,
         held_out=case.held_out,
+        started_from_submission_id=base.submission_id,
     )
-    if verdict.accepted:
-        # Nobody has taken the case since: it was this annotator's until now, expired or not.
-        check_time(uow, lease, label.time_segments, until=uow.now)
-        _count(uow, lease, submission)
+
+
+def _take(uow: UnitOfWork, lease: Lease, submission: Submission, fresh: Sequence[TimeSegment]) -> Submission:
+    """Store a label that was handed in in time: it counts, or waits for a reviewer; the lease's draft is done."""
+    uow.submissions.add(submission)
+    uow.leases.end(lease, LeaseState.SUBMITTED)
+    uow.ledger.assign(lease.lease_id, submission)
+    book_submission(uow, submission, fresh)
+    draft = uow.drafts.of_lease(lease.lease_id)
+    if draft is not None:
+        uow.drafts.remove(draft.draft_id)
+    if submission.review_state == ReviewState.PENDING:
+        uow.cases.set_pending(submission.case_id, submission.submission_id)
+        _tell(uow, submission, "review-requested", "a label waits for a reviewer")
     else:
-        _keep(uow, submission, verdict.reason)
+        uow.cases.set_submission(submission.case_id, submission.submission_id)
+        _tell(uow, submission, "case-submitted", _words(submission))
     return submission
 
 
-def list_submissions(
-    uow: UnitOfWork,
-    principal: Principal,
-    project_id: ProjectId,
-    *,
-    case_id: CaseId | None,
-    round: int,
-    after: int,
-    limit: int,
-) -> list[tuple[int, Submission]]:
-    """Submissions in the order in which they came, drafts too, each with its place in it."""
-    del principal
-    uow.projects.get(project_id)
-    if case_id is not None:
-        uow.cases.get(project_id, case_id)
-    return uow.submissions.page(project_id, case_id=case_id, round=round, after=after, limit=limit)
+def _words(submission: Submission) -> str:
+    if submission.supersedes_submission_id is not None:
+        return "the label of a case was corrected"
+    return "a held-out case was labelled" if submission.held_out else "a case was labelled"
 
 
-def _coarse_version(uow: UnitOfWork, case: Case, receipt: Receipt) -> ModelVersionId | None:
-    """The version that made the coarse label which the receipt measures against."""
-    found: list[FieldViolation] = []
-    if receipt.image_volume_id != case.volume_id:
-        found.append(FieldViolation("receipt_id", "is of a mask on another volume than the case's"))
-    coarse_id, coarse = receipt.coarse_mask_volume_id, None
-    if coarse_id is not None and not found:
-        coarse = uow.predictions.label_of_mask(case.case_id, coarse_id)
-        if coarse is None:
-            description = "measures the correction against a mask that is no coarse label of the case"
-            found.append(FieldViolation("receipt_id", description))
-    refuse("the mask is not this case's", found)
-    return None if coarse is None else coarse.model_version_id
-
-
-def _round_for(uow: UnitOfWork, project_id: ProjectId) -> int:
-    number = counting_round(uow, project_id)
-    if open_round(tuple(uow.rounds.all(project_id))) is None:
-        # Labels always have a round to count for: the newest has been closed to them.
-        uow.rounds.add(Round(project_id=project_id, number=number, state=RoundState.SELECTING, start_time=uow.now))
-        uow.events.add(project_id, "round-selecting", f"round {number} takes labels", round=number)
-    return number
-
-
-def _count(uow: UnitOfWork, lease: Lease, submission: Submission) -> None:
+def _keep(uow: UnitOfWork, submission: Submission, reason: str) -> Submission:
     uow.submissions.add(submission)
-    uow.cases.set_submission(submission.case_id, submission.submission_id)
-    uow.leases.end(lease, LeaseState.SUBMITTED)
-    book_submission(uow, submission)
-    uow.events.add(
-        submission.project_id,
-        "case-submitted",
-        "a held-out case was labelled" if submission.held_out else "a case was labelled",
-        round=submission.round,
-        details=_details(submission),
-    )
+    _tell(uow, submission, "draft-kept", reason)
+    return submission
 
 
-def _keep(uow: UnitOfWork, submission: Submission, reason: str) -> None:
-    uow.submissions.add(submission)
-    uow.events.add(
-        submission.project_id,
-        "draft-kept",
-        reason,
-        round=submission.round,
-        details=_details(submission),
-    )
-
-
-def _details(submission: Submission) -> dict[str, str]:
-    return {"case_id": submission.case_id, "submission_id": submission.submission_id}
+def _tell(uow: UnitOfWork, submission: Submission, kind: str, message: str) -> None:
+    details = {"case_id": submission.case_id, "submission_id": submission.submission_id}
+    uow.events.add(submission.project_id, kind, message, round=submission.round, details=details)

@@ -110,6 +110,8 @@ class _CaseStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CaseState.V
     CASE_STATE_LABELLED: _CaseState.ValueType  # 4
     CASE_STATE_PUT_OFF: _CaseState.ValueType  # 5
     """Put off by a person; not handed out until the mark is cleared."""
+    CASE_STATE_IN_REVIEW: _CaseState.ValueType  # 6
+    """Handed in, waiting for a reviewer; not handed out."""
 
 class CaseState(_CaseState, metaclass=_CaseStateEnumTypeWrapper): ...
 
@@ -122,6 +124,8 @@ CASE_STATE_LEASED: CaseState.ValueType  # 3
 CASE_STATE_LABELLED: CaseState.ValueType  # 4
 CASE_STATE_PUT_OFF: CaseState.ValueType  # 5
 """Put off by a person; not handed out until the mark is cleared."""
+CASE_STATE_IN_REVIEW: CaseState.ValueType  # 6
+"""Handed in, waiting for a reviewer; not handed out."""
 Global___CaseState: _TypeAlias = CaseState  # noqa: Y015
 
 class _CaseMark:
@@ -181,6 +185,10 @@ class _ReviewStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReviewSta
     REVIEW_STATE_DRAFT: _ReviewState.ValueType  # 2
     """Came too late or awaits a person; not trained on."""
     REVIEW_STATE_REJECTED: _ReviewState.ValueType  # 3
+    REVIEW_STATE_WITHDRAWN: _ReviewState.ValueType  # 4
+    """Taken back, by its annotator or a reviewer."""
+    REVIEW_STATE_PENDING: _ReviewState.ValueType  # 5
+    """Counts once a reviewer accepts it."""
 
 class ReviewState(_ReviewState, metaclass=_ReviewStateEnumTypeWrapper): ...
 
@@ -189,6 +197,10 @@ REVIEW_STATE_ACCEPTED: ReviewState.ValueType  # 1
 REVIEW_STATE_DRAFT: ReviewState.ValueType  # 2
 """Came too late or awaits a person; not trained on."""
 REVIEW_STATE_REJECTED: ReviewState.ValueType  # 3
+REVIEW_STATE_WITHDRAWN: ReviewState.ValueType  # 4
+"""Taken back, by its annotator or a reviewer."""
+REVIEW_STATE_PENDING: ReviewState.ValueType  # 5
+"""Counts once a reviewer accepts it."""
 Global___ReviewState: _TypeAlias = ReviewState  # noqa: Y015
 
 class _RoundState:
@@ -289,6 +301,7 @@ class CaseCounts(_message.Message):
     LABELLED_FIELD_NUMBER: _builtins.int
     HELD_OUT_FIELD_NUMBER: _builtins.int
     HELD_OUT_LABELLED_FIELD_NUMBER: _builtins.int
+    IN_REVIEW_FIELD_NUMBER: _builtins.int
     seed: _builtins.int
     registered: _builtins.int
     predicted: _builtins.int
@@ -296,6 +309,8 @@ class CaseCounts(_message.Message):
     labelled: _builtins.int
     held_out: _builtins.int
     held_out_labelled: _builtins.int
+    in_review: _builtins.int
+    """Handed in, waiting for a reviewer."""
     def __init__(
         self,
         *,
@@ -306,10 +321,11 @@ class CaseCounts(_message.Message):
         labelled: _builtins.int = ...,
         held_out: _builtins.int = ...,
         held_out_labelled: _builtins.int = ...,
+        in_review: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["held_out", b"held_out", "held_out_labelled", b"held_out_labelled", "labelled", b"labelled", "leased", b"leased", "predicted", b"predicted", "registered", b"registered", "seed", b"seed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["held_out", b"held_out", "held_out_labelled", b"held_out_labelled", "in_review", b"in_review", "labelled", b"labelled", "leased", b"leased", "predicted", b"predicted", "registered", b"registered", "seed", b"seed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -331,6 +347,8 @@ class Policy(_message.Message):
     TRAINING_FIELD_NUMBER: _builtins.int
     LEASE_DURATION_FIELD_NUMBER: _builtins.int
     LARGEST_COMPONENT_FIELD_NUMBER: _builtins.int
+    REVIEW_FIELD_NUMBER: _builtins.int
+    DETACHED_LEASE_DURATION_FIELD_NUMBER: _builtins.int
     ordering: Global___Ordering.ValueType
     candidate_pool: _builtins.int
     """How many cases, in order, are predicted before a round opens; 0 predicts all of them first."""
@@ -350,6 +368,14 @@ class Policy(_message.Message):
     def training(self) -> Global___TrainingPolicy: ...
     @_builtins.property
     def lease_duration(self) -> _duration_pb2.Duration: ...
+    @_builtins.property
+    def review(self) -> Global___ReviewPolicy:
+        """Unset: labels count without a review."""
+
+    @_builtins.property
+    def detached_lease_duration(self) -> _duration_pb2.Duration:
+        """How long a case of a detached session is kept, at most 30 days; unset takes 7 days."""
+
     def __init__(
         self,
         *,
@@ -363,10 +389,12 @@ class Policy(_message.Message):
         training: Global___TrainingPolicy | None = ...,
         lease_duration: _duration_pb2.Duration | None = ...,
         largest_component: _builtins.bool | None = ...,
+        review: Global___ReviewPolicy | None = ...,
+        detached_lease_duration: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_largest_component", b"_largest_component", "geometric", b"geometric", "held_out", b"held_out", "largest_component", b"largest_component", "lease_duration", b"lease_duration", "minutes", b"minutes", "promotion", b"promotion", "sizes", b"sizes", "sizing", b"sizing", "training", b"training"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_largest_component", b"_largest_component", "detached_lease_duration", b"detached_lease_duration", "geometric", b"geometric", "held_out", b"held_out", "largest_component", b"largest_component", "lease_duration", b"lease_duration", "minutes", b"minutes", "promotion", b"promotion", "review", b"review", "sizes", b"sizes", "sizing", b"sizing", "training", b"training"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_largest_component", b"_largest_component", "candidate_pool", b"candidate_pool", "geometric", b"geometric", "held_out", b"held_out", "largest_component", b"largest_component", "lease_duration", b"lease_duration", "minutes", b"minutes", "ordering", b"ordering", "promotion", b"promotion", "sizes", b"sizes", "sizing", b"sizing", "training", b"training"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_largest_component", b"_largest_component", "candidate_pool", b"candidate_pool", "detached_lease_duration", b"detached_lease_duration", "geometric", b"geometric", "held_out", b"held_out", "largest_component", b"largest_component", "lease_duration", b"lease_duration", "minutes", b"minutes", "ordering", b"ordering", "promotion", b"promotion", "review", b"review", "sizes", b"sizes", "sizing", b"sizing", "training", b"training"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__largest_component: _TypeAlias = _typing.Literal["largest_component"]  # noqa: Y015
     _WhichOneofArgType__largest_component: _TypeAlias = _typing.Literal["_largest_component", b"_largest_component"]  # noqa: Y015
@@ -378,6 +406,32 @@ class Policy(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_sizing) -> _WhichOneofReturnType_sizing | None: ...
 
 Global___Policy: _TypeAlias = Policy  # noqa: Y015
+
+@_typing.final
+class ReviewPolicy(_message.Message):
+    """Whether labels count at once."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUIRED_FIELD_NUMBER: _builtins.int
+    ALLOW_OWN_FIELD_NUMBER: _builtins.int
+    required: _builtins.bool
+    """Every label waits (PENDING) until a reviewer accepts it. Rounds wait for reviews as they wait for labels."""
+    allow_own: _builtins.bool
+    """Reviewers may review their own labels. Without a required review everybody who may review may."""
+    def __init__(
+        self,
+        *,
+        required: _builtins.bool = ...,
+        allow_own: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_own", b"allow_own", "required", b"required"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReviewPolicy: _TypeAlias = ReviewPolicy  # noqa: Y015
 
 @_typing.final
 class RoundSizes(_message.Message):
@@ -571,6 +625,7 @@ class Case(_message.Message):
     COARSE_LABEL_FIELD_NUMBER: _builtins.int
     SUBMISSION_ID_FIELD_NUMBER: _builtins.int
     REGISTER_TIME_FIELD_NUMBER: _builtins.int
+    PENDING_SUBMISSION_ID_FIELD_NUMBER: _builtins.int
     case_id: _builtins.str
     project_id: _builtins.str
     volume_id: _builtins.str
@@ -582,6 +637,8 @@ class Case(_message.Message):
     """Round that selected it, 0 when none has."""
     submission_id: _builtins.str
     """The submission that counts; empty while unlabelled."""
+    pending_submission_id: _builtins.str
+    """The label that waits for a reviewer, of a labelled case a correction; empty where there is none."""
     @_builtins.property
     def coarse_label(self) -> Global___CoarseLabel: ...
     @_builtins.property
@@ -600,10 +657,11 @@ class Case(_message.Message):
         coarse_label: Global___CoarseLabel | None = ...,
         submission_id: _builtins.str = ...,
         register_time: _timestamp_pb2.Timestamp | None = ...,
+        pending_submission_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["coarse_label", b"coarse_label", "register_time", b"register_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id", "coarse_label", b"coarse_label", "group_key", b"group_key", "held_out", b"held_out", "mark", b"mark", "project_id", b"project_id", "register_time", b"register_time", "round", b"round", "state", b"state", "submission_id", b"submission_id", "volume_id", b"volume_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id", "coarse_label", b"coarse_label", "group_key", b"group_key", "held_out", b"held_out", "mark", b"mark", "pending_submission_id", b"pending_submission_id", "project_id", b"project_id", "register_time", b"register_time", "round", b"round", "state", b"state", "submission_id", b"submission_id", "volume_id", b"volume_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -656,13 +714,22 @@ class Lease(_message.Message):
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     ROUND_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    TOOL_FIELD_NUMBER: _builtins.int
+    REVISES_FIELD_NUMBER: _builtins.int
     lease_id: _builtins.str
     project_id: _builtins.str
     fencing_token: _builtins.int
-    """Grows with every lease of the case; a write with an old one is refused."""
+    """Grows with every lease of the case, and when one is taken up; a write with an old one is refused."""
     annotator_id: _builtins.str
     state: Global___LeaseState.ValueType
     round: _builtins.int
+    session_id: _builtins.str
+    """Empty where it was leased by itself."""
+    tool: _builtins.str
+    """That holds it, as it named itself."""
+    revises: _builtins.bool
+    """The case is labelled, and the lease is to correct that label."""
     @_builtins.property
     def case(self) -> Global___Case: ...
     @_builtins.property
@@ -681,10 +748,13 @@ class Lease(_message.Message):
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         state: Global___LeaseState.ValueType = ...,
         round: _builtins.int = ...,
+        session_id: _builtins.str = ...,
+        tool: _builtins.str = ...,
+        revises: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["case", b"case", "expire_time", b"expire_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotator_id", b"annotator_id", "case", b"case", "expire_time", b"expire_time", "fencing_token", b"fencing_token", "lease_id", b"lease_id", "project_id", b"project_id", "round", b"round", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotator_id", b"annotator_id", "case", b"case", "expire_time", b"expire_time", "fencing_token", b"fencing_token", "lease_id", b"lease_id", "project_id", b"project_id", "revises", b"revises", "round", b"round", "session_id", b"session_id", "start_time", b"start_time", "state", b"state", "tool", b"tool"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -711,6 +781,13 @@ class Submission(_message.Message):
     SUPERSEDES_SUBMISSION_ID_FIELD_NUMBER: _builtins.int
     REVIEW_STATE_FIELD_NUMBER: _builtins.int
     HELD_OUT_FIELD_NUMBER: _builtins.int
+    REVIEWED_BY_FIELD_NUMBER: _builtins.int
+    REVIEW_TIME_FIELD_NUMBER: _builtins.int
+    REVIEW_COMMENT_FIELD_NUMBER: _builtins.int
+    WITHDRAW_TIME_FIELD_NUMBER: _builtins.int
+    WITHDRAW_REASON_FIELD_NUMBER: _builtins.int
+    STARTED_FROM_SUBMISSION_ID_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_ROUND_FIELD_NUMBER: _builtins.int
     submission_id: _builtins.str
     project_id: _builtins.str
     case_id: _builtins.str
@@ -722,17 +799,35 @@ class Submission(_message.Message):
     coarse_model_version_id: _builtins.str
     """Model version of the coarse label that it started from."""
     revision: _builtins.int
+    """From 1, grows with every submission of the case."""
     supersedes_submission_id: _builtins.str
+    """The label that counted before it; empty where there was none."""
     review_state: Global___ReviewState.ValueType
     held_out: _builtins.bool
+    reviewed_by: _builtins.str
+    """Annotator id of the reviewer; empty before a review."""
+    review_comment: _builtins.str
+    withdraw_reason: _builtins.str
+    started_from_submission_id: _builtins.str
+    """The label whose mask it was corrected from, where it was not a coarse label."""
+    snapshot_round: _builtins.int
+    """The first round whose snapshot holds it, 0 for none."""
     @_builtins.property
     def organ_states(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.OrganState]: ...
     @_builtins.property
-    def time_segments(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.TimeSegment]: ...
+    def time_segments(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.TimeSegment]:
+        """All time on it under its lease, that of drafts too."""
+
     @_builtins.property
-    def effort(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.OrganEffort]: ...
+    def effort(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.OrganEffort]:
+        """Against the coarse label, or against the label that it corrects: see started_from_submission_id."""
+
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def review_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def withdraw_time(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
         self,
         *,
@@ -753,10 +848,17 @@ class Submission(_message.Message):
         supersedes_submission_id: _builtins.str = ...,
         review_state: Global___ReviewState.ValueType = ...,
         held_out: _builtins.bool = ...,
+        reviewed_by: _builtins.str = ...,
+        review_time: _timestamp_pb2.Timestamp | None = ...,
+        review_comment: _builtins.str = ...,
+        withdraw_time: _timestamp_pb2.Timestamp | None = ...,
+        withdraw_reason: _builtins.str = ...,
+        started_from_submission_id: _builtins.str = ...,
+        snapshot_round: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "review_time", b"review_time", "withdraw_time", b"withdraw_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotator_id", b"annotator_id", "case_id", b"case_id", "coarse_model_version_id", b"coarse_model_version_id", "create_time", b"create_time", "effort", b"effort", "held_out", b"held_out", "mask_digest", b"mask_digest", "mask_volume_id", b"mask_volume_id", "organ_states", b"organ_states", "project_id", b"project_id", "receipt_id", b"receipt_id", "review_state", b"review_state", "revision", b"revision", "round", b"round", "submission_id", b"submission_id", "supersedes_submission_id", b"supersedes_submission_id", "time_segments", b"time_segments"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotator_id", b"annotator_id", "case_id", b"case_id", "coarse_model_version_id", b"coarse_model_version_id", "create_time", b"create_time", "effort", b"effort", "held_out", b"held_out", "mask_digest", b"mask_digest", "mask_volume_id", b"mask_volume_id", "organ_states", b"organ_states", "project_id", b"project_id", "receipt_id", b"receipt_id", "review_comment", b"review_comment", "review_state", b"review_state", "review_time", b"review_time", "reviewed_by", b"reviewed_by", "revision", b"revision", "round", b"round", "snapshot_round", b"snapshot_round", "started_from_submission_id", b"started_from_submission_id", "submission_id", b"submission_id", "supersedes_submission_id", b"supersedes_submission_id", "time_segments", b"time_segments", "withdraw_reason", b"withdraw_reason", "withdraw_time", b"withdraw_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -989,12 +1091,15 @@ class LedgerEntry(_message.Message):
     COARSE_MODEL_VERSION_ID_FIELD_NUMBER: _builtins.int
     SEGMENT_FIELD_NUMBER: _builtins.int
     SUBMISSION_ID_FIELD_NUMBER: _builtins.int
+    LEASE_ID_FIELD_NUMBER: _builtins.int
     case_id: _builtins.str
     annotator_id: _builtins.str
     round: _builtins.int
     held_out: _builtins.bool
     coarse_model_version_id: _builtins.str
     submission_id: _builtins.str
+    lease_id: _builtins.str
+    """The lease that it was sent under, where it was sent with a draft or a release."""
     @_builtins.property
     def segment(self) -> _common_pb2.TimeSegment: ...
     def __init__(
@@ -1007,10 +1112,11 @@ class LedgerEntry(_message.Message):
         coarse_model_version_id: _builtins.str = ...,
         segment: _common_pb2.TimeSegment | None = ...,
         submission_id: _builtins.str = ...,
+        lease_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["segment", b"segment"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotator_id", b"annotator_id", "case_id", b"case_id", "coarse_model_version_id", b"coarse_model_version_id", "held_out", b"held_out", "round", b"round", "segment", b"segment", "submission_id", b"submission_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotator_id", b"annotator_id", "case_id", b"case_id", "coarse_model_version_id", b"coarse_model_version_id", "held_out", b"held_out", "lease_id", b"lease_id", "round", b"round", "segment", b"segment", "submission_id", b"submission_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

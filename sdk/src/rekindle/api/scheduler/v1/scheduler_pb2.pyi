@@ -10,6 +10,7 @@ from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from rekindle.api.common.v1 import common_pb2 as _common_pb2
+from rekindle.api.scheduler.v1 import annotation_pb2 as _annotation_pb2
 from rekindle.api.scheduler.v1 import records_pb2 as _records_pb2
 import builtins as _builtins
 import sys
@@ -618,8 +619,11 @@ class LeaseNextCaseRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     PROJECT_ID_FIELD_NUMBER: _builtins.int
     DURATION_FIELD_NUMBER: _builtins.int
+    TOOL_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     project_id: _builtins.str
+    tool: _builtins.str
+    """The tool that the case is for, at most 100 characters."""
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration:
         """Unset takes the policy's."""
@@ -630,10 +634,11 @@ class LeaseNextCaseRequest(_message.Message):
         request_id: _builtins.str = ...,
         project_id: _builtins.str = ...,
         duration: _duration_pb2.Duration | None = ...,
+        tool: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "project_id", b"project_id", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "project_id", b"project_id", "request_id", b"request_id", "tool", b"tool"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -679,7 +684,7 @@ class NoCase(_message.Message):
         REASON_PREPARING: NoCase._Reason.ValueType  # 1
         """The model is being trained or is predicting; ask again after retry_after."""
         REASON_ROUND_TAKEN: NoCase._Reason.ValueType  # 2
-        """Every case of the round is leased or labelled."""
+        """Every case of the round is leased, labelled or waits for a reviewer."""
         REASON_COMPLETE: NoCase._Reason.ValueType  # 3
         """Everything is labelled."""
         REASON_NOT_RUNNING: NoCase._Reason.ValueType  # 4
@@ -690,7 +695,7 @@ class NoCase(_message.Message):
     REASON_PREPARING: NoCase.Reason.ValueType  # 1
     """The model is being trained or is predicting; ask again after retry_after."""
     REASON_ROUND_TAKEN: NoCase.Reason.ValueType  # 2
-    """Every case of the round is leased or labelled."""
+    """Every case of the round is leased, labelled or waits for a reviewer."""
     REASON_COMPLETE: NoCase.Reason.ValueType  # 3
     """Everything is labelled."""
     REASON_NOT_RUNNING: NoCase.Reason.ValueType  # 4
@@ -719,6 +724,75 @@ class NoCase(_message.Message):
 Global___NoCase: _TypeAlias = NoCase  # noqa: Y015
 
 @_typing.final
+class StartSessionRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    PROJECT_ID_FIELD_NUMBER: _builtins.int
+    MINUTES_FIELD_NUMBER: _builtins.int
+    DETACHED_FIELD_NUMBER: _builtins.int
+    MAX_CASES_FIELD_NUMBER: _builtins.int
+    DURATION_FIELD_NUMBER: _builtins.int
+    TOOL_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    project_id: _builtins.str
+    minutes: _builtins.float
+    """More than 0, at most 1440 (a day)."""
+    detached: _builtins.bool
+    max_cases: _builtins.int
+    """0 sets no limit but the service's own, 200."""
+    tool: _builtins.str
+    """The tool that the cases are for, at most 100 characters."""
+    @_builtins.property
+    def duration(self) -> _duration_pb2.Duration:
+        """How long each lease lasts; unset takes the policy's, of detached leases where it is detached."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        project_id: _builtins.str = ...,
+        minutes: _builtins.float = ...,
+        detached: _builtins.bool = ...,
+        max_cases: _builtins.int = ...,
+        duration: _duration_pb2.Duration | None = ...,
+        tool: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detached", b"detached", "duration", b"duration", "max_cases", b"max_cases", "minutes", b"minutes", "project_id", b"project_id", "request_id", b"request_id", "tool", b"tool"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StartSessionRequest: _TypeAlias = StartSessionRequest  # noqa: Y015
+
+@_typing.final
+class StartSessionResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: _builtins.int
+    NONE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def session(self) -> _annotation_pb2.Session: ...
+    @_builtins.property
+    def none(self) -> Global___NoCase: ...
+    def __init__(
+        self,
+        *,
+        session: _annotation_pb2.Session | None = ...,
+        none: Global___NoCase | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["none", b"none", "outcome", b"outcome", "session", b"session"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["none", b"none", "outcome", b"outcome", "session", b"session"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["session", "none"]  # noqa: Y015
+    _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+
+Global___StartSessionResponse: _TypeAlias = StartSessionResponse  # noqa: Y015
+
+@_typing.final
 class LeaseCaseRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -727,11 +801,17 @@ class LeaseCaseRequest(_message.Message):
     CASE_ID_FIELD_NUMBER: _builtins.int
     DURATION_FIELD_NUMBER: _builtins.int
     ROUND_FIELD_NUMBER: _builtins.int
+    REVISE_FIELD_NUMBER: _builtins.int
+    TOOL_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     project_id: _builtins.str
     case_id: _builtins.str
     round: _builtins.int
     """Refused with FAILED_PRECONDITION when this round is not open any more; 0 takes whichever is open."""
+    revise: _builtins.bool
+    """Lease a labelled case, to correct its label."""
+    tool: _builtins.str
+    """The tool that the case is for, at most 100 characters."""
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration: ...
     def __init__(
@@ -742,10 +822,12 @@ class LeaseCaseRequest(_message.Message):
         case_id: _builtins.str = ...,
         duration: _duration_pb2.Duration | None = ...,
         round: _builtins.int = ...,
+        revise: _builtins.bool = ...,
+        tool: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id", "duration", b"duration", "project_id", b"project_id", "request_id", b"request_id", "round", b"round"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id", "duration", b"duration", "project_id", b"project_id", "request_id", b"request_id", "revise", b"revise", "round", b"round", "tool", b"tool"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -942,7 +1024,9 @@ class SubmitRequest(_message.Message):
         """One per organ of the project."""
 
     @_builtins.property
-    def time_segments(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.TimeSegment]: ...
+    def time_segments(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.TimeSegment]:
+        """Segments that were booked for the lease before, with a draft, are passed over."""
+
     def __init__(
         self,
         *,
@@ -991,12 +1075,20 @@ class ListSubmissionsRequest(_message.Message):
     ROUND_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    REVIEW_STATES_FIELD_NUMBER: _builtins.int
+    MINE_FIELD_NUMBER: _builtins.int
     project_id: _builtins.str
     case_id: _builtins.str
     round: _builtins.int
     """0 lists all rounds."""
     page_size: _builtins.int
     page_token: _builtins.str
+    mine: _builtins.bool
+    """The caller's own alone."""
+    @_builtins.property
+    def review_states(self) -> _containers.RepeatedScalarFieldContainer[_records_pb2.ReviewState.ValueType]:
+        """Empty lists all."""
+
     def __init__(
         self,
         *,
@@ -1005,10 +1097,12 @@ class ListSubmissionsRequest(_message.Message):
         round: _builtins.int = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        review_states: _abc.Iterable[_records_pb2.ReviewState.ValueType] | None = ...,
+        mine: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id", "page_size", b"page_size", "page_token", b"page_token", "project_id", b"project_id", "round", b"round"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id", "mine", b"mine", "page_size", b"page_size", "page_token", b"page_token", "project_id", b"project_id", "review_states", b"review_states", "round", b"round"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

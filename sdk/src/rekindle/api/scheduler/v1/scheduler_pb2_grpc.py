@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from rekindle.api.scheduler.v1 import annotation_pb2 as rekindle_dot_api_dot_scheduler_dot_v1_dot_annotation__pb2
 from rekindle.api.scheduler.v1 import scheduler_pb2 as rekindle_dot_api_dot_scheduler_dot_v1_dot_scheduler__pb2
 
 GRPC_GENERATED_VERSION = '1.81.1'
@@ -121,6 +122,51 @@ class SchedulerServiceStub:
                 request_serializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_scheduler__pb2.ListMyLeasesRequest.SerializeToString,
                 response_deserializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_scheduler__pb2.ListMyLeasesResponse.FromString,
                 _registered_method=True)
+        self.TakeUpLease = channel.unary_unary(
+                '/rekindle.api.scheduler.v1.SchedulerService/TakeUpLease',
+                request_serializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_annotation__pb2.TakeUpLeaseRequest.SerializeToString,
+                response_deserializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_annotation__pb2.TakeUpLeaseResponse.FromString,
+                _registered_method=True)
+        self.StartSession = channel.unary_unary(
+                '/rekindle.api.scheduler.v1.SchedulerService/StartSession',
+                request_serializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_scheduler__pb2.StartSessionRequest.SerializeToString,
+                response_deserializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_scheduler__pb2.StartSessionResponse.FromString,
+                _registered_method=True)
+        self.GetSession = channel.unary_unary(
+                '/rekindle.api.scheduler.v1.SchedulerService/GetSession',
+                request_serializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_annotation__pb2.GetSessionRequest.SerializeToString,
+                response_deserializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_annotation__pb2.GetSessionResponse.FromString,
+                _registered_method=True)
+        self.ListMySessions = channel.unary_unary(
+                '/rekindle.api.scheduler.v1.SchedulerService/ListMySessions',
+                request_serializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_annotation__pb2.ListMySessionsRequest.SerializeToString,
+                response_deserializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_annotation__pb2.ListMySessionsResponse.FromString,
+                _registered_method=True)
+        self.EndSession = channel.unary_unary(
+                '/rekindle.api.scheduler.v1.SchedulerService/EndSession',
+                request_serializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_annotation__pb2.EndSessionRequest.SerializeToString,
+                response_deserializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_annotation__pb2.EndSessionResponse.FromString,
+                _registered_method=True)
+        self.SaveDraft = channel.unary_unary(
+                '/rekindle.api.scheduler.v1.SchedulerService/SaveDraft',
+                request_serializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_annotation__pb2.SaveDraftRequest.SerializeToString,
+                response_deserializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_annotation__pb2.SaveDraftResponse.FromString,
+                _registered_method=True)
+        self.GetDraft = channel.unary_unary(
+                '/rekindle.api.scheduler.v1.SchedulerService/GetDraft',
+                request_serializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_annotation__pb2.GetDraftRequest.SerializeToString,
+                response_deserializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_annotation__pb2.GetDraftResponse.FromString,
+                _registered_method=True)
+        self.ListDrafts = channel.unary_unary(
+                '/rekindle.api.scheduler.v1.SchedulerService/ListDrafts',
+                request_serializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_annotation__pb2.ListDraftsRequest.SerializeToString,
+                response_deserializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_annotation__pb2.ListDraftsResponse.FromString,
+                _registered_method=True)
+        self.DiscardDraft = channel.unary_unary(
+                '/rekindle.api.scheduler.v1.SchedulerService/DiscardDraft',
+                request_serializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_annotation__pb2.DiscardDraftRequest.SerializeToString,
+                response_deserializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_annotation__pb2.DiscardDraftResponse.FromString,
+                _registered_method=True)
         self.Submit = channel.unary_unary(
                 '/rekindle.api.scheduler.v1.SchedulerService/Submit',
                 request_serializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_scheduler__pb2.SubmitRequest.SerializeToString,
@@ -130,6 +176,16 @@ class SchedulerServiceStub:
                 '/rekindle.api.scheduler.v1.SchedulerService/ListSubmissions',
                 request_serializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_scheduler__pb2.ListSubmissionsRequest.SerializeToString,
                 response_deserializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_scheduler__pb2.ListSubmissionsResponse.FromString,
+                _registered_method=True)
+        self.WithdrawSubmission = channel.unary_unary(
+                '/rekindle.api.scheduler.v1.SchedulerService/WithdrawSubmission',
+                request_serializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_annotation__pb2.WithdrawSubmissionRequest.SerializeToString,
+                response_deserializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_annotation__pb2.WithdrawSubmissionResponse.FromString,
+                _registered_method=True)
+        self.ReviewSubmission = channel.unary_unary(
+                '/rekindle.api.scheduler.v1.SchedulerService/ReviewSubmission',
+                request_serializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_annotation__pb2.ReviewSubmissionRequest.SerializeToString,
+                response_deserializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_annotation__pb2.ReviewSubmissionResponse.FromString,
                 _registered_method=True)
         self.GetRound = channel.unary_unary(
                 '/rekindle.api.scheduler.v1.SchedulerService/GetRound',
@@ -257,7 +313,8 @@ class SchedulerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def LeaseCase(self, request, context):
-        """FAILED_PRECONDITION when the case is labelled, leased by somebody else, or its round has closed.
+        """FAILED_PRECONDITION when the case is labelled, leased by somebody else, or its round has closed. With `revise` a
+        labelled case, of any round, to correct its label; that label counts until the correction does.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -283,6 +340,68 @@ class SchedulerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def TakeUpLease(self, request, context):
+        """Goes on with the caller's own lease in another tool, or after a restart: the same lease under a new fencing token,
+        so that the tool before cannot write any more. Also one that has run out while nobody else has taken the case.
+        ABORTED (LeaseLost) when somebody has, or when the lease has ended.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StartSession(self, request, context):
+        """Leases as many free cases, in the round's order, as fit the minutes; at least one while there is any.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetSession(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListMySessions(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EndSession(self, request, context):
+        """Releases what is left of it. Ending it again changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SaveDraft(self, request, context):
+        """Keeps unfinished work and books its time. With a lost lease or an old token it is refused (ABORTED, LeaseLost), but
+        the draft is kept: the error's metadata names it as draft_id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetDraft(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDrafts(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DiscardDraft(self, request, context):
+        """Its time stays booked. NOT_FOUND for a draft that is not the caller's.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Submit(self, request, context):
         """Stores a corrected label. With a lost lease or an old token it is refused (ABORTED, LeaseLost), but the label is
         kept as a draft: the error's metadata names it as draft_submission_id.
@@ -293,6 +412,22 @@ class SchedulerServiceServicer:
 
     def ListSubmissions(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WithdrawSubmission(self, request, context):
+        """Takes a label back, by its annotator or a reviewer; its case is open again, or the label that it had superseded
+        counts again. FAILED_PRECONDITION (IN_SNAPSHOT) once it was trained on or measured with.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReviewSubmission(self, request, context):
+        """Accepts or rejects a label that waits for it, one that was kept because it came too late, or one that counts
+        already (a second look). FAILED_PRECONDITION (CASE_LABELLED) where another label counts and `supersede` is not set.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -430,6 +565,51 @@ def add_SchedulerServiceServicer_to_server(servicer, server):
                     request_deserializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_scheduler__pb2.ListMyLeasesRequest.FromString,
                     response_serializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_scheduler__pb2.ListMyLeasesResponse.SerializeToString,
             ),
+            'TakeUpLease': grpc.unary_unary_rpc_method_handler(
+                    servicer.TakeUpLease,
+                    request_deserializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_annotation__pb2.TakeUpLeaseRequest.FromString,
+                    response_serializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_annotation__pb2.TakeUpLeaseResponse.SerializeToString,
+            ),
+            'StartSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.StartSession,
+                    request_deserializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_scheduler__pb2.StartSessionRequest.FromString,
+                    response_serializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_scheduler__pb2.StartSessionResponse.SerializeToString,
+            ),
+            'GetSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSession,
+                    request_deserializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_annotation__pb2.GetSessionRequest.FromString,
+                    response_serializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_annotation__pb2.GetSessionResponse.SerializeToString,
+            ),
+            'ListMySessions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListMySessions,
+                    request_deserializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_annotation__pb2.ListMySessionsRequest.FromString,
+                    response_serializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_annotation__pb2.ListMySessionsResponse.SerializeToString,
+            ),
+            'EndSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.EndSession,
+                    request_deserializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_annotation__pb2.EndSessionRequest.FromString,
+                    response_serializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_annotation__pb2.EndSessionResponse.SerializeToString,
+            ),
+            'SaveDraft': grpc.unary_unary_rpc_method_handler(
+                    servicer.SaveDraft,
+                    request_deserializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_annotation__pb2.SaveDraftRequest.FromString,
+                    response_serializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_annotation__pb2.SaveDraftResponse.SerializeToString,
+            ),
+            'GetDraft': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetDraft,
+                    request_deserializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_annotation__pb2.GetDraftRequest.FromString,
+                    response_serializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_annotation__pb2.GetDraftResponse.SerializeToString,
+            ),
+            'ListDrafts': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDrafts,
+                    request_deserializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_annotation__pb2.ListDraftsRequest.FromString,
+                    response_serializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_annotation__pb2.ListDraftsResponse.SerializeToString,
+            ),
+            'DiscardDraft': grpc.unary_unary_rpc_method_handler(
+                    servicer.DiscardDraft,
+                    request_deserializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_annotation__pb2.DiscardDraftRequest.FromString,
+                    response_serializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_annotation__pb2.DiscardDraftResponse.SerializeToString,
+            ),
             'Submit': grpc.unary_unary_rpc_method_handler(
                     servicer.Submit,
                     request_deserializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_scheduler__pb2.SubmitRequest.FromString,
@@ -439,6 +619,16 @@ def add_SchedulerServiceServicer_to_server(servicer, server):
                     servicer.ListSubmissions,
                     request_deserializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_scheduler__pb2.ListSubmissionsRequest.FromString,
                     response_serializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_scheduler__pb2.ListSubmissionsResponse.SerializeToString,
+            ),
+            'WithdrawSubmission': grpc.unary_unary_rpc_method_handler(
+                    servicer.WithdrawSubmission,
+                    request_deserializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_annotation__pb2.WithdrawSubmissionRequest.FromString,
+                    response_serializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_annotation__pb2.WithdrawSubmissionResponse.SerializeToString,
+            ),
+            'ReviewSubmission': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReviewSubmission,
+                    request_deserializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_annotation__pb2.ReviewSubmissionRequest.FromString,
+                    response_serializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_annotation__pb2.ReviewSubmissionResponse.SerializeToString,
             ),
             'GetRound': grpc.unary_unary_rpc_method_handler(
                     servicer.GetRound,
@@ -948,6 +1138,249 @@ class SchedulerService:
             _registered_method=True)
 
     @staticmethod
+    def TakeUpLease(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rekindle.api.scheduler.v1.SchedulerService/TakeUpLease',
+            rekindle_dot_api_dot_scheduler_dot_v1_dot_annotation__pb2.TakeUpLeaseRequest.SerializeToString,
+            rekindle_dot_api_dot_scheduler_dot_v1_dot_annotation__pb2.TakeUpLeaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StartSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rekindle.api.scheduler.v1.SchedulerService/StartSession',
+            rekindle_dot_api_dot_scheduler_dot_v1_dot_scheduler__pb2.StartSessionRequest.SerializeToString,
+            rekindle_dot_api_dot_scheduler_dot_v1_dot_scheduler__pb2.StartSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rekindle.api.scheduler.v1.SchedulerService/GetSession',
+            rekindle_dot_api_dot_scheduler_dot_v1_dot_annotation__pb2.GetSessionRequest.SerializeToString,
+            rekindle_dot_api_dot_scheduler_dot_v1_dot_annotation__pb2.GetSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListMySessions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rekindle.api.scheduler.v1.SchedulerService/ListMySessions',
+            rekindle_dot_api_dot_scheduler_dot_v1_dot_annotation__pb2.ListMySessionsRequest.SerializeToString,
+            rekindle_dot_api_dot_scheduler_dot_v1_dot_annotation__pb2.ListMySessionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EndSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rekindle.api.scheduler.v1.SchedulerService/EndSession',
+            rekindle_dot_api_dot_scheduler_dot_v1_dot_annotation__pb2.EndSessionRequest.SerializeToString,
+            rekindle_dot_api_dot_scheduler_dot_v1_dot_annotation__pb2.EndSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SaveDraft(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rekindle.api.scheduler.v1.SchedulerService/SaveDraft',
+            rekindle_dot_api_dot_scheduler_dot_v1_dot_annotation__pb2.SaveDraftRequest.SerializeToString,
+            rekindle_dot_api_dot_scheduler_dot_v1_dot_annotation__pb2.SaveDraftResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetDraft(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rekindle.api.scheduler.v1.SchedulerService/GetDraft',
+            rekindle_dot_api_dot_scheduler_dot_v1_dot_annotation__pb2.GetDraftRequest.SerializeToString,
+            rekindle_dot_api_dot_scheduler_dot_v1_dot_annotation__pb2.GetDraftResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDrafts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rekindle.api.scheduler.v1.SchedulerService/ListDrafts',
+            rekindle_dot_api_dot_scheduler_dot_v1_dot_annotation__pb2.ListDraftsRequest.SerializeToString,
+            rekindle_dot_api_dot_scheduler_dot_v1_dot_annotation__pb2.ListDraftsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DiscardDraft(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rekindle.api.scheduler.v1.SchedulerService/DiscardDraft',
+            rekindle_dot_api_dot_scheduler_dot_v1_dot_annotation__pb2.DiscardDraftRequest.SerializeToString,
+            rekindle_dot_api_dot_scheduler_dot_v1_dot_annotation__pb2.DiscardDraftResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def Submit(request,
             target,
             options=(),
@@ -991,6 +1424,60 @@ class SchedulerService:
             '/rekindle.api.scheduler.v1.SchedulerService/ListSubmissions',
             rekindle_dot_api_dot_scheduler_dot_v1_dot_scheduler__pb2.ListSubmissionsRequest.SerializeToString,
             rekindle_dot_api_dot_scheduler_dot_v1_dot_scheduler__pb2.ListSubmissionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WithdrawSubmission(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rekindle.api.scheduler.v1.SchedulerService/WithdrawSubmission',
+            rekindle_dot_api_dot_scheduler_dot_v1_dot_annotation__pb2.WithdrawSubmissionRequest.SerializeToString,
+            rekindle_dot_api_dot_scheduler_dot_v1_dot_annotation__pb2.WithdrawSubmissionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReviewSubmission(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rekindle.api.scheduler.v1.SchedulerService/ReviewSubmission',
+            rekindle_dot_api_dot_scheduler_dot_v1_dot_annotation__pb2.ReviewSubmissionRequest.SerializeToString,
+            rekindle_dot_api_dot_scheduler_dot_v1_dot_annotation__pb2.ReviewSubmissionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from grpc import aio as _aio
+from rekindle.api.scheduler.v1 import annotation_pb2 as _annotation_pb2
 from rekindle.api.scheduler.v1 import scheduler_pb2 as _scheduler_pb2
 import abc as _abc_1
 import grpc as _grpc
@@ -54,17 +55,46 @@ class SchedulerServiceStub:
     LeaseNextCase: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.LeaseNextCaseRequest, _scheduler_pb2.LeaseNextCaseResponse]
     """The next case of the round for this annotator, or a reason why there is none now."""
     LeaseCase: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.LeaseCaseRequest, _scheduler_pb2.LeaseCaseResponse]
-    """FAILED_PRECONDITION when the case is labelled, leased by somebody else, or its round has closed."""
+    """FAILED_PRECONDITION when the case is labelled, leased by somebody else, or its round has closed. With `revise` a
+    labelled case, of any round, to correct its label; that label counts until the correction does.
+    """
     RenewLease: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.RenewLeaseRequest, _scheduler_pb2.RenewLeaseResponse]
     """ABORTED (LeaseLost) when the lease has expired or the token is old."""
     ReleaseLease: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.ReleaseLeaseRequest, _scheduler_pb2.ReleaseLeaseResponse]
     ListMyLeases: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.ListMyLeasesRequest, _scheduler_pb2.ListMyLeasesResponse]
     """The caller's live leases, to take them up again."""
+    TakeUpLease: _grpc.UnaryUnaryMultiCallable[_annotation_pb2.TakeUpLeaseRequest, _annotation_pb2.TakeUpLeaseResponse]
+    """Goes on with the caller's own lease in another tool, or after a restart: the same lease under a new fencing token,
+    so that the tool before cannot write any more. Also one that has run out while nobody else has taken the case.
+    ABORTED (LeaseLost) when somebody has, or when the lease has ended.
+    """
+    StartSession: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.StartSessionRequest, _scheduler_pb2.StartSessionResponse]
+    """Leases as many free cases, in the round's order, as fit the minutes; at least one while there is any."""
+    GetSession: _grpc.UnaryUnaryMultiCallable[_annotation_pb2.GetSessionRequest, _annotation_pb2.GetSessionResponse]
+    ListMySessions: _grpc.UnaryUnaryMultiCallable[_annotation_pb2.ListMySessionsRequest, _annotation_pb2.ListMySessionsResponse]
+    EndSession: _grpc.UnaryUnaryMultiCallable[_annotation_pb2.EndSessionRequest, _annotation_pb2.EndSessionResponse]
+    """Releases what is left of it. Ending it again changes nothing."""
+    SaveDraft: _grpc.UnaryUnaryMultiCallable[_annotation_pb2.SaveDraftRequest, _annotation_pb2.SaveDraftResponse]
+    """Keeps unfinished work and books its time. With a lost lease or an old token it is refused (ABORTED, LeaseLost), but
+    the draft is kept: the error's metadata names it as draft_id.
+    """
+    GetDraft: _grpc.UnaryUnaryMultiCallable[_annotation_pb2.GetDraftRequest, _annotation_pb2.GetDraftResponse]
+    ListDrafts: _grpc.UnaryUnaryMultiCallable[_annotation_pb2.ListDraftsRequest, _annotation_pb2.ListDraftsResponse]
+    DiscardDraft: _grpc.UnaryUnaryMultiCallable[_annotation_pb2.DiscardDraftRequest, _annotation_pb2.DiscardDraftResponse]
+    """Its time stays booked. NOT_FOUND for a draft that is not the caller's."""
     Submit: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.SubmitRequest, _scheduler_pb2.SubmitResponse]
     """Stores a corrected label. With a lost lease or an old token it is refused (ABORTED, LeaseLost), but the label is
     kept as a draft: the error's metadata names it as draft_submission_id.
     """
     ListSubmissions: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.ListSubmissionsRequest, _scheduler_pb2.ListSubmissionsResponse]
+    WithdrawSubmission: _grpc.UnaryUnaryMultiCallable[_annotation_pb2.WithdrawSubmissionRequest, _annotation_pb2.WithdrawSubmissionResponse]
+    """Takes a label back, by its annotator or a reviewer; its case is open again, or the label that it had superseded
+    counts again. FAILED_PRECONDITION (IN_SNAPSHOT) once it was trained on or measured with.
+    """
+    ReviewSubmission: _grpc.UnaryUnaryMultiCallable[_annotation_pb2.ReviewSubmissionRequest, _annotation_pb2.ReviewSubmissionResponse]
+    """Accepts or rejects a label that waits for it, one that was kept because it came too late, or one that counts
+    already (a second look). FAILED_PRECONDITION (CASE_LABELLED) where another label counts and `supersede` is not set.
+    """
     GetRound: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.GetRoundRequest, _scheduler_pb2.GetRoundResponse]
     ListRounds: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.ListRoundsRequest, _scheduler_pb2.ListRoundsResponse]
     TrainNow: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.TrainNowRequest, _scheduler_pb2.TrainNowResponse]
@@ -102,17 +132,46 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
     LeaseNextCase: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.LeaseNextCaseRequest, _scheduler_pb2.LeaseNextCaseResponse]  # type: ignore[assignment]
     """The next case of the round for this annotator, or a reason why there is none now."""
     LeaseCase: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.LeaseCaseRequest, _scheduler_pb2.LeaseCaseResponse]  # type: ignore[assignment]
-    """FAILED_PRECONDITION when the case is labelled, leased by somebody else, or its round has closed."""
+    """FAILED_PRECONDITION when the case is labelled, leased by somebody else, or its round has closed. With `revise` a
+    labelled case, of any round, to correct its label; that label counts until the correction does.
+    """
     RenewLease: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.RenewLeaseRequest, _scheduler_pb2.RenewLeaseResponse]  # type: ignore[assignment]
     """ABORTED (LeaseLost) when the lease has expired or the token is old."""
     ReleaseLease: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.ReleaseLeaseRequest, _scheduler_pb2.ReleaseLeaseResponse]  # type: ignore[assignment]
     ListMyLeases: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.ListMyLeasesRequest, _scheduler_pb2.ListMyLeasesResponse]  # type: ignore[assignment]
     """The caller's live leases, to take them up again."""
+    TakeUpLease: _aio.UnaryUnaryMultiCallable[_annotation_pb2.TakeUpLeaseRequest, _annotation_pb2.TakeUpLeaseResponse]  # type: ignore[assignment]
+    """Goes on with the caller's own lease in another tool, or after a restart: the same lease under a new fencing token,
+    so that the tool before cannot write any more. Also one that has run out while nobody else has taken the case.
+    ABORTED (LeaseLost) when somebody has, or when the lease has ended.
+    """
+    StartSession: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.StartSessionRequest, _scheduler_pb2.StartSessionResponse]  # type: ignore[assignment]
+    """Leases as many free cases, in the round's order, as fit the minutes; at least one while there is any."""
+    GetSession: _aio.UnaryUnaryMultiCallable[_annotation_pb2.GetSessionRequest, _annotation_pb2.GetSessionResponse]  # type: ignore[assignment]
+    ListMySessions: _aio.UnaryUnaryMultiCallable[_annotation_pb2.ListMySessionsRequest, _annotation_pb2.ListMySessionsResponse]  # type: ignore[assignment]
+    EndSession: _aio.UnaryUnaryMultiCallable[_annotation_pb2.EndSessionRequest, _annotation_pb2.EndSessionResponse]  # type: ignore[assignment]
+    """Releases what is left of it. Ending it again changes nothing."""
+    SaveDraft: _aio.UnaryUnaryMultiCallable[_annotation_pb2.SaveDraftRequest, _annotation_pb2.SaveDraftResponse]  # type: ignore[assignment]
+    """Keeps unfinished work and books its time. With a lost lease or an old token it is refused (ABORTED, LeaseLost), but
+    the draft is kept: the error's metadata names it as draft_id.
+    """
+    GetDraft: _aio.UnaryUnaryMultiCallable[_annotation_pb2.GetDraftRequest, _annotation_pb2.GetDraftResponse]  # type: ignore[assignment]
+    ListDrafts: _aio.UnaryUnaryMultiCallable[_annotation_pb2.ListDraftsRequest, _annotation_pb2.ListDraftsResponse]  # type: ignore[assignment]
+    DiscardDraft: _aio.UnaryUnaryMultiCallable[_annotation_pb2.DiscardDraftRequest, _annotation_pb2.DiscardDraftResponse]  # type: ignore[assignment]
+    """Its time stays booked. NOT_FOUND for a draft that is not the caller's."""
     Submit: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.SubmitRequest, _scheduler_pb2.SubmitResponse]  # type: ignore[assignment]
     """Stores a corrected label. With a lost lease or an old token it is refused (ABORTED, LeaseLost), but the label is
     kept as a draft: the error's metadata names it as draft_submission_id.
     """
     ListSubmissions: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.ListSubmissionsRequest, _scheduler_pb2.ListSubmissionsResponse]  # type: ignore[assignment]
+    WithdrawSubmission: _aio.UnaryUnaryMultiCallable[_annotation_pb2.WithdrawSubmissionRequest, _annotation_pb2.WithdrawSubmissionResponse]  # type: ignore[assignment]
+    """Takes a label back, by its annotator or a reviewer; its case is open again, or the label that it had superseded
+    counts again. FAILED_PRECONDITION (IN_SNAPSHOT) once it was trained on or measured with.
+    """
+    ReviewSubmission: _aio.UnaryUnaryMultiCallable[_annotation_pb2.ReviewSubmissionRequest, _annotation_pb2.ReviewSubmissionResponse]  # type: ignore[assignment]
+    """Accepts or rejects a label that waits for it, one that was kept because it came too late, or one that counts
+    already (a second look). FAILED_PRECONDITION (CASE_LABELLED) where another label counts and `supersede` is not set.
+    """
     GetRound: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.GetRoundRequest, _scheduler_pb2.GetRoundResponse]  # type: ignore[assignment]
     ListRounds: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.ListRoundsRequest, _scheduler_pb2.ListRoundsResponse]  # type: ignore[assignment]
     TrainNow: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.TrainNowRequest, _scheduler_pb2.TrainNowResponse]  # type: ignore[assignment]
@@ -231,7 +290,9 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _scheduler_pb2.LeaseCaseRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_scheduler_pb2.LeaseCaseResponse, _abc.Awaitable[_scheduler_pb2.LeaseCaseResponse]]:
-        """FAILED_PRECONDITION when the case is labelled, leased by somebody else, or its round has closed."""
+        """FAILED_PRECONDITION when the case is labelled, leased by somebody else, or its round has closed. With `revise` a
+        labelled case, of any round, to correct its label; that label counts until the correction does.
+        """
 
     @_abc_1.abstractmethod
     def RenewLease(
@@ -257,6 +318,79 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         """The caller's live leases, to take them up again."""
 
     @_abc_1.abstractmethod
+    def TakeUpLease(
+        self,
+        request: _annotation_pb2.TakeUpLeaseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_annotation_pb2.TakeUpLeaseResponse, _abc.Awaitable[_annotation_pb2.TakeUpLeaseResponse]]:
+        """Goes on with the caller's own lease in another tool, or after a restart: the same lease under a new fencing token,
+        so that the tool before cannot write any more. Also one that has run out while nobody else has taken the case.
+        ABORTED (LeaseLost) when somebody has, or when the lease has ended.
+        """
+
+    @_abc_1.abstractmethod
+    def StartSession(
+        self,
+        request: _scheduler_pb2.StartSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.StartSessionResponse, _abc.Awaitable[_scheduler_pb2.StartSessionResponse]]:
+        """Leases as many free cases, in the round's order, as fit the minutes; at least one while there is any."""
+
+    @_abc_1.abstractmethod
+    def GetSession(
+        self,
+        request: _annotation_pb2.GetSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_annotation_pb2.GetSessionResponse, _abc.Awaitable[_annotation_pb2.GetSessionResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListMySessions(
+        self,
+        request: _annotation_pb2.ListMySessionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_annotation_pb2.ListMySessionsResponse, _abc.Awaitable[_annotation_pb2.ListMySessionsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def EndSession(
+        self,
+        request: _annotation_pb2.EndSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_annotation_pb2.EndSessionResponse, _abc.Awaitable[_annotation_pb2.EndSessionResponse]]:
+        """Releases what is left of it. Ending it again changes nothing."""
+
+    @_abc_1.abstractmethod
+    def SaveDraft(
+        self,
+        request: _annotation_pb2.SaveDraftRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_annotation_pb2.SaveDraftResponse, _abc.Awaitable[_annotation_pb2.SaveDraftResponse]]:
+        """Keeps unfinished work and books its time. With a lost lease or an old token it is refused (ABORTED, LeaseLost), but
+        the draft is kept: the error's metadata names it as draft_id.
+        """
+
+    @_abc_1.abstractmethod
+    def GetDraft(
+        self,
+        request: _annotation_pb2.GetDraftRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_annotation_pb2.GetDraftResponse, _abc.Awaitable[_annotation_pb2.GetDraftResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListDrafts(
+        self,
+        request: _annotation_pb2.ListDraftsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_annotation_pb2.ListDraftsResponse, _abc.Awaitable[_annotation_pb2.ListDraftsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def DiscardDraft(
+        self,
+        request: _annotation_pb2.DiscardDraftRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_annotation_pb2.DiscardDraftResponse, _abc.Awaitable[_annotation_pb2.DiscardDraftResponse]]:
+        """Its time stays booked. NOT_FOUND for a draft that is not the caller's."""
+
+    @_abc_1.abstractmethod
     def Submit(
         self,
         request: _scheduler_pb2.SubmitRequest,
@@ -272,6 +406,26 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _scheduler_pb2.ListSubmissionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_scheduler_pb2.ListSubmissionsResponse, _abc.Awaitable[_scheduler_pb2.ListSubmissionsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def WithdrawSubmission(
+        self,
+        request: _annotation_pb2.WithdrawSubmissionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_annotation_pb2.WithdrawSubmissionResponse, _abc.Awaitable[_annotation_pb2.WithdrawSubmissionResponse]]:
+        """Takes a label back, by its annotator or a reviewer; its case is open again, or the label that it had superseded
+        counts again. FAILED_PRECONDITION (IN_SNAPSHOT) once it was trained on or measured with.
+        """
+
+    @_abc_1.abstractmethod
+    def ReviewSubmission(
+        self,
+        request: _annotation_pb2.ReviewSubmissionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_annotation_pb2.ReviewSubmissionResponse, _abc.Awaitable[_annotation_pb2.ReviewSubmissionResponse]]:
+        """Accepts or rejects a label that waits for it, one that was kept because it came too late, or one that counts
+        already (a second look). FAILED_PRECONDITION (CASE_LABELLED) where another label counts and `supersede` is not set.
+        """
 
     @_abc_1.abstractmethod
     def GetRound(

@@ -12,9 +12,15 @@ from rekindle_scheduler.domain.words import CaseMark, CaseState
 
 
 def is_open(now: datetime) -> sa.ColumnElement[bool]:
-    """Neither labelled nor put off; whoever holds a case that is put off may finish it."""
+    """Neither labelled nor put off; what is held or in review may be finished also where it is put off."""
     not_put_off = cases.c.mark != CaseMark.PUT_OFF
-    return sa.and_(cases.c.submission_id.is_(None), sa.or_(not_put_off, is_leased(now)))
+    pending = cases.c.pending_submission_id.is_not(None)
+    return sa.and_(cases.c.submission_id.is_(None), sa.or_(not_put_off, pending, is_leased(now)))
+
+
+def is_waiting(now: datetime) -> sa.ColumnElement[bool]:
+    """Open, and nobody has anything to do with it: neither held nor in review."""
+    return sa.and_(is_open(now), is_free(now), cases.c.pending_submission_id.is_(None))
 
 
 def is_leased(now: datetime) -> sa.ColumnElement[bool]:
@@ -32,21 +38,31 @@ def is_in(state: CaseState, now: datetime) -> sa.ColumnElement[bool]:
     unlabelled = cases.c.submission_id.is_(None)
     if state == CaseState.LABELLED:
         return cases.c.submission_id.is_not(None)
+    if state == CaseState.IN_REVIEW:
+        return sa.and_(unlabelled, cases.c.pending_submission_id.is_not(None))
+    unlabelled = sa.and_(unlabelled, cases.c.pending_submission_id.is_(None))
     if state == CaseState.LEASED:
         return sa.and_(unlabelled, is_leased(now))
     if state == CaseState.PUT_OFF:
         return sa.and_(unlabelled, is_free(now), cases.c.mark == CaseMark.PUT_OFF)
     has_label = cases.c.coarse_model_version_id
     known = has_label.is_not(None) if state == CaseState.READY else has_label.is_(None)
-    return sa.and_(is_open(now), is_free(now), known)
+    return sa.and_(is_waiting(now), known)
 
 
 def state_of(row: sa.Row[Any], now: datetime) -> CaseState:
     """Labelled before leased, leased before put off: what it is matters more than what it is marked as."""
     if row.submission_id is not None:
         return CaseState.LABELLED
-    if row.lease_id is not None and row.lease_expire_time > now:
+    if row.pending_submission_id is not None:
+        return CaseState.IN_REVIEW
+    if is_held(row, now):
         return CaseState.LEASED
     if row.mark == CaseMark.PUT_OFF:
         return CaseState.PUT_OFF
     return CaseState.REGISTERED if row.coarse_model_version_id is None else CaseState.READY
+
+
+def is_held(row: sa.Row[Any], now: datetime) -> bool:
+    """As `is_leased`, of a row."""
+    return row.lease_id is not None and row.lease_expire_time > now

@@ -96,7 +96,7 @@ class SqlCases(Repository):
             )
             .exists()
         )
-        waiting = case_states.is_open(self._now), case_states.is_free(self._now), sa.not_(has_task)
+        waiting = case_states.is_waiting(self._now), sa.not_(has_task)
         return self._rows(self._select(project_id).where(*waiting).order_by(cases.c.sequence))
 
     def set_held_out(self, case_ids: Iterable[CaseId]) -> None:
@@ -115,8 +115,11 @@ class SqlCases(Repository):
         version = label.model_version_id
         self._update([case_id], {"coarse_label": encode(label), "coarse_model_version_id": version})
 
-    def set_submission(self, case_id: CaseId, submission_id: SubmissionId) -> None:
+    def set_submission(self, case_id: CaseId, submission_id: SubmissionId | None) -> None:
         self._update([case_id], {"submission_id": submission_id})
+
+    def set_pending(self, case_id: CaseId, submission_id: SubmissionId | None) -> None:
+        self._update([case_id], {"pending_submission_id": submission_id})
 
     def _select(self, project_id: ProjectId) -> sa.Select[Any]:
         return sa.select(cases).where(cases.c.project_id == project_id)
@@ -152,6 +155,8 @@ class SqlCases(Repository):
             rank=row.rank,
             coarse_label=None if label is None else decode(CoarseLabel, label),
             submission_id=row.submission_id,
+            pending_submission_id=row.pending_submission_id,
             fencing_token=row.fencing_token,
+            is_held=case_states.is_held(row, self._now),
             register_time=row.register_time,
         )

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from rekindle_scheduler.adapters.sql.rows import Repository
 from rekindle_scheduler.adapters.sql.tables import cases, leases
-from rekindle_scheduler.domain.ids import AnnotatorId, CaseId, LeaseId, ProjectId
+from rekindle_scheduler.domain.ids import AnnotatorId, CaseId, LeaseId, ProjectId, SessionId
 from rekindle_scheduler.domain.records import Lease
 from rekindle_scheduler.domain.words import LeaseState
 
@@ -31,6 +31,9 @@ class SqlLeases(Repository):
             "round": lease.round,
             "coarse_model_version_id": lease.coarse_model_version_id,
             "reason": "",
+            "session_id": lease.session_id,
+            "tool": lease.tool,
+            "revises_submission_id": lease.revises_submission_id,
         }
         self._connection.execute(sa.insert(leases).values(values))
         holds = {
@@ -51,6 +54,19 @@ class SqlLeases(Repository):
     def end(self, lease: Lease, state: LeaseState, *, reason: str = "") -> None:
         self._update(lease, {"state": state, "end_time": self._now, "reason": reason})
         self._connection.execute(_held_by(lease).values(lease_id=None, lease_expire_time=None))
+
+    def take_up(self, lease: Lease, fencing_token: int, expire_time: datetime, tool: str) -> None:
+        live = {"state": LeaseState.LIVE, "fencing_token": fencing_token, "expire_time": expire_time, "tool": tool}
+        self._update(lease, live)
+        holds = {"lease_expire_time": expire_time, "fencing_token": fencing_token}
+        self._connection.execute(_held_by(lease).values(holds))
+
+    def of_session(self, session_id: SessionId) -> list[Lease]:
+        statement = sa.select(leases).join(cases, cases.c.case_id == leases.c.case_id)
+        statement = statement.where(leases.c.session_id == session_id)
+        # All of them were taken in one moment, in the round's order.
+        rows = self._connection.execute(statement.order_by(cases.c.rank, leases.c.lease_id))
+        return [self._lease(row) for row in rows]
 
     def live_of(self, project_id: ProjectId, annotator_id: AnnotatorId) -> list[Lease]:
         statement = sa.select(leases).where(
@@ -84,6 +100,9 @@ class SqlLeases(Repository):
             round=row.round,
             coarse_model_version_id=row.coarse_model_version_id,
             end_time=row.expire_time if has_run_out else row.end_time,
+            session_id=row.session_id,
+            tool=row.tool,
+            revises_submission_id=row.revises_submission_id,
         )
 
 

@@ -10,8 +10,8 @@ import sqlalchemy as sa
 
 from rekindle_scheduler.adapters.sql.rows import Repository
 from rekindle_scheduler.adapters.sql.tables import ledger
-from rekindle_scheduler.domain.ids import AnnotatorId, ProjectId
-from rekindle_scheduler.domain.records import LedgerEntry, TimeSegment
+from rekindle_scheduler.domain.ids import AnnotatorId, LeaseId, ProjectId
+from rekindle_scheduler.domain.records import LedgerEntry, Submission, TimeSegment
 from rekindle_scheduler.domain.words import TimeKind, TimeSource
 
 
@@ -19,9 +19,25 @@ class SqlLedger(Repository):
     """Time segments; the primary key is what they were sent with and their index there."""
 
     def add(self, entries: Sequence[LedgerEntry]) -> None:
+        """Behind what was booked under the same submission or lease; all entries are of one."""
         if entries:
-            rows = [_values(entry, index) for index, entry in enumerate(entries)]
+            first = self._next_segment(_source(entries[0]))
+            rows = [_values(entry, first + index) for index, entry in enumerate(entries)]
             self._connection.execute(sa.insert(ledger), rows)
+
+    def of_lease(self, lease_id: LeaseId) -> list[LedgerEntry]:
+        statement = sa.select(ledger).where(ledger.c.lease_id == lease_id).order_by(ledger.c.segment)
+        return [_entry(row) for row in self._connection.execute(statement)]
+
+    def assign(self, lease_id: LeaseId, submission: Submission) -> None:
+        values = {
+            "submission_id": submission.submission_id,
+            "round": submission.round,
+            "held_out": submission.held_out,
+            "coarse_model_version_id": submission.coarse_model_version_id,
+        }
+        unassigned = ledger.c.lease_id == lease_id, ledger.c.submission_id.is_(None)
+        self._connection.execute(sa.update(ledger).where(*unassigned).values(values))
 
     def of_annotator(self, project_id: ProjectId, annotator_id: AnnotatorId, *, since: datetime) -> list[LedgerEntry]:
         statement = sa.select(ledger).where(
@@ -46,11 +62,20 @@ class SqlLedger(Repository):
         )
         return [((row.source_id, row.segment), _entry(row)) for row in self._connection.execute(statement)]
 
+    def _next_segment(self, source_id: str | None) -> int:
+        newest = sa.select(sa.func.max(ledger.c.segment)).where(ledger.c.source_id == source_id)
+        found = self._connection.execute(newest).scalar_one()
+        return 0 if found is None else int(found) + 1
+
+
+def _source(entry: LedgerEntry) -> str | None:
+    return entry.submission_id or entry.lease_id
+
 
 def _values(entry: LedgerEntry, index: int) -> dict[str, Any]:
     segment = entry.segment
     return {
-        "source_id": entry.submission_id or entry.lease_id,
+        "source_id": _source(entry),
         "segment": index,
         "project_id": entry.project_id,
         "submission_id": entry.submission_id,

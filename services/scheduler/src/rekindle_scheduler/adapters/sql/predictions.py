@@ -45,8 +45,7 @@ class SqlPredictions(Repository):
                 predictions.c.model_version_id == model_version_id,
                 predictions.c.state == PredictionState.PENDING,
                 sa.or_(predictions.c.claimed_until.is_(None), predictions.c.claimed_until <= self._now),
-                case_states.is_open(self._now),
-                case_states.is_free(self._now),
+                case_states.is_waiting(self._now),
             )
             .order_by(predictions.c.in_pool.desc(), predictions.c.rank)
             .limit(limit)

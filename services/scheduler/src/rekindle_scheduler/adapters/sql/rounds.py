@@ -85,27 +85,34 @@ class SqlRounds(Repository):
 
     def _rounds(self, project_id: ProjectId, rows: list[sa.Row[Any]]) -> list[Round]:
         self._versions |= {(row.project_id, row.number): row.version for row in rows}
-        labels = self._labels(project_id)
+        labels, first = self._labels(project_id)
         found = [decode(Round, row.record) for row in rows]
         return [
             replace(
                 each,
                 labelled_cases=labels.get(each.number, 0),
-                labelled_total=sum(count for number, count in labels.items() if number <= each.number),
+                labelled_total=sum(count for number, count in first.items() if number <= each.number),
             )
             for each in found
         ]
 
-    def _labels(self, project_id: ProjectId) -> dict[int, int]:
+    def _labels(self, project_id: ProjectId) -> tuple[dict[int, int], dict[int, int]]:
+        """Cases with an accepted label by round, and of these the ones that had none before."""
+        is_first = sa.case((submissions.c.supersedes_submission_id.is_(None), submissions.c.case_id))
         statement = (
-            sa.select(submissions.c.round, sa.func.count())
+            sa.select(
+                submissions.c.round,
+                sa.func.count(submissions.c.case_id.distinct()),
+                sa.func.count(is_first.distinct()),
+            )
             .where(
                 submissions.c.project_id == project_id,
                 submissions.c.review_state == ReviewState.ACCEPTED,
             )
             .group_by(submissions.c.round)
         )
-        return {row[0]: row[1] for row in self._connection.execute(statement)}
+        rows = list(self._connection.execute(statement))
+        return {row[0]: row[1] for row in rows}, {row[0]: row[2] for row in rows}
 
 
 def _record(round: Round) -> Any:

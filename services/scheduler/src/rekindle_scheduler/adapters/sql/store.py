@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from rekindle_servicekit.database import make_engine, migrate, read, write
 
 from rekindle_scheduler.adapters.sql.cases import SqlCases
+from rekindle_scheduler.adapters.sql.drafts import SqlDrafts
 from rekindle_scheduler.adapters.sql.history import SqlAnnotators, SqlEvents, SqlRequests
 from rekindle_scheduler.adapters.sql.leases import SqlLeases
 from rekindle_scheduler.adapters.sql.ledger import SqlLedger
@@ -17,6 +18,7 @@ from rekindle_scheduler.adapters.sql.predictions import SqlPredictions
 from rekindle_scheduler.adapters.sql.projects import SqlProjects, SqlSeedCases
 from rekindle_scheduler.adapters.sql.rounds import SqlRounds
 from rekindle_scheduler.adapters.sql.rows import Transaction
+from rekindle_scheduler.adapters.sql.sessions import SqlSessions
 from rekindle_scheduler.adapters.sql.submissions import SqlSubmissions
 from rekindle_scheduler.adapters.sql.tallies import SqlTallies
 
@@ -45,6 +47,8 @@ class SqlUnitOfWork:
         self.cases = SqlCases(transaction)
         self.leases = SqlLeases(transaction)
         self.submissions = SqlSubmissions(transaction)
+        self.drafts = SqlDrafts(transaction)
+        self.sessions = SqlSessions(transaction)
         self.rounds = SqlRounds(transaction)
         self.predictions = SqlPredictions(transaction)
         self.tallies = SqlTallies(transaction)

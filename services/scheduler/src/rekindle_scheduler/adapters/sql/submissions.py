@@ -1,7 +1,8 @@
-"""Submissions in SQL: rows are added and never changed."""
+"""Submissions in SQL: what was sent is never changed, what became of it is."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import sqlalchemy as sa
@@ -9,9 +10,10 @@ import sqlalchemy as sa
 from rekindle_scheduler.adapters.sql.codec import decode_all, encode
 from rekindle_scheduler.adapters.sql.rows import Repository
 from rekindle_scheduler.adapters.sql.tables import cases, submissions
-from rekindle_scheduler.domain.ids import CaseId, ProjectId
+from rekindle_scheduler.domain.ids import CaseId, ProjectId, SubmissionId
 from rekindle_scheduler.domain.records import OrganEffort, OrganState, Submission, TimeSegment
 from rekindle_scheduler.domain.words import ReviewState
+from rekindle_scheduler.ports import SubmissionFilter
 
 
 class SqlSubmissions(Repository):
@@ -21,9 +23,52 @@ class SqlSubmissions(Repository):
         values = {
             **encode(submission),
             "create_time": submission.create_time,
+            "review_time": submission.review_time,
+            "withdraw_time": submission.withdraw_time,
             "sequence": self._take_number(submission.project_id, "last_submission"),
         }
         self._connection.execute(sa.insert(submissions).values(values))
+
+    def get(self, project_id: ProjectId, submission_id: SubmissionId) -> Submission:
+        statement = sa.select(submissions).where(
+            submissions.c.project_id == project_id, submissions.c.submission_id == submission_id
+        )
+        return _submission(self._one(statement, f"submission {submission_id}"))
+
+    def update(self, submission: Submission) -> None:
+        values = {
+            "round": submission.round,
+            "held_out": submission.held_out,
+            "supersedes_submission_id": submission.supersedes_submission_id,
+            "time_segments": encode(submission.time_segments),
+            "review_state": submission.review_state,
+            "reviewed_by": submission.reviewed_by,
+            "review_time": submission.review_time,
+            "review_comment": submission.review_comment,
+            "withdraw_time": submission.withdraw_time,
+            "withdraw_reason": submission.withdraw_reason,
+        }
+        statement = sa.update(submissions).where(submissions.c.submission_id == submission.submission_id)
+        self._connection.execute(statement.values(values))
+
+    def freeze(self, project_id: ProjectId, round: int, left_out: Iterable[CaseId]) -> None:
+        counting = sa.select(cases.c.submission_id).where(
+            cases.c.project_id == project_id,
+            cases.c.submission_id.is_not(None),
+            cases.c.case_id.not_in(list(left_out)),
+        )
+        statement = sa.update(submissions).where(
+            submissions.c.project_id == project_id,
+            submissions.c.snapshot_round == 0,
+            submissions.c.submission_id.in_(counting),
+        )
+        self._connection.execute(statement.values(snapshot_round=round))
+
+    def frozen_cases(self, project_id: ProjectId) -> frozenset[CaseId]:
+        statement = sa.select(submissions.c.case_id).where(
+            submissions.c.project_id == project_id, submissions.c.snapshot_round > 0
+        )
+        return frozenset(row.case_id for row in self._connection.execute(statement))
 
     def of_case(self, case_id: CaseId) -> list[Submission]:
         statement = sa.select(submissions).where(submissions.c.case_id == case_id)
@@ -40,13 +85,17 @@ class SqlSubmissions(Repository):
         return [_submission(row) for row in self._connection.execute(statement)]
 
     def page(
-        self, project_id: ProjectId, *, case_id: CaseId | None, round: int, after: int, limit: int
+        self, project_id: ProjectId, which: SubmissionFilter, *, after: int, limit: int
     ) -> list[tuple[int, Submission]]:
         statement = sa.select(submissions).where(submissions.c.project_id == project_id, submissions.c.sequence > after)
-        if case_id is not None:
-            statement = statement.where(submissions.c.case_id == case_id)
-        if round:
-            statement = statement.where(submissions.c.round == round)
+        if which.case_id is not None:
+            statement = statement.where(submissions.c.case_id == which.case_id)
+        if which.round:
+            statement = statement.where(submissions.c.round == which.round)
+        if which.states:
+            statement = statement.where(submissions.c.review_state.in_(sorted(which.states)))
+        if which.annotator_id is not None:
+            statement = statement.where(submissions.c.annotator_id == which.annotator_id)
         rows = self._connection.execute(statement.order_by(submissions.c.sequence).limit(limit))
         return [(row.sequence, _submission(row)) for row in rows]
 
@@ -71,4 +120,11 @@ def _submission(row: sa.Row[Any]) -> Submission:
         supersedes_submission_id=row.supersedes_submission_id,
         review_state=ReviewState(row.review_state),
         held_out=row.held_out,
+        reviewed_by=row.reviewed_by,
+        review_time=row.review_time,
+        review_comment=row.review_comment,
+        withdraw_time=row.withdraw_time,
+        withdraw_reason=row.withdraw_reason,
+        started_from_submission_id=row.started_from_submission_id,
+        snapshot_round=row.snapshot_round,
     )

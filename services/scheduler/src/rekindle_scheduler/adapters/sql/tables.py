@@ -94,8 +94,9 @@ cases = sa.Table(
     sa.Column("fencing_token", sa.BigInteger, nullable=False),
     sa.Column("lease_id", sa.Text),
     sa.Column("lease_expire_time", UtcDateTime),
-    # The submission that counts.
+    # The submission that counts, and the one that waits for a reviewer.
     sa.Column("submission_id", sa.Text),
+    sa.Column("pending_submission_id", sa.Text),
     # The coarse label to show, and the version that made it.
     sa.Column("coarse_label", sa.JSON(none_as_null=True)),
     sa.Column("coarse_model_version_id", sa.Text),
@@ -130,8 +131,13 @@ leases = sa.Table(
     sa.Column("coarse_model_version_id", sa.Text),
     # Why it was released, in the annotator's words.
     sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("session_id", sa.Text),
+    sa.Column("tool", sa.Text, nullable=False, server_default=""),
+    # The label that it is to correct; none for a case that was open.
+    sa.Column("revises_submission_id", sa.Text),
     sa.UniqueConstraint("case_id", "fencing_token"),
     sa.Index("ix_leases_mine", "project_id", "annotator_id", "state"),
+    sa.Index("ix_leases_session", "session_id"),
 )
 
 submissions = sa.Table(
@@ -156,9 +162,52 @@ submissions = sa.Table(
     sa.Column("supersedes_submission_id", sa.Text),
     sa.Column("review_state", sa.Text, nullable=False),
     sa.Column("held_out", sa.Boolean, nullable=False),
+    # What became of it.
+    sa.Column("reviewed_by", sa.Text),
+    sa.Column("review_time", UtcDateTime),
+    sa.Column("review_comment", sa.Text, nullable=False, server_default=""),
+    sa.Column("withdraw_time", UtcDateTime),
+    sa.Column("withdraw_reason", sa.Text, nullable=False, server_default=""),
+    sa.Column("started_from_submission_id", sa.Text),
+    # The first round whose snapshot holds it, 0 for none.
+    sa.Column("snapshot_round", sa.Integer, nullable=False, server_default="0"),
     sa.UniqueConstraint("project_id", "sequence"),
     sa.UniqueConstraint("case_id", "revision"),
     sa.Index("ix_submissions_round", "project_id", "round", "review_state"),
+)
+
+drafts = sa.Table(
+    "drafts",
+    metadata,
+    sa.Column("draft_id", sa.Text, primary_key=True),
+    _project_id(),
+    sa.Column("case_id", sa.ForeignKey("cases.case_id"), nullable=False),
+    sa.Column("lease_id", sa.ForeignKey("leases.lease_id"), nullable=False),
+    sa.Column("annotator_id", sa.ForeignKey("annotators.annotator_id"), nullable=False),
+    # Order of beginning, for lists.
+    sa.Column("begin_time", UtcDateTime, nullable=False),
+    sa.Column("save_time", UtcDateTime, nullable=False),
+    sa.Column("late", sa.Boolean, nullable=False),
+    # The whole draft.
+    sa.Column("record", sa.JSON, nullable=False),
+    sa.Index("ix_drafts_mine", "project_id", "annotator_id", "begin_time", "draft_id"),
+    sa.Index("ix_drafts_case", "case_id", "annotator_id"),
+    sa.Index("ix_drafts_lease", "lease_id"),
+)
+
+sessions = sa.Table(
+    "sessions",
+    metadata,
+    sa.Column("session_id", sa.Text, primary_key=True),
+    _project_id(),
+    sa.Column("annotator_id", sa.ForeignKey("annotators.annotator_id"), nullable=False),
+    sa.Column("minutes", sa.Double, nullable=False),
+    sa.Column("predicted_minutes", sa.Double, nullable=False),
+    sa.Column("detached", sa.Boolean, nullable=False),
+    sa.Column("create_time", UtcDateTime, nullable=False),
+    sa.Column("expire_time", UtcDateTime, nullable=False),
+    sa.Column("end_time", UtcDateTime),
+    sa.Index("ix_sessions_mine", "project_id", "annotator_id", "create_time", "session_id"),
 )
 
 rounds = sa.Table(
@@ -223,6 +272,7 @@ ledger = sa.Table(
     sa.Column("tool", sa.Text, nullable=False),
     sa.Index("ix_ledger_project", "project_id", "source_id", "segment"),
     sa.Index("ix_ledger_annotator", "project_id", "annotator_id", "start_time"),
+    sa.Index("ix_ledger_lease", "lease_id"),
 )
 
 events = sa.Table(

@@ -26,6 +26,7 @@ class SqlTallies(Repository):
                 _count(labelled).label("labelled"),
                 _count(cases.c.held_out).label("held_out"),
                 _count(sa.and_(cases.c.held_out, labelled)).label("held_out_labelled"),
+                _count(case_states.is_in(CaseState.IN_REVIEW, self._now)).label("in_review"),
             ).where(cases.c.project_id == project_id)
         ).one()
         seed = sa.select(sa.func.count()).where(seed_cases.c.project_id == project_id)
@@ -40,6 +41,7 @@ class SqlTallies(Repository):
             sa.select(
                 _count(is_open).label("open"),
                 _count(sa.and_(is_open, case_states.is_leased(self._now))).label("leased"),
+                _count(case_states.is_in(CaseState.IN_REVIEW, self._now)).label("in_review"),
                 _count(is_ready).label("ready"),
                 _count(sa.and_(is_open, trains)).label("open_training"),
                 _count(sa.and_(is_ready, trains)).label("ready_training"),
@@ -47,7 +49,10 @@ class SqlTallies(Repository):
             ).where(cases.c.project_id == project_id)
         ).one()
         labels = self._connection.execute(
-            sa.select(sa.func.count().label("all"), _count(sa.not_(submissions.c.held_out)).label("training")).where(
+            sa.select(sa.func.count().label("all"), _count(trains).label("training"))
+            # One that was superseded counts no more, though it was accepted once.
+            .join_from(submissions, cases, cases.c.submission_id == submissions.c.submission_id)
+            .where(
                 submissions.c.project_id == project_id,
                 submissions.c.round == round,
                 submissions.c.review_state == ReviewState.ACCEPTED,
@@ -56,6 +61,7 @@ class SqlTallies(Repository):
         return CaseTally(
             open=row.open,
             leased=row.leased,
+            in_review=row.in_review,
             ready=row.ready,
             open_training=row.open_training,
             ready_training=row.ready_training,
@@ -84,7 +90,7 @@ class SqlTallies(Repository):
                 _count(sa.and_(failed, cases.c.coarse_model_version_id.is_(None))).label("failed"),
             )
             .select_from(joined)
-            .where(cases.c.project_id == project_id, case_states.is_open(self._now), case_states.is_free(self._now))
+            .where(cases.c.project_id == project_id, case_states.is_waiting(self._now))
         ).one()
         return PredictionTally(
             missing=row.missing,

@@ -1,0 +1,140 @@
+"""What becomes of a label after it was handed in: it is reviewed, or taken back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from rekindle.errors import InvalidInput, PermissionDenied
+from rekindle_servicekit.principal import Principal
+
+from rekindle_scheduler.domain.ids import ProjectId, SubmissionId
+from rekindle_scheduler.domain.minutes import not_booked
+from rekindle_scheduler.domain.records import Case, Submission
+from rekindle_scheduler.domain.reviews import (
+    check_review,
+    check_reviewer,
+    check_withdrawal,
+    may_review,
+    standing_before,
+)
+from rekindle_scheduler.domain.words import ReviewState, ReviewVerdict
+from rekindle_scheduler.ports import UnitOfWork
+from rekindle_scheduler.usecases.ledger import book_submission, booked_for, check_time
+from rekindle_scheduler.usecases.submissions import round_for
+from rekindle_scheduler.usecases.texts import check_text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """A label and its case, as they are now."""
+
+    submission: Submission
+    case: Case
+
+
+def review_submission(
+    uow: UnitOfWork,
+    principal: Principal,
+    project_id: ProjectId,
+    submission_id: SubmissionId,
+    verdict: ReviewVerdict,
+    *,
+    comment: str,
+    supersede: bool,
+) -> Judged:
+    """Accept or reject a label that waits, one that came too late, or one that counts already."""
+    check_text("comment", comment)
+    if not may_review(principal.roles):
+        raise PermissionDenied("labels are reviewed by reviewers: you are none here", reason="NOT_A_REVIEWER")
+    # The project before the case, as everybody else locks them.
+    project = uow.projects.lock(project_id)
+    case_id = uow.submissions.get(project_id, submission_id).case_id
+    case = uow.cases.lock(project_id, case_id)
+    submission = uow.submissions.get(project_id, submission_id)
+    reviewer = uow.annotators.find_or_add(principal)
+    check_reviewer(project.policy.review, submission, reviewer)
+    check_review(case, submission, verdict, supersede=supersede)
+    reviewed = replace(submission, reviewed_by=reviewer, review_time=uow.now, review_comment=comment)
+    if verdict == ReviewVerdict.REJECT:
+        _stop_counting(uow, case, replace(reviewed, review_state=ReviewState.REJECTED))
+        _tell(uow, reviewed, "label-rejected", "a label was rejected by a reviewer")
+    elif submission.review_state == ReviewState.ACCEPTED:
+        uow.submissions.update(reviewed)
+        _tell(uow, reviewed, "label-reviewed", "a label that counts was reviewed")
+    else:
+        accepted = _accept(uow, case, reviewed)
+        _tell(uow, accepted, "label-accepted", "a label was accepted by a reviewer")
+    return _judged(uow, submission)
+
+
+def withdraw_submission(
+    uow: UnitOfWork, principal: Principal, project_id: ProjectId, submission_id: SubmissionId, *, reason: str
+) -> Judged:
+    """Take a label back; its case is open again, or the label before it counts again. Its time stays booked."""
+    check_text("reason", reason)
+    uow.projects.lock(project_id)
+    case_id = uow.submissions.get(project_id, submission_id).case_id
+    case = uow.cases.lock(project_id, case_id)
+    submission = uow.submissions.get(project_id, submission_id)
+    if submission.annotator_id != uow.annotators.find(principal) and not may_review(principal.roles):
+        raise PermissionDenied("a label is withdrawn by its annotator or by a reviewer", reason="NOT_YOUR_SUBMISSION")
+    check_withdrawal(case, submission)
+    withdrawn = replace(submission, review_state=ReviewState.WITHDRAWN, withdraw_time=uow.now, withdraw_reason=reason)
+    _stop_counting(uow, case, withdrawn)
+    _tell(uow, withdrawn, "label-withdrawn", "a label was withdrawn")
+    return _judged(uow, submission)
+
+
+def _accept(uow: UnitOfWork, case: Case, reviewed: Submission) -> Submission:
+    """The label counts from now on, for the round that is open now."""
+    accepted = replace(
+        reviewed,
+        review_state=ReviewState.ACCEPTED,
+        round=round_for(uow, reviewed.project_id),
+        held_out=case.held_out,
+        supersedes_submission_id=case.submission_id,
+    )
+    if reviewed.review_state == ReviewState.DRAFT:
+        accepted = _book_late(uow, accepted)
+    uow.submissions.update(accepted)
+    uow.cases.set_submission(case.case_id, accepted.submission_id)
+    if case.pending_submission_id == accepted.submission_id:
+        uow.cases.set_pending(case.case_id, None)
+    return accepted
+
+
+def _book_late(uow: UnitOfWork, late: Submission) -> Submission:
+    """Time of a label that came too late was not booked: now it is, where it fits what was held and booked."""
+    assert late.lease_id is not None
+    lease = uow.leases.get(late.project_id, late.lease_id)
+    booked = booked_for(uow, lease)
+    fresh = not_booked(late.time_segments, booked)
+    try:
+        check_time(uow, lease, fresh)
+    except InvalidInput:
+        _tell(uow, late, "time-not-booked", "the time of a late label does not fit what was held: it is not booked")
+        fresh = ()
+    uow.ledger.assign(lease.lease_id, late)
+    book_submission(uow, late, fresh)
+    return replace(late, time_segments=(*booked, *fresh))
+
+
+def _stop_counting(uow: UnitOfWork, case: Case, submission: Submission) -> None:
+    uow.submissions.update(submission)
+    if case.pending_submission_id == submission.submission_id:
+        uow.cases.set_pending(case.case_id, None)
+    if case.submission_id == submission.submission_id:
+        before = standing_before(submission, uow.submissions.of_case(case.case_id))
+        uow.cases.set_submission(case.case_id, before)
+
+
+def _tell(uow: UnitOfWork, submission: Submission, kind: str, message: str) -> None:
+    details = {"case_id": submission.case_id, "submission_id": submission.submission_id}
+    uow.events.add(submission.project_id, kind, message, round=submission.round, details=details)
+
+
+def _judged(uow: UnitOfWork, submission: Submission) -> Judged:
+    return Judged(
+        submission=uow.submissions.get(submission.project_id, submission.submission_id),
+        case=uow.cases.get(submission.project_id, submission.case_id),
+    )
