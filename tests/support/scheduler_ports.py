@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ from rekindle_scheduler.domain.words import (
 from rekindle_scheduler.ports import Receipt, Volume
 from rekindle_scheduler.usecases import cases, projects
 from rekindle_scheduler.usecases.submissions import Label
+from rekindle_servicekit.database import make_engine
 from rekindle_servicekit.principal import Principal
 
 START = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
@@ -40,6 +43,15 @@ ALICE = Principal(issuer="test", subject="alice", display_name="Alice")
 BOB = Principal(issuer="test", subject="bob", display_name="Bob")
 ORGANS = (Organ(id="liver", label_value=1), Organ(id="spleen", label_value=2))
 MODEL = ModelVersionId("model-1")
+
+
+@cache
+def _empty_database() -> bytes:
+    """A database with the newest schema, made once: migrations are tested elsewhere."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "empty.sqlite3"
+        open_store(f"sqlite:///{file}").close()
+        return file.read_bytes()
 
 
 @dataclass
@@ -52,7 +64,9 @@ class Bench:
     project_id: ProjectId = field(init=False)
 
     def __post_init__(self) -> None:
-        self.store = open_store(f"sqlite:///{self.folder / 'bench.sqlite3'}", self._clock)
+        database = self.folder / "bench.sqlite3"
+        database.write_bytes(_empty_database())
+        self.store = SqlStore(make_engine(f"sqlite:///{database}"), self._clock)
 
     def _clock(self, _: sa.Connection) -> datetime:
         return self.now
@@ -88,9 +102,9 @@ class Bench:
             answers = cases.register_cases(uow, ALICE, self.project_id, wanted, volumes)
         return [case.case_id for case, _ in answers]
 
-    def annotating(self, *names: str) -> list[CaseId]:
+    def annotating(self, *names: str, **policy: Any) -> list[CaseId]:
         """Cases with coarse labels, selected in round 1, which hands them out."""
-        self.create()
+        self.create(**policy)
         case_ids = self.register(*names)
         with self.store.write() as uow:
             self._predict(uow, case_ids)

@@ -11,14 +11,6 @@ from rekindle_scheduler.domain.policy import ReviewPolicy
 from rekindle_scheduler.domain.records import Case, Submission
 from rekindle_scheduler.domain.words import ReviewState, ReviewVerdict
 
-#: Principals with one of these may review.
-REVIEWER_ROLES = frozenset({"admin", "reviewer"})
-
-
-def may_review(roles: Iterable[str]) -> bool:
-    """Whether a caller of these roles is a reviewer."""
-    return not REVIEWER_ROLES.isdisjoint(roles)
-
 
 def check_reviewer(policy: ReviewPolicy, submission: Submission, reviewer: AnnotatorId) -> None:
     """PermissionDenied for one's own label, where the project does not allow that."""

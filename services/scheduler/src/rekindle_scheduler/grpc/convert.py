@@ -49,6 +49,7 @@ def project_to_api(details: ProjectDetails) -> pb.Project:
             labelled=counts.labelled,
             held_out=counts.held_out,
             held_out_labelled=counts.held_out_labelled,
+            in_review=counts.in_review,
         ),
         active_model_version_id=project.active_model_version_id or "",
         current_round=details.current_round,
@@ -78,6 +79,7 @@ def case_to_api(case: Case) -> pb.Case:
         coarse_label=None if label is None else _coarse_label(label),
         submission_id=case.submission_id or "",
         register_time=wire.timestamp(case.register_time),
+        pending_submission_id=case.pending_submission_id or "",
     )
 
 
@@ -93,6 +95,9 @@ def lease_to_api(details: LeaseDetails) -> pb.Lease:
         expire_time=wire.timestamp(lease.expire_time),
         state=wire.number_of(pb.LeaseState, lease.state, "LEASE_STATE_"),
         round=lease.round,
+        session_id=lease.session_id or "",
+        tool=lease.tool,
+        revises=lease.revises_submission_id is not None,
     )
 
 
@@ -115,6 +120,13 @@ def submission_to_api(submission: Submission) -> pb.Submission:
         supersedes_submission_id=submission.supersedes_submission_id or "",
         review_state=wire.number_of(pb.ReviewState, submission.review_state, "REVIEW_STATE_"),
         held_out=submission.held_out,
+        reviewed_by=submission.reviewed_by or "",
+        review_time=wire.timestamp(submission.review_time),
+        review_comment=submission.review_comment,
+        withdraw_time=wire.timestamp(submission.withdraw_time),
+        withdraw_reason=submission.withdraw_reason,
+        started_from_submission_id=submission.started_from_submission_id or "",
+        snapshot_round=submission.snapshot_round,
     )
 
 
@@ -161,6 +173,7 @@ def ledger_entry_to_api(entry: LedgerEntry) -> pb.LedgerEntry:
         coarse_model_version_id=entry.coarse_model_version_id or "",
         segment=wire.segment_to_api(entry.segment),
         submission_id=entry.submission_id or "",
+        lease_id=entry.lease_id or "",
     )
 
 

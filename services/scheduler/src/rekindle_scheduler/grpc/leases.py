@@ -11,10 +11,12 @@ from rekindle.errors import LeaseLost
 
 from rekindle_scheduler import wire
 from rekindle_scheduler.domain.ids import CaseId, LeaseId, ProjectId, ReceiptId
+from rekindle_scheduler.domain.words import ReviewState
 from rekindle_scheduler.grpc.base import Handlers
 from rekindle_scheduler.grpc.convert import duration_of, lease_to_api, submission_to_api
+from rekindle_scheduler.grpc.convert_annotation import no_case_to_api
 from rekindle_scheduler.grpc.pages import next_token, page_size, place_of
-from rekindle_scheduler.ports import Receipt, UnitOfWork
+from rekindle_scheduler.ports import Receipt, SubmissionFilter, UnitOfWork
 from rekindle_scheduler.usecases import leases, submissions
 
 
@@ -25,9 +27,9 @@ class LeaseHandlers(Handlers):
         project_id, duration = ProjectId(request.project_id), duration_of(request)
 
         def work(uow: UnitOfWork, principal: Any) -> pb.LeaseNextCaseResponse:
-            outcome = leases.lease_next_case(uow, principal, project_id, duration)
+            outcome = leases.lease_next_case(uow, principal, project_id, duration, request.tool)
             if isinstance(outcome, leases.NoCase):
-                return pb.LeaseNextCaseResponse(none=_no_case(outcome))
+                return pb.LeaseNextCaseResponse(none=no_case_to_api(outcome))
             return pb.LeaseNextCaseResponse(lease=lease_to_api(outcome))
 
         return await self._mutate(request, pb.LeaseNextCaseResponse, work)
@@ -38,13 +40,21 @@ class LeaseHandlers(Handlers):
             CaseId(request.case_id),
             duration_of(request),
         )
-        return await self._mutate(
-            request,
-            pb.LeaseCaseResponse,
-            lambda uow, principal: pb.LeaseCaseResponse(
-                lease=lease_to_api(leases.lease_case(uow, principal, project_id, case_id, duration, request.round))
-            ),
-        )
+
+        def work(uow: UnitOfWork, principal: Any) -> pb.LeaseCaseResponse:
+            details = leases.lease_case(
+                uow,
+                principal,
+                project_id,
+                case_id,
+                duration,
+                request.round,
+                revise=request.revise,
+                tool=request.tool,
+            )
+            return pb.LeaseCaseResponse(lease=lease_to_api(details))
+
+        return await self._mutate(request, pb.LeaseCaseResponse, work)
 
     async def RenewLease(self, request: pb.RenewLeaseRequest, _: Any) -> pb.RenewLeaseResponse:
         project_id, lease_id, duration = (
@@ -119,26 +129,20 @@ class LeaseHandlers(Handlers):
     async def ListSubmissions(self, request: pb.ListSubmissionsRequest, _: Any) -> pb.ListSubmissionsResponse:
         size, (after,) = page_size(request.page_size), place_of(request, [0])
         project_id = ProjectId(request.project_id)
+        states = [
+            wire.word_of(ReviewState, records_pb2.ReviewState, state, f"review_states[{index}]", "REVIEW_STATE_")
+            for index, state in enumerate(request.review_states)
+        ]
+        which = SubmissionFilter(
+            case_id=CaseId(request.case_id) if request.case_id else None,
+            round=request.round,
+            states=frozenset(states),
+        )
         found = await self._read(
             lambda uow, principal: submissions.list_submissions(
-                uow,
-                principal,
-                project_id,
-                case_id=CaseId(request.case_id) if request.case_id else None,
-                round=request.round,
-                after=after,
-                limit=size + 1,
+                uow, principal, project_id, which, mine=request.mine, after=after, limit=size + 1
             )
         )
         token = next_token(request, [found[size - 1][0]]) if len(found) > size else ""
         listed = [submission_to_api(submission) for _, submission in found[:size]]
         return pb.ListSubmissionsResponse(submissions=listed, next_page_token=token)
-
-
-def _no_case(outcome: leases.NoCase) -> pb.NoCase:
-    retry = outcome.retry_after
-    return pb.NoCase(
-        reason=wire.number_of(pb.NoCase.Reason, outcome.reason, "REASON_"),
-        message=outcome.message,
-        retry_after=None if retry is None else wire.duration(retry.total_seconds()),
-    )

@@ -15,6 +15,7 @@ from rekindle_scheduler.domain.policy import (
     MinutesBudget,
     Policy,
     PromotionPolicy,
+    ReviewPolicy,
     RoundSizes,
     Sizing,
     TrainingPolicy,
@@ -38,6 +39,8 @@ def policy_to_api(policy: Policy) -> pb.Policy:
         ),
         lease_duration=wire.duration(policy.lease_duration.total_seconds()),
         largest_component=policy.largest_component,
+        review=pb.ReviewPolicy(required=policy.review.required, allow_own=policy.review.allow_own),
+        detached_lease_duration=wire.duration(policy.detached_lease_duration.total_seconds()),
     )
     match policy.sizing:
         case RoundSizes(cases=cases):
@@ -65,10 +68,12 @@ def policy_from_api(message: pb.Policy, is_set: bool = True) -> Policy:
         held_out=_held_out(message.held_out, default.held_out, message.HasField("held_out")),
         promotion=_promotion(message, default.promotion),
         training=_training(message, default.training),
-        lease_duration=_lease_duration(message, default.lease_duration),
+        lease_duration=_duration(message, "lease_duration", default.lease_duration),
         largest_component=(
             message.largest_component if message.HasField("largest_component") else default.largest_component
         ),
+        review=ReviewPolicy(required=message.review.required, allow_own=message.review.allow_own),
+        detached_lease_duration=_duration(message, "detached_lease_duration", default.detached_lease_duration),
     )
 
 
@@ -133,10 +138,11 @@ def _training(message: pb.Policy, default: TrainingPolicy) -> TrainingPolicy:
     )
 
 
-def _lease_duration(message: pb.Policy, default: timedelta) -> timedelta:
-    if not message.HasField("lease_duration"):
+def _duration(message: pb.Policy, name: str, default: timedelta) -> timedelta:
+    if not message.HasField(name):  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
         return default
-    return timedelta(seconds=message.lease_duration.seconds, microseconds=message.lease_duration.nanos // 1000)
+    value = getattr(message, name)
+    return timedelta(seconds=value.seconds, microseconds=value.nanos // 1000)
 
 
 def _word(words: type[E], api_enum: Any, number: int, prefix: str, default: E) -> E:

@@ -15,8 +15,8 @@ from rekindle_scheduler.domain.ids import CaseId, DraftId, LeaseId, ProjectId
 from rekindle_scheduler.domain.leases import decide_submission, is_live, renewed_end, taken_up_end
 from rekindle_scheduler.domain.minutes import not_booked
 from rekindle_scheduler.domain.records import Case, Lease, TimeSegment
-from rekindle_scheduler.domain.reviews import may_review
 from rekindle_scheduler.ports import UnitOfWork
+from rekindle_scheduler.usecases.callers import may_review
 from rekindle_scheduler.usecases.leases import LeaseDetails, lease_details, own_lease
 from rekindle_scheduler.usecases.ledger import book_lease, booked_for, check_time
 from rekindle_scheduler.usecases.organs import check_known_states
@@ -75,7 +75,7 @@ def get_draft(
         raise InvalidInput(problem, violations=[FieldViolation("case_id", problem)])
     if draft_id is not None:
         draft = uow.drafts.get(project_id, draft_id)
-        if not may_review(principal.roles):
+        if not may_review(principal):
             _check_own(uow, principal, draft)
         return draft
     assert case_id is not None

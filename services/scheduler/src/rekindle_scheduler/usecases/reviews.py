@@ -14,11 +14,11 @@ from rekindle_scheduler.domain.reviews import (
     check_review,
     check_reviewer,
     check_withdrawal,
-    may_review,
     standing_before,
 )
 from rekindle_scheduler.domain.words import ReviewState, ReviewVerdict
 from rekindle_scheduler.ports import UnitOfWork
+from rekindle_scheduler.usecases.callers import may_review
 from rekindle_scheduler.usecases.ledger import book_submission, booked_for, check_time
 from rekindle_scheduler.usecases.submissions import round_for
 from rekindle_scheduler.usecases.texts import check_text
@@ -44,7 +44,7 @@ def review_submission(
 ) -> Judged:
     """Accept or reject a label that waits, one that came too late, or one that counts already."""
     check_text("comment", comment)
-    if not may_review(principal.roles):
+    if not may_review(principal):
         raise PermissionDenied("labels are reviewed by reviewers: you are none here", reason="NOT_A_REVIEWER")
     # The project before the case, as everybody else locks them.
     project = uow.projects.lock(project_id)
@@ -76,7 +76,7 @@ def withdraw_submission(
     case_id = uow.submissions.get(project_id, submission_id).case_id
     case = uow.cases.lock(project_id, case_id)
     submission = uow.submissions.get(project_id, submission_id)
-    if submission.annotator_id != uow.annotators.find(principal) and not may_review(principal.roles):
+    if submission.annotator_id != uow.annotators.find(principal) and not may_review(principal):
         raise PermissionDenied("a label is withdrawn by its annotator or by a reviewer", reason="NOT_YOUR_SUBMISSION")
     check_withdrawal(case, submission)
     withdrawn = replace(submission, review_state=ReviewState.WITHDRAWN, withdraw_time=uow.now, withdraw_reason=reason)

@@ -396,7 +396,7 @@ class SchedulerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DiscardDraft(self, request, context):
-        """Its time stays booked. NOT_FOUND for a draft that is not the caller's.
+        """Its time stays booked. PERMISSION_DENIED for a draft that is not the caller's.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

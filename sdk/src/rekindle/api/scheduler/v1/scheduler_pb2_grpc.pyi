@@ -81,7 +81,7 @@ class SchedulerServiceStub:
     GetDraft: _grpc.UnaryUnaryMultiCallable[_annotation_pb2.GetDraftRequest, _annotation_pb2.GetDraftResponse]
     ListDrafts: _grpc.UnaryUnaryMultiCallable[_annotation_pb2.ListDraftsRequest, _annotation_pb2.ListDraftsResponse]
     DiscardDraft: _grpc.UnaryUnaryMultiCallable[_annotation_pb2.DiscardDraftRequest, _annotation_pb2.DiscardDraftResponse]
-    """Its time stays booked. NOT_FOUND for a draft that is not the caller's."""
+    """Its time stays booked. PERMISSION_DENIED for a draft that is not the caller's."""
     Submit: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.SubmitRequest, _scheduler_pb2.SubmitResponse]
     """Stores a corrected label. With a lost lease or an old token it is refused (ABORTED, LeaseLost), but the label is
     kept as a draft: the error's metadata names it as draft_submission_id.
@@ -158,7 +158,7 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
     GetDraft: _aio.UnaryUnaryMultiCallable[_annotation_pb2.GetDraftRequest, _annotation_pb2.GetDraftResponse]  # type: ignore[assignment]
     ListDrafts: _aio.UnaryUnaryMultiCallable[_annotation_pb2.ListDraftsRequest, _annotation_pb2.ListDraftsResponse]  # type: ignore[assignment]
     DiscardDraft: _aio.UnaryUnaryMultiCallable[_annotation_pb2.DiscardDraftRequest, _annotation_pb2.DiscardDraftResponse]  # type: ignore[assignment]
-    """Its time stays booked. NOT_FOUND for a draft that is not the caller's."""
+    """Its time stays booked. PERMISSION_DENIED for a draft that is not the caller's."""
     Submit: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.SubmitRequest, _scheduler_pb2.SubmitResponse]  # type: ignore[assignment]
     """Stores a corrected label. With a lost lease or an old token it is refused (ABORTED, LeaseLost), but the label is
     kept as a draft: the error's metadata names it as draft_submission_id.
@@ -388,7 +388,7 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _annotation_pb2.DiscardDraftRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_annotation_pb2.DiscardDraftResponse, _abc.Awaitable[_annotation_pb2.DiscardDraftResponse]]:
-        """Its time stays booked. NOT_FOUND for a draft that is not the caller's."""
+        """Its time stays booked. PERMISSION_DENIED for a draft that is not the caller's."""
 
     @_abc_1.abstractmethod
     def Submit(
