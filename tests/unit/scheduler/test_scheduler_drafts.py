@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -68,8 +69,6 @@ def test_a_drafts_time_is_booked_at_once_and_once(bench: Bench) -> None:
 
 def test_kind_and_source_of_a_drafts_time_are_kept(bench: Bench) -> None:
     """Reading, inferred: as it was sent, in the ledger and on the draft."""
-    from dataclasses import replace
-
     details = take(bench)
     segment = replace(measured(START, 90.0), kind=TimeKind.READING, source=TimeSource.INFERRED, tool="viewer 3")
     draft = save(bench, details, time_segments=(segment,)).draft
@@ -186,8 +185,8 @@ def test_a_lease_is_taken_up_in_another_tool(bench: Bench) -> None:
     assert lease.fencing_token > details.lease.fencing_token
     assert (draft, (segment,), "another tool") == (taken.draft, taken.time_segments, lease.tool)
     assert ReviewState.DRAFT == hand_in(bench, details).review_state
+    old = details.lease
     with bench.store.write() as uow, pytest.raises(LeaseLost):
-        old = details.lease
         leases.renew_lease(uow, ALICE, bench.project_id, old.lease_id, old.fencing_token, None)
     more = measured(START + timedelta(minutes=10), 300.0)
     stored = hand_in(bench, taken.details, time_segments=(segment, more))

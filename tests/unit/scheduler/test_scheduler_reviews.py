@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 from rekindle.errors import IllegalTransition, InvalidInput, NotFound, PermissionDenied
+from rekindle_scheduler.actions.models import _started_from
 from rekindle_scheduler.domain.ids import SubmissionId
-from rekindle_scheduler.domain.policy import ReviewPolicy
+from rekindle_scheduler.domain.policy import HeldOutPolicy, ReviewPolicy
 from rekindle_scheduler.domain.records import Submission
 from rekindle_scheduler.domain.words import CaseState, ProjectState, ReviewState, RoundState
+from rekindle_scheduler.ports import SubmissionFilter
 from rekindle_scheduler.usecases import ledger, projects, rounds, submissions
 from rekindle_scheduler.usecases.calibration import minutes_factor
 from scheduler_labels import (
@@ -345,8 +347,6 @@ def test_a_rejected_label_of_a_snapshot_counts_no_more(bench: Bench) -> None:
 
 def test_a_case_that_was_trained_on_is_never_held_out(tmp_path: Path) -> None:
     """Its label was rejected after the snapshot; drawing all but one group for the test set leaves it out."""
-    from rekindle_scheduler.domain.policy import HeldOutPolicy
-
     bench = Bench(tmp_path)
     bench.annotating("v1", "v2", "v3", held_out=HeldOutPolicy(number=3))
     stored = hand_in(bench, take(bench))
@@ -417,8 +417,6 @@ def test_a_late_label_is_rejected_or_withdrawn_without_touching_the_case(bench: 
 
 def test_submissions_are_listed_by_state_and_by_annotator(strict: Bench) -> None:
     """Pending ones alone, or one's own alone."""
-    from rekindle_scheduler.ports import SubmissionFilter
-
     first, second = hand_in(strict, take(strict)), hand_in(strict, take(strict, BOB), BOB)
     review(strict, first, ACCEPT)
 
@@ -447,8 +445,6 @@ def test_what_is_wrong_with_a_review_is_told(strict: Bench) -> None:
 
 def test_prequential_evidence_is_of_coarse_labels_alone(bench: Bench) -> None:
     """A correction measured against the label before it says nothing about the model."""
-    from rekindle_scheduler.actions.models import _started_from
-
     first = hand_in(bench, take(bench))
     with bench.store.read() as uow:
         assert [first.submission_id] == [each.submission_id for each in _started_from(uow, bench.project_id, MODEL)]
