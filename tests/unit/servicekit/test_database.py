@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from rekindle.errors import DependencyUnavailable, InvalidInput
-from rekindle_servicekit.database import UtcDateTime, make_engine, migrate, read, write
+from rekindle_servicekit.database import (
+    UtcDateTime,
+    make_engine,
+    migrate,
+    prepare_schema,
+    read,
+    require_schema,
+    write,
+)
 
 _metadata = sa.MetaData()
 _parents = sa.Table("parents", _metadata, sa.Column("id", sa.Integer, primary_key=True))
@@ -201,6 +209,30 @@ def test_failed_migration_changes_nothing(tmp_path: Path, migrations: Path) -> N
         migrate(engine, migrations)
     assert [] == sa.inspect(engine).get_table_names()
     engine.dispose()
+
+
+def test_a_newer_releases_schema_is_left_alone(tmp_path: Path, migrations: Path) -> None:
+    """After a roll-back the release before finds revisions that it does not know, and goes on with them."""
+    engine = make_engine(f"sqlite:///{tmp_path}/state.db")
+    _write_revision(migrations, "0002", "0001", 'op.add_column("cases", sa.Column("state", sa.Text))')
+    migrate(engine, migrations)
+    next(migrations.glob("versions/*0002*")).unlink()
+    migrate(engine, migrations)
+    require_schema(engine, migrations)
+    with read(engine) as connection:
+        assert "0002" == connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one()
+
+
+def test_an_older_schema_is_refused_where_another_step_migrates(tmp_path: Path, migrations: Path) -> None:
+    """The error names the command; once that has run, the service starts."""
+    engine = make_engine(f"sqlite:///{tmp_path}/state.db")
+    with pytest.raises(DependencyUnavailable, match="migrate") as caught:
+        prepare_schema(engine, migrations, migrates=False)
+    assert "SCHEMA_BEHIND" == caught.value.reason
+    assert [] == sa.inspect(engine).get_table_names()
+    prepare_schema(engine, migrations, migrates=True)
+    prepare_schema(engine, migrations, migrates=False)
+    assert "cases" in sa.inspect(engine).get_table_names()
 
 
 def _migrate_in_process(url: str, migrations: str) -> None:

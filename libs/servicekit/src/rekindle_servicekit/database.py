@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -13,10 +14,14 @@ import alembic.command
 import alembic.config
 import alembic.context
 import sqlalchemy as sa
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from rekindle.errors import DependencyUnavailable, InvalidInput
 from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, OperationalError
+
+_log = logging.getLogger(__name__)
 
 _READ_ONLY: Final = "rekindle_read_only"
 #: Arbitrary; migrations of one PostgreSQL database take turns under it.
@@ -95,16 +100,59 @@ def read(engine: sa.Engine) -> Generator[sa.Connection]:
 def migrate(engine: sa.Engine, script_location: str | Path) -> None:
     """Bring the schema to the newest revision of a migrations folder: a path, or ``package:folder``.
 
-    All or nothing, and once, however many processes call it at a time.
+    All or nothing, and once, however many processes call it at a time. A schema that a newer release has made
+    stays as it is: releases only add to it, so that the one before can go on.
     """
-    config = alembic.config.Config()
-    config.set_main_option("script_location", str(script_location).replace("%", "%%"))
-    config.set_main_option("path_separator", "os")
+    config = _config(script_location)
     with write(engine) as connection:
         if engine.dialect.name == "postgresql":
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
+        if _is_newer(connection, config):
+            _log.warning("the schema is a newer release's and stays so", extra={"action": "schema.newer"})
+            return
+        before = _revisions(connection)
         config.attributes["connection"] = connection
         alembic.command.upgrade(config, "head")
+        after = _revisions(connection)
+    if after != before:
+        words = (", ".join(sorted(before)) or "nothing", ", ".join(sorted(after)))
+        _log.info("the schema went from %s to %s", *words, extra={"action": "schema.migrated"})
+
+
+def require_schema(engine: sa.Engine, script_location: str | Path) -> None:
+    """DependencyUnavailable (SCHEMA_BEHIND) unless the schema is this release's, or a newer one's."""
+    config = _config(script_location)
+    with read(engine) as connection:
+        if _revisions(connection) == set(ScriptDirectory.from_config(config).get_heads()) or _is_newer(
+            connection, config
+        ):
+            return
+    raise DependencyUnavailable(
+        "the database's schema is older than this release: run the service's command `migrate` first",
+        reason="SCHEMA_BEHIND",
+    )
+
+
+def prepare_schema(engine: sa.Engine, script_location: str | Path, *, migrates: bool) -> None:
+    """`migrate`, or `require_schema` where a step of the deployment migrates."""
+    (migrate if migrates else require_schema)(engine, script_location)
+
+
+def _config(script_location: str | Path) -> alembic.config.Config:
+    config = alembic.config.Config()
+    config.set_main_option("script_location", str(script_location).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def _is_newer(connection: sa.Connection, config: alembic.config.Config) -> bool:
+    """Whether the schema has revisions that this release does not know."""
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    return not known.issuperset(_revisions(connection))
+
+
+def _revisions(connection: sa.Connection) -> set[str]:
+    return set(MigrationContext.configure(connection).get_current_heads())
 
 
 def run_migrations(metadata: sa.MetaData) -> None:

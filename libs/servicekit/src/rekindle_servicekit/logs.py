@@ -43,3 +43,5 @@ def install_logging(service: str, *, level: str | int = "INFO", stream: IO[str] 
     handler.setFormatter(JsonFormatter(service))
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.captureWarnings(True)
+    # Alembic's lines on its own workings tell nobody anything; `database.migrate` says what has changed.
+    logging.getLogger("alembic").setLevel(logging.WARNING)

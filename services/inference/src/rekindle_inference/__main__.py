@@ -10,30 +10,34 @@ if TYPE_CHECKING:
 
 
 def main() -> int:
-    """Serve until a signal; 0, or 2 where the settings are wrong."""
+    """Serve until a signal, or migrate; 0, or 2 where the settings are wrong."""
     import logging
 
     from rekindle.errors import RekindleError
+    from rekindle_servicekit.arguments import read_arguments
     from rekindle_servicekit.logs import install_logging
-    from rekindle_servicekit.settings import settings_table
 
     from rekindle_inference.settings import Settings
 
-    if sys.argv[1:] in (["--help"], ["-h"]):
-        print("python -m rekindle_inference\n\nSettings, as environment variables:\n")
-        print(settings_table(Settings))
-        return 0
+    arguments = read_arguments("rekindle_inference", "The inference service.", Settings)
     install_logging("inference")
-    # A line for each of Alembic's plugins tells nobody anything.
-    logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)
     try:
         settings = Settings.load()
         install_logging("inference", level=settings.log_level)
-        _run(settings)
+        if arguments.command == "migrate":
+            _migrate(settings)
+        else:
+            _run(settings)
     except RekindleError as error:
         logging.getLogger(__name__).error("%s", error.message, extra={"action": "start.refused"})
         return 2
     return 0
+
+
+def _migrate(settings: Settings) -> None:
+    from rekindle_inference.adapters.sql import SqlState
+
+    SqlState(settings.database_url).close()
 
 
 def _run(settings: Settings) -> None:

@@ -58,7 +58,7 @@ class Service:
 def build_service(settings: Settings, *, engine: Engine | None = None, objects: Objects | None = None) -> Service:
     """Wire the service; inside a running event loop. `engine` and `objects` replace those that the settings say."""
     objects = objects or open_objects(settings.objects_directory, settings.installation_id)
-    state = SqlState(settings.database_url)
+    state = SqlState(settings.database_url, migrates=settings.migrate_on_start)
     incoming = Incoming(settings.temporary_directory)
     engine = engine or OnnxRuntimeEngine(
         objects,

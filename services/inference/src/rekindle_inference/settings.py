@@ -24,6 +24,9 @@ class Settings(ListenSettings):
     database_url: str = Field(
         "sqlite:///inference.sqlite3", description="sqlite:///path/to/file or postgresql://host/database"
     )
+    migrate_on_start: bool = Field(
+        True, description="bring the schema up to date when starting; false where the command `migrate` does it before"
+    )
     objects_directory: Path = Field(
         Path("objects"), description="directory of the object store, the same as the trainer's"
     )

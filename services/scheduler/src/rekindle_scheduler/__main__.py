@@ -9,10 +9,10 @@ import sys
 from rekindle.api.scheduler.v1.scheduler_pb2_grpc import add_SchedulerServiceServicer_to_server
 from rekindle.credentials import Access
 from rekindle.errors import RekindleError
+from rekindle_servicekit.arguments import read_arguments
 from rekindle_servicekit.listening import make_authenticator, server_options
 from rekindle_servicekit.logs import install_logging
 from rekindle_servicekit.server import Server, serve
-from rekindle_servicekit.settings import settings_table
 from rekindle_servicekit.workers import Workers
 
 from rekindle_scheduler.actions.world import World
@@ -28,18 +28,16 @@ from rekindle_scheduler.settings import Settings
 
 
 def main() -> int:
-    """Serve until a signal; 0, or 2 where the settings are wrong or the start is refused."""
-    if sys.argv[1:] in (["--help"], ["-h"]):
-        print("python -m rekindle_scheduler\n\nSettings, as environment variables:\n")
-        print(settings_table(Settings))
-        return 0
+    """Serve until a signal, or migrate; 0, or 2 where the settings are wrong or the start is refused."""
+    arguments = read_arguments("rekindle_scheduler", "The scheduler.", Settings)
     install_logging("scheduler")
-    # A line for each of Alembic's plugins tells nobody anything.
-    logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)
     try:
         settings = Settings.load()
         install_logging("scheduler", level=settings.log_level)
-        asyncio.run(_serve(settings))
+        if arguments.command == "migrate":
+            open_store(settings.database_url).close()
+        else:
+            asyncio.run(_serve(settings))
     except RekindleError as error:
         logging.getLogger(__name__).error("%s", error.message, extra={"action": "start.refused"})
         return 2
@@ -50,7 +48,7 @@ async def _serve(settings: Settings) -> None:
     """Wire everything, run it, and put it away."""
     server = Server(server_options(settings), make_authenticator(settings))
     access = _access(settings)
-    store = open_store(settings.database_url)
+    store = open_store(settings.database_url, migrates=settings.migrate_on_start)
     bell = Bell()
     workers = Workers(max_threads=settings.max_threads, name="call")
     # Threads of their own: a pass may wait for minutes, and no call should wait for a pass.

@@ -23,6 +23,9 @@ class Settings(ListenSettings):
     database_url: str = Field(
         "sqlite:///scheduler.sqlite3", description="sqlite:///path/to/file or postgresql://host/database"
     )
+    migrate_on_start: bool = Field(
+        True, description="bring the schema up to date when starting; false where the command `migrate` does it before"
+    )
     inference_address: str = Field("127.0.0.1:50052", description="the inference service, host:port")
     trainer_address: str = Field("127.0.0.1:50053", description="the trainer service, host:port")
     reconcile_interval_s: float = Field(

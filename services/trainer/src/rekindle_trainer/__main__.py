@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import logging
 import os
@@ -14,12 +13,12 @@ from functools import cache, partial
 from rekindle.api.trainer.v1 import trainer_pb2, trainer_pb2_grpc
 from rekindle.errors import RekindleError
 from rekindle_servicekit import database
+from rekindle_servicekit.arguments import read_arguments
 from rekindle_servicekit.listening import make_authenticator, server_options
 from rekindle_servicekit.logs import install_logging
 from rekindle_servicekit.metrics import StateCollector
 from rekindle_servicekit.objects import DirectoryObjects
 from rekindle_servicekit.server import Server, serve
-from rekindle_servicekit.settings import settings_table
 from rekindle_servicekit.workers import Workers
 
 from rekindle_trainer.adapters.prometheus import run_metrics
@@ -36,20 +35,27 @@ _log = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None, *, command: Sequence[str] | None = None) -> int:
-    """Serve until SIGTERM or SIGINT; `command` replaces the training process. The exit code."""
-    argparse.ArgumentParser(
-        prog="rekindle-trainer",
-        description="The training service. Settings come from the environment:\n\n" + settings_table(TrainerSettings),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    ).parse_args(arguments)
+    """Serve until SIGTERM or SIGINT, or migrate; `command` replaces the training process. The exit code."""
+    chosen = read_arguments("rekindle_trainer", "The training service.", TrainerSettings, arguments)
     try:
         settings = TrainerSettings.load()
         install_logging("trainer", level=settings.log_level.upper())
-        asyncio.run(run_service(settings, command or training_command(settings)))
+        if chosen.command == "migrate":
+            _migrate(settings)
+        else:
+            asyncio.run(run_service(settings, command or training_command(settings)))
     except RekindleError as error:
         print(f"rekindle-trainer: {error.message}", file=sys.stderr)
         return 1
     return 0
+
+
+def _migrate(settings: TrainerSettings) -> None:
+    engine = database.make_engine(settings.effective_database_url())
+    try:
+        database.migrate(engine, MIGRATIONS)
+    finally:
+        engine.dispose()
 
 
 def training_command(settings: TrainerSettings) -> list[str]:
@@ -69,7 +75,7 @@ async def run_service(settings: TrainerSettings, command: Sequence[str]) -> None
     engine = database.make_engine(settings.effective_database_url())
     workers, supervision = Workers(), Workers(max_threads=1, name="supervisor")
     try:
-        database.migrate(engine, MIGRATIONS)
+        database.prepare_schema(engine, MIGRATIONS, migrates=settings.migrate_on_start)
         state, objects = SqlState(engine), DirectoryObjects(settings.objects_directory)
         supervisor = Supervisor(
             state=state,

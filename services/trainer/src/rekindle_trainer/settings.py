@@ -20,6 +20,9 @@ class TrainerSettings(ListenSettings):
         Path("var/trainer"), description="folder of the SQLite database and of the runs' logs"
     )
     database_url: str = Field("", description="sqlite:///path or postgresql://...; empty for a file in state_directory")
+    migrate_on_start: bool = Field(
+        True, description="bring the schema up to date when starting; false where the command `migrate` does it before"
+    )
     objects_directory: Path = Field(
         Path("var/objects"), description="folder of the object store, shared with inference"
     )

@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from rekindle.errors import DependencyUnavailable
 from rekindle_servicekit import idempotency
-from rekindle_servicekit.database import make_engine, migrate, read, write
+from rekindle_servicekit.database import make_engine, prepare_schema, read, write
 from sqlalchemy.exc import IntegrityError
 
 from rekindle_inference.adapters import rows
@@ -40,12 +40,12 @@ def _utc_now() -> datetime:
 
 
 class SqlState:
-    """The service's database; its schema is brought up to date when it is opened."""
+    """The service's database; its schema is brought up to date when it is opened, unless another step does that."""
 
-    def __init__(self, url: str, *, clock: Callable[[], datetime] = _utc_now) -> None:
+    def __init__(self, url: str, *, clock: Callable[[], datetime] = _utc_now, migrates: bool = True) -> None:
         self._engine = make_engine(url)
         self._clock = clock
-        migrate(self._engine, "rekindle_inference:migrations")
+        prepare_schema(self._engine, "rekindle_inference:migrations", migrates=migrates)
 
     @contextmanager
     def read(self) -> Generator[SqlReads]:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
-from rekindle_servicekit.database import make_engine, migrate, read, write
+from rekindle_servicekit.database import make_engine, prepare_schema, read, write
 
 from rekindle_scheduler.adapters.sql.cases import SqlCases
 from rekindle_scheduler.adapters.sql.drafts import SqlDrafts
@@ -78,8 +78,8 @@ class SqlStore:
         self._engine.dispose()
 
 
-def open_store(url: str, clock: Clock = database_now) -> SqlStore:
-    """The store at `url`, its schema brought to the newest revision."""
+def open_store(url: str, clock: Clock = database_now, *, migrates: bool = True) -> SqlStore:
+    """The store at `url`, its schema brought to the newest revision; DependencyUnavailable where it may not be."""
     engine = make_engine(url)
-    migrate(engine, "rekindle_scheduler:migrations")
+    prepare_schema(engine, "rekindle_scheduler:migrations", migrates=migrates)
     return SqlStore(engine, clock)
