@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,7 @@ import SimpleITK as sitk
 from rekindle.api.common.v1 import common_pb2 as common
 from rekindle.api.inference.v1 import volumes_pb2 as messages
 from rekindle.api.inference.v1.volumes_pb2_grpc import VolumeServiceStub
-from rekindle.volumes import collect_download, upload_parts
+from rekindle.volumes import CHUNK_BYTES, collect_download, upload_parts
 
 from bench.http_store import HttpStore
 from bench.measure import Figure, Options, Row, alternate
@@ -33,26 +34,34 @@ def measure(options: Options) -> list[Row]:
     """Uploads of an uncompressed file, a new one each time, and downloads, which are compressed files."""
     slices, repeats = (20, 1) if options.quick else (100, 3)
     # Equal files would be answered from what is stored.
-    files = iter([_nifti(options.folder, slices, seed) for seed in range(2 * repeats + 2)])
+    files = iter([_nifti(options.folder, slices, seed) for seed in range(2 * repeats + 3)])
     kept = options.folder / "http"
     kept.mkdir()
     with _service(options.folder) as stub, HttpStore(kept) as store:
-        up = [next(files) for _ in range(repeats + 1)]
-        ours, theirs = iter(up), iter(up)
-        sent = alternate(repeats, lambda: _upload(stub, next(ours)), lambda: store.put("volume", next(theirs)))
+        up, in_pieces = ([next(files) for _ in range(repeats + 1)] for _ in range(2))
+        ours, pieces, theirs = iter(up), iter(in_pieces), iter(up)
+        sent = alternate(
+            repeats,
+            lambda: _upload(stub, next(ours)),
+            lambda: _upload_in_pieces(stub, next(pieces)),
+            lambda: store.put("volume", next(theirs)),
+        )
         volume_id = _upload(stub, next(files))
         data = _download(stub, volume_id)
         store.put("download", data)
         digest = hashlib.sha256(data).hexdigest()
         fetched = alternate(repeats, lambda: _download(stub, volume_id), lambda: store.get("download", digest))
+    sizes = f"{len(up[0]) / MB:.0f} MB .nii", f"{len(data) / MB:.0f} MB .nii.gz"
     return [
         Row(
             what=what, unit="MB/s", more_is_better=True, rekindle=Figure.rate(size, seconds[0]),
             instead=instead, other=Figure.rate(size, seconds[1]),
         )
         for what, size, seconds, instead in (
-            (f"upload, checked and converted, {len(up[0]) / MB:.0f} MB .nii", len(up[0]) / MB, sent, "HTTP PUT"),
-            (f"download, written anew, {len(data) / MB:.0f} MB .nii.gz", len(data) / MB, fetched, "HTTP GET"),
+            (f"upload, checked and converted, {sizes[0]}", len(up[0]) / MB, sent[::2], "HTTP PUT"),
+            (f"the same in resumable pieces, {sizes[0]}", len(up[0]) / MB, sent[1:], "HTTP PUT"),
+            (f"the same in resumable pieces, {sizes[0]}", len(up[0]) / MB, sent[1::-1], "one stream"),
+            (f"download, written anew, {sizes[1]}", len(data) / MB, fetched, "HTTP GET"),
         )
     ]  # fmt: skip
 
@@ -71,6 +80,23 @@ def _upload(stub: VolumeServiceStub, data: bytes) -> str:
         sha256=hashlib.sha256(data).hexdigest(), modality=common.MODALITY_CT,
     )  # fmt: skip
     return stub.UploadVolume(upload_parts(header, data), timeout=CALL_S).volume.volume_id
+
+
+def _upload_in_pieces(stub: VolumeServiceStub, data: bytes) -> str:
+    header = messages.UploadVolumeHeader(
+        project_id=PROJECT, kind=common.VOLUME_KIND_IMAGE, format=common.FILE_FORMAT_NIFTI,
+        sha256=hashlib.sha256(data).hexdigest(), modality=common.MODALITY_CT,
+    )  # fmt: skip
+    request = messages.CreateUploadRequest(request_id=str(uuid4()), header=header, size_bytes=len(data))
+    upload_id = stub.CreateUpload(request, timeout=CALL_S).upload.upload_id
+    names = {"project_id": PROJECT, "upload_id": upload_id}
+    for offset in range(0, len(data), CHUNK_BYTES):
+        chunk = data[offset : offset + CHUNK_BYTES]
+        stub.PutChunk(
+            messages.PutChunkRequest(**names, offset=offset, data=chunk, crc32=zlib.crc32(chunk)), timeout=CALL_S
+        )
+    end = messages.FinalizeUploadRequest(request_id=str(uuid4()), **names)
+    return stub.FinalizeUpload(end, timeout=CALL_S).volume.volume_id
 
 
 def _download(stub: VolumeServiceStub, volume_id: str) -> bytes:

@@ -22,6 +22,7 @@ from rekindle.leases import Lease
 from rekindle.models import Model
 from rekindle.projects import Project
 from rekindle.runs import Run
+from rekindle.uploads import Upload
 
 #: Every generated module, so that a new proto file is looked at too.
 MODULES = [
@@ -114,7 +115,7 @@ ARGUMENTS: dict[str, Any] = {
     "source": b"file",
 }
 #: What does not call a service, or is driven by another method of the handle.
-NOT_DRIVEN = {"connect", "close", "from_proto", "lease_next", "resume_lease", "restore", "token"}
+NOT_DRIVEN = {"connect", "close", "from_proto", "lease_next", "resume_lease", "restore", "send", "token"}
 
 
 def drive(handle: Any) -> None:
@@ -149,6 +150,7 @@ def called() -> set[str]:
     lease = records_pb2.Lease(lease_id="l")
     lease.case.coarse_label.mask_volume_id = "mask"
     drive(Lease(stubs, lease, (Organ("liver", 1),)))
+    drive(Upload(stubs, "p", volumes_pb2.Upload(upload_id="u")))
     drive(Model.from_proto(inference_pb2.Model(), stubs))
     drive(Run(stubs, trainer_pb2.Run()))
     return stubs.called

@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 from uuid import NAMESPACE_OID, uuid4, uuid5
 
 import grpc
@@ -19,6 +19,10 @@ from rekindle.errors import CapacityExceeded, DependencyUnavailable, RekindleErr
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 #: A transfer may be this slow before its deadline ends it.
 SLOWEST_BYTES_PER_S = 512 * 1024
+
+#: How files are sent. "auto": in one stream, and in pieces where that breaks; "stream": only so; "pieces": chunk by
+#: chunk; "address": by HTTP to the object store where it has addresses for that, else in pieces.
+UploadWay: TypeAlias = Literal["auto", "stream", "pieces", "address"]
 
 Answer = TypeVar("Answer")
 
@@ -75,6 +79,9 @@ def open_channel(address: str, credentials: Credentials | None) -> grpc.Channel:
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
         ("grpc.keepalive_time_ms", 60_000),
+        # A line that was cut is tried again as soon as a call is; gRPC alone would wait up to two minutes.
+        ("grpc.initial_reconnect_backoff_ms", 200),
+        ("grpc.max_reconnect_backoff_ms", 5_000),
     ]
     if credentials is not None:
         return credentials.channel(address, options)
@@ -91,8 +98,10 @@ class Caller:
         retry: Retry | None = None,
         addresses: Mapping[str, str] | None = None,
         sleep: Callable[[float], None] = time.sleep,
+        uploads: UploadWay = "auto",
     ) -> None:
         self.timeout_s = timeout_s
+        self.uploads: UploadWay = uploads
         self.retry = retry or Retry()
         #: Service name to address, for messages.
         self.addresses = dict(addresses or {})
@@ -101,6 +110,13 @@ class Caller:
     def unary(self, method: Callable[..., Answer], request: object, *, timeout_s: float | None = None) -> Answer:
         """One request, one answer. Safe to repeat: every mutation carries a request_id."""
         return self.repeat(lambda: method(request, timeout=timeout_s or self.timeout_s))
+
+    def once(self, call: Callable[[], Answer]) -> Answer:
+        """Runs `call`, and leaves it to the caller what to do when it fails."""
+        try:
+            return call()
+        except grpc.RpcError as failure:
+            raise self._error(failure) from None
 
     def repeat(self, call: Callable[[], Answer]) -> Answer:
         """Runs `call` again while the service is away or full; `call` must be idempotent."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from typing import Any, Self
 
@@ -14,6 +15,7 @@ from rekindle.api.scheduler.v1 import scheduler_pb2 as scheduler
 from rekindle.config import ModalityName, enum_value, modality_value
 from rekindle.records import Case
 from rekindle.slices import SliceRank, SliceStack, rank_slices, read_slices
+from rekindle.uploads import Upload, create
 from rekindle.volumes import Progress, Source, VolumeFile, download, file_bytes, upload
 
 
@@ -46,6 +48,25 @@ class ProjectCases(ProjectBase):
     def download(self, volume_id: str, progress: Progress | None = None) -> VolumeFile:
         """Downloads any volume of the project."""
         return download(self._services, self.id, volume_id, progress)
+
+    def begin_upload(
+        self, image: Source, *, modality: ModalityName | str | None = None, address: bool = False
+    ) -> Upload:
+        """Begins to upload an image in pieces, or finds the upload of the same file that was begun before.
+
+        `Upload.send` and `Upload.finalize` do the rest. `address` asks for one of the object store's own, where the
+        file can be sent by HTTP. `upload_image` of a client connected with `uploads="pieces"` does it all at once.
+        """
+        data = file_bytes(image)
+        header = volumes.UploadVolumeHeader(
+            project_id=self.id,
+            kind=common.VOLUME_KIND_IMAGE,
+            format=common.FILE_FORMAT_NIFTI,
+            modality=modality_value(modality or self.modality),  # type: ignore[arg-type]
+            sha256=hashlib.sha256(data).hexdigest(),
+        )
+        header.request_id = content_request_id(header)
+        return create(self._services, header, len(data), address=address)
 
     def read_slices(self, volume_id: str, first_slice: int = 0, slice_count: int = 0, *, level: int = 0) -> SliceStack:
         """Voxels of some slices, without the rest of the volume; a count of 0 reads to the end.

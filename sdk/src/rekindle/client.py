@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self, Unpack
 
-from rekindle._call import Caller, Credentials, Retry, new_request_id
+from rekindle._call import Caller, Credentials, Retry, UploadWay, new_request_id
 from rekindle._project_models import selector
 from rekindle._services import Services
 from rekindle.api.common.v1 import common_pb2 as common
@@ -52,6 +52,7 @@ class Client:
         credentials: Credentials | None = None,
         timeout_s: float = 60.0,
         retry: Retry | None = None,
+        uploads: UploadWay = "auto",
         **access: Unpack[AccessOptions],
     ) -> Client:
         """Connects to the scheduler at `address` ("host:port").
@@ -59,7 +60,9 @@ class Client:
         Inference and trainer listen on the next two ports unless their addresses are given. Behind one
         gateway give its address for all three. TLS and who calls are in `access` (`AccessOptions`) and, where
         that does not say, in REKINDLE_TLS, REKINDLE_CA, REKINDLE_TOKEN_FILE and so on; `credentials` replaces all
-        of it. Raises InvalidInput for an address without a port, and for a token that would travel in plain text.
+        of it. `uploads` says how files are sent: "auto" in one stream, and in pieces where that breaks; "stream";
+        "pieces", for bad lines; "address", by HTTP to the object store. Raises InvalidInput for an address without
+        a port, and for a token that would travel in plain text.
         """
         for given in (address, inference or address, trainer or address):
             _check_address(given)
@@ -69,7 +72,7 @@ class Client:
             inference or f"{host}:{int(port) + 1}",
             trainer or f"{host}:{int(port) + 2}",
             credentials or from_environment(**access),
-            Caller(timeout_s=timeout_s, retry=retry),
+            Caller(timeout_s=timeout_s, retry=retry, uploads=uploads),
         )
         return cls(services)
 

@@ -13,6 +13,7 @@ from rekindle._call import content_request_id
 from rekindle._services import Services
 from rekindle.api.inference.v1 import volumes_pb2 as volumes
 from rekindle.errors import IntegrityError, InvalidInput
+from rekindle.uploads import upload_by_way
 
 if TYPE_CHECKING:
     import numpy as np
@@ -86,15 +87,22 @@ def upload(
     *,
     occasion: str = "",
 ) -> volumes.UploadVolumeResponse:
-    """Sends one file; sending it again on the same occasion is the same upload, answered without a copy."""
+    """Sends one file, the way that the client was told to.
+
+    Sending it again on the same occasion is the same upload, answered without a copy.
+    """
     header.sha256 = hashlib.sha256(data).hexdigest()
     header.request_id = occasion
     header.request_id = content_request_id(header)
     caller = services.caller
-    return caller.repeat(
-        lambda: services.volumes.UploadVolume(
+    return upload_by_way(
+        services,
+        header,
+        data,
+        progress,
+        stream=lambda: services.volumes.UploadVolume(
             upload_parts(header, data, progress), timeout=caller.transfer_timeout_s(len(data))
-        )
+        ),
     )
 
 

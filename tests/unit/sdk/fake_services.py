@@ -215,6 +215,31 @@ class FakeVolumes(volumes_pb2_grpc.VolumeServiceServicer):
             self.world.uploads[header.request_id] = self._ingest(header, data)
         return self.world.uploads[header.request_id]
 
+    def CreateUpload(self, request: Any, context: Any) -> Any:
+        upload = volumes.Upload(
+            upload_id=request.request_id,
+            size_bytes=request.size_bytes,
+            state=volumes.UPLOAD_STATE_OPEN,
+            max_chunk_bytes=500_000,
+        )
+        if request.request_id not in self.world.pieces:
+            self.world.pieces[request.request_id] = (request.header, bytearray())
+        upload.received_bytes = len(self.world.pieces[request.request_id][1])
+        return volumes.CreateUploadResponse(upload=upload)
+
+    def PutChunk(self, request: Any, context: Any) -> Any:
+        arrived = self.world.pieces[request.upload_id][1]
+        if request.offset != len(arrived):
+            expected = {"expected_offset": str(len(arrived))}
+            raise IllegalTransition("go on elsewhere", reason="WRONG_OFFSET", metadata=expected)
+        arrived += request.data
+        return volumes.PutChunkResponse(received_bytes=len(arrived))
+
+    def FinalizeUpload(self, request: Any, context: Any) -> Any:
+        header, data = self.world.pieces[request.upload_id]
+        answer = self.world.uploads.setdefault(header.request_id, self._ingest(header, bytes(data)))
+        return volumes.FinalizeUploadResponse(volume=answer.volume, receipt=answer.receipt)
+
     def _ingest(self, header: Any, data: bytes) -> Any:
         volume = self.world.add_volume(
             volumes.Volume(project_id=header.project_id, kind=header.kind, modality=header.modality), data

@@ -48,6 +48,7 @@ class World:
         self.released: list[Any] = []
         self.volumes: dict[str, tuple[volumes.Volume, bytes]] = {}
         self.uploads: dict[str, volumes.UploadVolumeResponse] = {}
+        self.pieces: dict[str, tuple[volumes.UploadVolumeHeader, bytearray]] = {}
         self.receipts: dict[str, volumes.Receipt] = {}
         self.slice_ranks: dict[str, list[volumes.SliceRank]] = {}
         self.models: dict[str, inference.Model] = {}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import random
+import zlib
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -115,3 +117,54 @@ def test_segmentation_waits_for_room(client: Client, project: Project, world: An
 def test_large_files_get_a_longer_deadline() -> None:
     """A gibibyte at half a mebibyte a second takes 2,048 s beside the usual minute."""
     assert 60.0 + 2048.0 == Caller().transfer_timeout_s(1024**3)
+
+
+def test_large_file_goes_on_in_pieces_when_its_stream_breaks(project: Project, world: Any) -> None:
+    """Chunks no larger than the service takes, each with its checksum; progress ends at the file's size."""
+    data = random.Random(8).randbytes(5 * CHUNK_BYTES)
+    world.failures["UploadVolume"] = [grpc.StatusCode.UNAVAILABLE]
+    world.failures["PutChunk"] = [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED]
+    seen: list[tuple[int, int]] = []
+    volume_id = project.upload_image(data, progress=lambda done, total: seen.append((done, total)))
+    assert data == world.volumes[volume_id][1]
+    assert 1 == len(world.requests("UploadVolume"))
+    chunks = world.requests("PutChunk")
+    assert {(500_000, True), (len(data) % 500_000, True)} == {
+        (len(chunk.data), zlib.crc32(chunk.data) == chunk.crc32) for chunk in chunks
+    }
+    assert (len(data), len(data)) == seen[-1]
+
+
+def test_a_small_file_is_simply_sent_again(project: Project, world: Any) -> None:
+    """Pieces would cost more calls than they save."""
+    world.failures["UploadVolume"] = [grpc.StatusCode.UNAVAILABLE]
+    project.upload_image(BIG)
+    assert (2, []) == (len(world.requests("UploadVolume")), world.requests("CreateUpload"))
+
+
+def test_a_client_that_is_behind_goes_on_where_the_service_is(project: Project, world: Any) -> None:
+    """Somebody else has sent a part meanwhile."""
+    project._services.caller.uploads = "pieces"
+    upload = project.begin_upload(BIG)
+    upload.put(0, BIG[:7])
+    upload._upload.received_bytes = 3
+    upload.send(BIG)
+    assert BIG == bytes(world.pieces[upload.id][1])
+
+
+@pytest.mark.parametrize("way", ["auto", "pieces", "address"])
+def test_an_older_service_gets_a_stream(project: Project, world: Any, way: Any) -> None:
+    """One that knows no pieces is sent the file as ever."""
+    data = random.Random(9).randbytes(5 * CHUNK_BYTES)
+    project._services.caller.uploads = way
+    world.failures["CreateUpload"] = [grpc.StatusCode.UNIMPLEMENTED]
+    world.failures["UploadVolume"] = [grpc.StatusCode.UNAVAILABLE]
+    assert data == world.volumes[project.upload_image(data)][1]
+    assert 1 == len(world.requests("CreateUpload"))
+
+
+def test_the_command_line_says_how_files_are_sent(command: Any, project: Project, world: Any, tmp_path: Path) -> None:
+    """`--uploads pieces`, before the command."""
+    (tmp_path / "a.nii.gz").write_bytes(b"scan")
+    result = command("--uploads", "pieces", "cases", "add", tmp_path)
+    assert (0, 1, []) == (result.exit_code, len(world.requests("FinalizeUpload")), world.requests("UploadVolume"))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import click
 
 from rekindle import __version__
+from rekindle._call import UploadWay
 from rekindle.cli.access import access_options
 from rekindle.cli.cases import cases, seeds
 from rekindle.cli.leases import leases
@@ -57,6 +58,16 @@ from rekindle.credentials import AccessOptions
     help="Name or id of the project; not needed while there is only one.",
 )
 @access_options
+@click.option(
+    "--uploads",
+    type=click.Choice(get_args(UploadWay)),
+    default="auto",
+    envvar="REKINDLE_UPLOADS",
+    show_default=True,
+    show_envvar=True,
+    help="How files are sent: in one stream, in pieces that a broken line cannot undo, to an address of the object "
+    "store; auto: a stream, and pieces when it breaks.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 @click.pass_context
 def rekindle(
@@ -65,6 +76,7 @@ def rekindle(
     inference: str | None,
     trainer: str | None,
     project: str | None,
+    uploads: UploadWay,
     as_json: bool,
     **access: Any,
 ) -> None:
@@ -89,7 +101,9 @@ def rekindle(
     Exit codes: 0 done, 2 wrong input, 3 not found, 4 conflict or lost case, 5 not reachable, 6 not allowed,
     1 anything else.
     """
-    session = Session(address=address, inference=inference, trainer=trainer, access=AccessOptions(**access))
+    session = Session(
+        address=address, inference=inference, trainer=trainer, access=AccessOptions(**access), uploads=uploads
+    )
     session.project_name, session.as_json = project, as_json
     ctx.obj = session
     ctx.call_on_close(session.close)

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 
+from rekindle._call import UploadWay
 from rekindle.cli.output import Output
 from rekindle.client import Client
 from rekindle.credentials import AccessOptions
@@ -17,8 +18,15 @@ class Session:
     """Connects when a command first needs it."""
 
     def __init__(
-        self, *, address: str, inference: str | None, trainer: str | None, access: AccessOptions | None = None
+        self,
+        *,
+        address: str,
+        inference: str | None,
+        trainer: str | None,
+        access: AccessOptions | None = None,
+        uploads: UploadWay = "auto",
     ) -> None:
+        self._uploads: UploadWay = uploads
         self._addresses = (address, inference, trainer)
         self._access = access or AccessOptions()
         self._client: Client | None = None
@@ -29,7 +37,9 @@ class Session:
     def client(self) -> Client:
         if self._client is None:
             address, inference, trainer = self._addresses
-            self._client = Client.connect(address, inference=inference, trainer=trainer, **self._access)
+            self._client = Client.connect(
+                address, inference=inference, trainer=trainer, uploads=self._uploads, **self._access
+            )
         return self._client
 
     @property

@@ -1,0 +1,217 @@
+"""Uploads in pieces: for lines that break, and for large files; resumed where they stopped."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+import zlib
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from rekindle._call import content_request_id, new_request_id
+from rekindle._services import Services
+from rekindle.api.inference.v1 import volumes_pb2 as volumes
+from rekindle.config import enum_name
+from rekindle.errors import (
+    CapacityExceeded,
+    DeadlineExceeded,
+    DependencyUnavailable,
+    IllegalTransition,
+    IntegrityError,
+    InternalError,
+)
+
+if TYPE_CHECKING:
+    from rekindle.volumes import Progress
+
+CHUNK_BYTES = 1024 * 1024
+#: A smaller file is sent again as a whole when its stream breaks.
+PIECES_FROM_BYTES = 4 * CHUNK_BYTES
+#: Uploads of one file that expired or were aborted before a new one is begun no more.
+_MAX_ATTEMPTS = 100
+#: Reasons of failures that are the line's and not the service's.
+_BROKEN_LINE = frozenset({"UNREACHABLE", DeadlineExceeded.default_reason})
+
+
+class Upload:
+    """A file on its way in. What has arrived stays when the connection, this process or the service goes away."""
+
+    def __init__(self, services: Services, project_id: str, upload: volumes.Upload) -> None:
+        self._services = services
+        self._project_id = project_id
+        self._upload = upload
+
+    @property
+    def id(self) -> str:
+        return self._upload.upload_id
+
+    @property
+    def state(self) -> str:
+        """ "open", "finalized", "aborted" or "expired"."""
+        return enum_name(volumes.UploadState, "UPLOAD_STATE", self._upload.state)
+
+    @property
+    def received_bytes(self) -> int:
+        """Bytes that have arrived: where to go on."""
+        return self._upload.received_bytes
+
+    @property
+    def size_bytes(self) -> int:
+        return self._upload.size_bytes
+
+    @property
+    def expires(self) -> datetime:
+        """When it is given up unless more comes."""
+        return self._upload.expire_time.ToDatetime(tzinfo=UTC)
+
+    @property
+    def url(self) -> str:
+        """Where the whole file can be sent by one HTTP PUT; empty where there is no such address. A secret."""
+        return self._upload.upload_url
+
+    def refresh(self) -> Upload:
+        """Asks the service how much has arrived."""
+        request = volumes.QueryUploadRequest(project_id=self._project_id, upload_id=self.id)
+        url = self.url  # told once, when the upload is created
+        self._upload = self._services.caller.unary(self._services.volumes.QueryUpload, request).upload
+        self._upload.upload_url = url
+        return self
+
+    def put(self, offset: int, data: bytes) -> int:
+        """Sends one chunk; answers where the next one begins. The same chunk again is harmless.
+
+        Raises IllegalTransition (WRONG_OFFSET with metadata expected_offset).
+        """
+        request = volumes.PutChunkRequest(
+            project_id=self._project_id, upload_id=self.id, offset=offset, data=data, crc32=zlib.crc32(data)
+        )
+        caller = self._services.caller
+        timeout_s = caller.transfer_timeout_s(len(data))
+        received = caller.unary(self._services.volumes.PutChunk, request, timeout_s=timeout_s).received_bytes
+        self._upload.received_bytes = received
+        return received
+
+    def send(self, data: bytes, progress: Progress | None = None) -> None:
+        """Sends what has not arrived of the file. Each chunk is tried as often as any call is."""
+        size = min(self._upload.max_chunk_bytes or CHUNK_BYTES, CHUNK_BYTES)
+        stalled = 0
+        while self.received_bytes < len(data):
+            offset = self.received_bytes
+            try:
+                stalled = 0 if self.put(offset, data[offset : offset + size]) > offset else stalled + 1
+            except DeadlineExceeded:
+                stalled += 1
+                if stalled >= self._services.caller.retry.attempts:
+                    raise
+            except IllegalTransition as error:
+                # Another process sends the same file, or the service has lost what it never acknowledged.
+                expected = error.metadata.get("expected_offset", "")
+                stalled += 1
+                if not expected.isdigit() or stalled >= self._services.caller.retry.attempts:
+                    raise
+                self._upload.received_bytes = int(expected)
+            if stalled > self._services.caller.retry.attempts:
+                raise IntegrityError("the service takes no chunk of this upload; abort it and send the file again")
+            if progress:
+                progress(self.received_bytes, len(data))
+
+    def send_to_store(self, data: bytes) -> bool:
+        """Sends the whole file to `url`; False where there is none or it cannot be reached."""
+        if not self.url.startswith(("https://", "http://")):
+            return False
+        request = urllib.request.Request(self.url, data=data, method="PUT")
+        request.add_header("Content-Type", "application/octet-stream")
+        timeout_s = self._services.caller.transfer_timeout_s(len(data))
+        try:
+            with urllib.request.urlopen(request, timeout=timeout_s) as answer:
+                return 200 <= answer.status < 300
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def finalize(self) -> volumes.FinalizeUploadResponse:
+        """Makes a volume of what has arrived; again it answers the same volume.
+
+        Raises what an upload in one stream does; IllegalTransition (INCOMPLETE) where bytes are missing;
+        IntegrityError where other bytes arrived than were announced: the upload then begins at 0 again.
+        """
+        request = volumes.FinalizeUploadRequest(project_id=self._project_id, upload_id=self.id)
+        request.request_id = content_request_id(request)
+        caller = self._services.caller
+        timeout_s = caller.transfer_timeout_s(self.size_bytes)
+        return caller.unary(self._services.volumes.FinalizeUpload, request, timeout_s=timeout_s)
+
+    def abort(self) -> None:
+        """Gives it up; what has arrived is removed."""
+        request = volumes.AbortUploadRequest(
+            request_id=new_request_id(), project_id=self._project_id, upload_id=self.id
+        )
+        self._upload = self._services.caller.unary(self._services.volumes.AbortUpload, request).upload
+
+
+def create(services: Services, header: volumes.UploadVolumeHeader, size_bytes: int, *, address: bool = False) -> Upload:
+    """Begins an upload, or finds the one of the same file that was begun before and has not ended in vain."""
+    request = volumes.CreateUploadRequest(header=header, size_bytes=size_bytes, presigned=address)
+    attempt = 0
+    while True:
+        request.request_id = f"{content_request_id(header)}-{'a' if address else 'c'}{attempt}"
+        upload = services.caller.unary(services.volumes.CreateUpload, request).upload
+        is_over = upload.state in (volumes.UPLOAD_STATE_ABORTED, volumes.UPLOAD_STATE_EXPIRED)
+        attempt += 1
+        if not is_over or attempt >= _MAX_ATTEMPTS:
+            return Upload(services, header.project_id, upload)
+
+
+def upload_in_pieces(
+    services: Services,
+    header: volumes.UploadVolumeHeader,
+    data: bytes,
+    progress: Progress | None = None,
+    *,
+    address: bool = False,
+) -> volumes.FinalizeUploadResponse:
+    """Sends a file so that nothing that has arrived is sent again, in this process or a later one."""
+    upload = create(services, header, len(data), address=address)
+    try:
+        return _send_and_finalize(upload, data, progress, address)
+    except IntegrityError:
+        # Once more: the service has dropped what arrived damaged.
+        return _send_and_finalize(upload.refresh(), data, progress, address)
+
+
+def _send_and_finalize(
+    upload: Upload, data: bytes, progress: Progress | None, address: bool
+) -> volumes.FinalizeUploadResponse:
+    if upload.state == "open":
+        if not (address and upload.send_to_store(data)):
+            upload.send(data, progress)
+        elif progress:
+            progress(len(data), len(data))
+    return upload.finalize()
+
+
+def upload_by_way(
+    services: Services,
+    header: volumes.UploadVolumeHeader,
+    data: bytes,
+    progress: Progress | None,
+    stream: Callable[[], volumes.UploadVolumeResponse],
+) -> volumes.UploadVolumeResponse:
+    """Sends a file the way that the client was told; `stream` sends it whole. Either way it is the same act."""
+    caller, way = services.caller, services.caller.uploads
+    if way == "stream" or (way == "auto" and len(data) < PIECES_FROM_BYTES):
+        return caller.repeat(stream)
+    if way == "auto":
+        try:
+            return caller.once(stream)
+        except (DependencyUnavailable, CapacityExceeded, DeadlineExceeded) as error:
+            if error.reason not in _BROKEN_LINE:
+                return caller.repeat(stream)
+    try:
+        answer = upload_in_pieces(services, header, data, progress, address=way == "address")
+    except InternalError as error:
+        if error.reason != "UNIMPLEMENTED":
+            raise
+        return caller.repeat(stream)  # an older service
+    receipt = answer.receipt if answer.HasField("receipt") else None
+    return volumes.UploadVolumeResponse(volume=answer.volume, receipt=receipt)
