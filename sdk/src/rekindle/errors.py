@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
+
+#: Services name what they keep by UUIDs.
+_SERVER_MADE = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,14 @@ class RekindleError(Exception):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.message!r}, reason={self.reason!r})"
+
+
+def quoted_id(text: str) -> str:
+    """An id that a caller sent, for an error text: as it is where a service made it, else not repeated.
+
+    By mistake it could be an accession number or a name, and error texts end up in logs.
+    """
+    return repr(text) if _SERVER_MADE.fullmatch(text) else "of that id (it is none that a service made)"
 
 
 class InvalidInput(RekindleError):

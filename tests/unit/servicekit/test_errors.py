@@ -11,7 +11,7 @@ import pytest
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 from rekindle import _status, errors
-from rekindle.errors import FieldViolation, RekindleError
+from rekindle.errors import FieldViolation, RekindleError, quoted_id
 
 # The table of DESIGN: class, status.
 _TABLE = [
@@ -172,3 +172,12 @@ def test_details_stay_small() -> None:
     assert len(details) + len(_status.status_message(error)) < 8192 * 3 // 4
     assert "cases[0]" == back.violations[0].field
     assert len(back.violations) > 5
+
+
+def test_ids_are_repeated_only_where_a_service_made_them() -> None:
+    """An accession number that was sent as an id by mistake does not come back in the error's text."""
+    made = "0b0e7a52-8a3c-4c55-9d5e-0f4f6f0a1b2c"
+    assert [repr(made), repr(made.replace("-", ""))] == [quoted_id(made), quoted_id(made.replace("-", ""))]
+    for sent in ("ACC1234567", "1.2.840.113619", "", f"{made} ", "DOE^JANE"):
+        assert sent.strip() == "" or sent not in quoted_id(sent)
+        assert "none that a service made" in quoted_id(sent)

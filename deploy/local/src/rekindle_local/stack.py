@@ -180,9 +180,10 @@ class Stack:
             if self._processes[service].poll() is not None:
                 break
             if port_file.exists():
-                address = json.loads(port_file.read_text())["address"]
-                if _is_serving(address):
-                    self._addresses[service] = address
+                told = json.loads(port_file.read_text())
+                # The health port speaks plain text whatever the other one does.
+                if _is_serving(told["health_address"]):
+                    self._addresses[service] = told["address"]
                     return
             time.sleep(0.05)
         raise DependencyUnavailable(f"{service} did not start; the end of its log:\n{self._log_tail(service)}")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from rekindle.errors import AlreadyExists, FieldViolation, NotFound, VersionConflict
+from rekindle.errors import AlreadyExists, FieldViolation, NotFound, VersionConflict, quoted_id
 from rekindle_servicekit.objects import Objects
 from rekindle_servicekit.principal import Principal
 from rekindle_servicekit.workers import Cancellation
@@ -149,7 +149,7 @@ def read_news(state: State, principal: Principal, *, project_id: str, run_id: st
 def _require(tx: Transaction, project_id: str, run_id: str) -> Run:
     run = tx.find_run(run_id)
     if run is None or run.project_id != project_id:
-        raise NotFound(f"there is no run {run_id[:100]!r} in this project", reason="RUN_NOT_FOUND")
+        raise NotFound(f"there is no run {quoted_id(run_id)} in this project", reason="RUN_NOT_FOUND")
     return run
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from rekindle.errors import FieldViolation, IntegrityError, InvalidInput, NotFound
+from rekindle.errors import FieldViolation, IntegrityError, InvalidInput, NotFound, quoted_id
 from rekindle_imaging import canonical
 from rekindle_imaging.errors import VolumeError
 from rekindle_imaging.volume import Volume
@@ -47,7 +47,9 @@ def require_volume(reads: Reads, project_id: ProjectId, volume_id: str, *, field
     """The volume; NotFound where it does not exist or belongs to another project."""
     found = reads.volume(project_id, VolumeId(volume_id))
     if found is None:
-        raise NotFound(f"there is no volume {volume_id[:64]!r} in this project ({field})", reason="VOLUME_NOT_FOUND")
+        raise NotFound(
+            f"there is no volume {quoted_id(volume_id)} in this project ({field})", reason="VOLUME_NOT_FOUND"
+        )
     return found
 
 

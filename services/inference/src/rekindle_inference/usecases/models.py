@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import uuid4
 
-from rekindle.errors import InvalidInput, ModelNotReady, NotFound, VersionConflict
+from rekindle.errors import InvalidInput, ModelNotReady, NotFound, VersionConflict, quoted_id
 from rekindle_servicekit.workers import Cancellation
 
 from rekindle_inference.domain.records import (
@@ -129,7 +129,9 @@ def require_model(reads: Reads, project_id: ProjectId, model_version_id: str | N
         return active
     found = reads.model(project_id, ModelVersionId(model_version_id))
     if found is None:
-        raise NotFound(f"there is no model version {model_version_id[:64]!r} in this project", reason="MODEL_NOT_FOUND")
+        raise NotFound(
+            f"there is no model version {quoted_id(model_version_id)} in this project", reason="MODEL_NOT_FOUND"
+        )
     return found
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
-from rekindle.errors import InvalidInput, NotFound
+from rekindle.errors import InvalidInput, NotFound, quoted_id
 from rekindle_imaging import canonical
 from rekindle_imaging.geometry import Geometry
 from rekindle_imaging.volume import Volume
@@ -157,7 +157,7 @@ def get_receipt(volumes: Volumes, project_id: str, receipt_id: str) -> Receipt:
     with volumes.state.read() as reads:
         receipt = reads.receipt(check_project(project_id), ReceiptId(receipt_id))
     if receipt is None:
-        raise NotFound(f"there is no receipt {receipt_id[:64]!r} in this project", reason="RECEIPT_NOT_FOUND")
+        raise NotFound(f"there is no receipt {quoted_id(receipt_id)} in this project", reason="RECEIPT_NOT_FOUND")
     return receipt
 
 

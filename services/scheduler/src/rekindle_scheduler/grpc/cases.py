@@ -8,7 +8,7 @@ from typing import Any
 
 from rekindle.api.scheduler.v1 import records_pb2
 from rekindle.api.scheduler.v1 import scheduler_pb2 as pb
-from rekindle.errors import FieldViolation, InvalidInput, NotFound
+from rekindle.errors import FieldViolation, InvalidInput, NotFound, quoted_id
 from rekindle_servicekit import context
 
 from rekindle_scheduler import wire
@@ -98,7 +98,7 @@ class CaseHandlers(Handlers):
             by_id = {volume.volume_id: volume for volume in volumes}
             missing = [volume_id for volume_id in unknown if volume_id not in by_id]
             if missing:
-                raise NotFound(f"volume {missing[0]} does not exist, or not in this project")
+                raise NotFound(f"volume {quoted_id(missing[0])} does not exist, or not in this project")
             with backend.store.write() as uow:
                 return cases.register_cases(uow, principal, project_id, registrations, by_id)
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from rekindle.errors import NotFound
+from rekindle.errors import NotFound, quoted_id
 
 from rekindle_scheduler.adapters.sql.tables import projects
 
@@ -31,7 +31,8 @@ class Repository:
     def _one(self, statement: sa.Select[Any], what: str) -> sa.Row[Any]:
         row = self._connection.execute(statement).one_or_none()
         if row is None:
-            raise NotFound(f"{what} does not exist, or not in this project", reason=_reason(what))
+            noun, _, given = what.rpartition(" ")
+            raise NotFound(f"{noun} {quoted_id(given)} does not exist, or not in this project", reason=_reason(what))
         return row
 
     def _take_number(self, project_id: str, counter: str) -> int:
