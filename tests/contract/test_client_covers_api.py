@@ -12,7 +12,7 @@ import pytest
 from google.protobuf.descriptor import ServiceDescriptor
 from rekindle import api
 from rekindle._call import Caller
-from rekindle.api.common.v1 import common_pb2
+from rekindle.api.common.v1 import common_pb2, info_pb2
 from rekindle.api.inference.v1 import inference_pb2, volumes_pb2
 from rekindle.api.scheduler.v1 import records_pb2
 from rekindle.api.trainer.v1 import trainer_pb2
@@ -22,6 +22,7 @@ from rekindle.leases import Lease
 from rekindle.models import Model
 from rekindle.projects import Project
 from rekindle.runs import Run
+from rekindle.server_info import NEEDED_VERSION
 from rekindle.uploads import Upload
 
 #: Every generated module, so that a new proto file is looked at too.
@@ -80,8 +81,11 @@ class StubServices:
     def __init__(self) -> None:
         self.called: set[str] = set()
         self.caller = Caller(timeout_s=1.0)
+        self.addresses = dict.fromkeys(("scheduler", "inference", "trainer"), "127.0.0.1:1")
         for name, service in services().items():
-            setattr(self, name, Stub(service, self.called))
+            stub = Stub(service, self.called)
+            # What every service answers is kept by the service that is asked.
+            setattr(self, name, dict.fromkeys(self.addresses, stub) if name in ("info", "admin") else stub)
 
 
 def _filled(answer: Any) -> Any:
@@ -90,6 +94,8 @@ def _filled(answer: Any) -> Any:
         answer.header.sha256 = EMPTY_SHA256
     if isinstance(answer, inference_pb2.SegmentResponse):
         answer.result.sha256 = EMPTY_SHA256
+    if isinstance(answer, info_pb2.GetServerInfoResponse):
+        answer.info.version = NEEDED_VERSION
     if "project" in answer.DESCRIPTOR.fields_by_name:
         answer.project.CopyFrom(PROJECT)
     return answer
@@ -113,6 +119,7 @@ ARGUMENTS: dict[str, Any] = {
     "manifest": b"{}",
     "onnx": b"onnx",
     "source": b"file",
+    "service": "scheduler",
 }
 #: What does not call a service, or is driven by another method of the handle.
 NOT_DRIVEN = {"connect", "close", "from_proto", "lease_next", "resume_lease", "restore", "send", "token"}
@@ -163,5 +170,5 @@ def test_every_rpc_has_a_client_method(called: set[str]) -> None:
 
 
 def test_services_are_those_of_the_protos() -> None:
-    """The four services are looked at; a fifth one would be too."""
-    assert {"scheduler", "volumes", "inference", "trainer"} == set(services())
+    """These services are looked at; a further one would be too."""
+    assert {"scheduler", "volumes", "inference", "trainer", "info"} == set(services())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,19 @@ def test_put_again_with_same_bytes_changes_nothing(objects: Objects) -> None:
     objects.put("canonical/a", b"voxels")
     assert b"voxels" == objects.get("canonical/a")
     assert ["canonical/a"] == list(objects.list())
+
+
+def test_modified_at_is_when_it_was_first_stored(objects: Objects) -> None:
+    """The moment of the first put, which a later one does not change; NotFound for an absent key."""
+    before = datetime.now(UTC)
+    objects.put("canonical/a", b"voxels")
+    stored = objects.modified_at("canonical/a")
+    objects.put("canonical/a", b"voxels")
+    assert stored == objects.modified_at("canonical/a")
+    assert abs(stored - before) < timedelta(seconds=5)
+    objects.delete("canonical/a")
+    with pytest.raises(NotFound):
+        objects.modified_at("canonical/a")
 
 
 @pytest.mark.parametrize("other", [b"other!", b"", b"voxels and more"])

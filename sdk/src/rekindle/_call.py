@@ -14,7 +14,7 @@ import grpc
 from google.protobuf.message import Message
 
 from rekindle._status import DETAILS_KEY, error_from_rpc
-from rekindle.errors import CapacityExceeded, DependencyUnavailable, RekindleError
+from rekindle.errors import CapacityExceeded, DependencyUnavailable, RekindleError, Unsupported
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 #: A transfer may be this slow before its deadline ends it.
@@ -170,6 +170,8 @@ class Caller:
         if isinstance(failure, RekindleError):
             return failure
         error = error_from_rpc(failure)
+        if isinstance(error, Unsupported):
+            return Unsupported(f"the server does not know this call: it is older than this client ({error.message})")
         if not isinstance(error, DependencyUnavailable) or _has_details(failure):
             return error
         if _TLS_FAILURE.search(error.message):

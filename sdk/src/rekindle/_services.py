@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rekindle._call import Caller, Credentials, open_channel
+from rekindle.api.common.v1.info_pb2_grpc import InfoServiceStub
 from rekindle.api.inference.v1.inference_pb2_grpc import InferenceServiceStub
 from rekindle.api.inference.v1.volumes_pb2_grpc import VolumeServiceStub
 from rekindle.api.scheduler.v1.scheduler_pb2_grpc import SchedulerServiceStub
@@ -23,6 +24,8 @@ class Services:
         self.volumes = VolumeServiceStub(self.channels["inference"])
         self.inference = InferenceServiceStub(self.channels["inference"])
         self.trainer = TrainerServiceStub(self.channels["trainer"])
+        #: What every service answers, by the service asked.
+        self.info = {name: InfoServiceStub(channel) for name, channel in self.channels.items()}
 
     def close(self) -> None:
         for channel in self.channels.values():

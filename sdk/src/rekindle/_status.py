@@ -38,6 +38,7 @@ STATUS_CODES: Final[dict[type[RekindleError], grpc.StatusCode]] = {
     errors.PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
     errors.Cancelled: grpc.StatusCode.CANCELLED,
     errors.DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
+    errors.Unsupported: grpc.StatusCode.UNIMPLEMENTED,
     errors.InternalError: grpc.StatusCode.INTERNAL,
 }
 _BY_DEFAULT_REASON: Final = {error.default_reason: error for error in STATUS_CODES}

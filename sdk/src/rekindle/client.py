@@ -19,6 +19,7 @@ from rekindle.credentials import AccessOptions, from_environment
 from rekindle.errors import IntegrityError, InvalidInput
 from rekindle.projects import Project
 from rekindle.records import OrganQuality
+from rekindle.server_info import InfoCalls
 from rekindle.volumes import CHUNK_BYTES, Source, VolumeFile, file_bytes
 
 __all__ = ["DEFAULT_ADDRESS", "Client", "Credentials", "Retry", "Segmentation", "connect"]
@@ -36,11 +37,12 @@ class Segmentation:
     quality: tuple[OrganQuality, ...]
 
 
-class Client:
+class Client(InfoCalls):
     """A connection to the three services. Synchronous; safe to share between threads."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._warned = set[str]()
 
     @classmethod
     def connect(

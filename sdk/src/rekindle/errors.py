@@ -146,6 +146,12 @@ class DeadlineExceeded(RekindleError):
     default_reason = "DEADLINE_EXCEEDED"
 
 
+class Unsupported(RekindleError):
+    """The server does not know the call: it is older than the caller, or another server."""
+
+    default_reason = "UNIMPLEMENTED"
+
+
 class InternalError(RekindleError):
     """A fault of the service; `metadata["incident_id"]` finds it in the service's log."""
 

@@ -29,6 +29,7 @@ _TABLE = [
     (errors.PermissionDenied, "PERMISSION_DENIED", 7),
     (errors.Cancelled, "CANCELLED", 1),
     (errors.DeadlineExceeded, "DEADLINE_EXCEEDED", 4),
+    (errors.Unsupported, "UNIMPLEMENTED", 12),
     (errors.InternalError, "INTERNAL", 13),
 ]
 
@@ -143,7 +144,7 @@ def test_newer_class_falls_back_on_its_status() -> None:
         (grpc.StatusCode.DEADLINE_EXCEEDED, errors.DeadlineExceeded),
         (grpc.StatusCode.FAILED_PRECONDITION, errors.IllegalTransition),
         (grpc.StatusCode.ABORTED, errors.VersionConflict),
-        (grpc.StatusCode.UNIMPLEMENTED, errors.InternalError),
+        (grpc.StatusCode.UNIMPLEMENTED, errors.Unsupported),
         (grpc.StatusCode.UNKNOWN, errors.InternalError),
     ],
 )

@@ -34,6 +34,8 @@ class StackOptions:
     state: Path
     #: Scheduler's port; inference and trainer take the next two. 0 takes free ones.
     port: int = 50051
+    #: Name of this installation: begins object keys; empty for none.
+    installation_id: str = ""
     #: More environment variables, e.g. settings of single services.
     environment: Mapping[str, str] | None = None
 
@@ -153,6 +155,7 @@ class Stack:
             "HEALTH_ADDRESS": "127.0.0.1:0",
             "DATABASE_URL": f"sqlite:///{self._state / f'{service}.sqlite3'}",
             "PORT_FILE": port_file,
+            "INSTALLATION_ID": self._options.installation_id,
         }
         if service == "scheduler":
             own["INFERENCE_ADDRESS"] = self._addresses["inference"]

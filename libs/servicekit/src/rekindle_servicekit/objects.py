@@ -6,9 +6,11 @@ import hashlib
 import io
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -78,6 +80,10 @@ class Objects(Protocol):
         """Bytes; NotFound."""
         ...
 
+    def modified_at(self, key: str) -> datetime:
+        """When it was stored, with time zone, by the store's clock; NotFound."""
+        ...
+
     def list(self, prefix: str = "") -> Iterator[str]:
         """Keys that begin with `prefix` (text, not necessarily a whole part), sorted."""
         ...
@@ -133,14 +139,10 @@ class DirectoryObjects:
         return self._path(key).is_file()
 
     def size(self, key: str) -> int:
-        path = self._path(key)
-        try:
-            size = path.stat().st_size
-        except (FileNotFoundError, NotADirectoryError):
-            raise _not_found(key) from None
-        if not path.is_file():
-            raise _not_found(key)
-        return size
+        return self._stat(key).st_size
+
+    def modified_at(self, key: str) -> datetime:
+        return datetime.fromtimestamp(self._stat(key).st_mtime, UTC)
 
     def list(self, prefix: str = "") -> Iterator[str]:
         folder = self.root / _validate_prefix(prefix).rpartition("/")[0]
@@ -164,6 +166,16 @@ class DirectoryObjects:
 
     def _path(self, key: str) -> Path:
         return self.root / validate_key(key)
+
+    def _stat(self, key: str) -> os.stat_result:
+        path = self._path(key)
+        try:
+            found = path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            raise _not_found(key) from None
+        if not stat.S_ISREG(found.st_mode):
+            raise _not_found(key)
+        return found
 
     def _put_stream(self, key: str, source: BinaryIO) -> None:
         target = self._path(key)
@@ -218,10 +230,12 @@ class MemoryObjects:
 
     def __init__(self) -> None:
         self._objects: dict[str, bytes] = {}
+        self._stored: dict[str, datetime] = {}
 
     def put(self, key: str, data: bytes) -> None:
         if self._objects.setdefault(validate_key(key), bytes(data)) != data:
             raise _other_bytes(key)
+        self._stored.setdefault(key, datetime.now(UTC))
 
     def put_file(self, key: str, path: Path) -> None:
         self.put(key, path.read_bytes())
@@ -245,12 +259,17 @@ class MemoryObjects:
     def size(self, key: str) -> int:
         return len(self.get(key))
 
+    def modified_at(self, key: str) -> datetime:
+        self.get(key)
+        return self._stored[key]
+
     def list(self, prefix: str = "") -> Iterator[str]:
         _validate_prefix(prefix)
         return iter(sorted(key for key in self._objects if key.startswith(prefix)))
 
     def delete(self, key: str) -> None:
         self._objects.pop(validate_key(key), None)
+        self._stored.pop(key, None)
 
     def presign_put(self, key: str, expires_s: float) -> str | None:
         validate_key(key)
@@ -288,6 +307,9 @@ class PrefixedObjects:
 
     def size(self, key: str) -> int:
         return self._objects.size(self._full(key))
+
+    def modified_at(self, key: str) -> datetime:
+        return self._objects.modified_at(self._full(key))
 
     def list(self, prefix: str = "") -> Iterator[str]:
         keys = self._objects.list(self._prefix + _validate_prefix(prefix))

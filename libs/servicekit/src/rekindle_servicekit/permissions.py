@@ -54,6 +54,9 @@ _SERVICES: Final[Mapping[str, Mapping[str, Permission]]] = {
     "grpc.reflection.v1alpha.ServerReflection": {
         "ServerReflectionInfo": _P.DISCOVER,
     },
+    "rekindle.api.common.v1.InfoService": {
+        "GetServerInfo": _P.DISCOVER,
+    },
     "rekindle.api.scheduler.v1.SchedulerService": {
         "CreateProject": _P.PROJECT_WRITE,
         "GetProject": _P.PROJECT_READ,

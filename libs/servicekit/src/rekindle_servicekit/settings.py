@@ -13,6 +13,9 @@ from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from rekindle.errors import FieldViolation, InvalidInput
 
+#: What may name an installation: it begins object keys and names of models, so no capitals, dots or slashes.
+INSTALLATION_ID = r"^([a-z0-9][a-z0-9-]{0,31})?$"
+
 
 class ServiceSettings(BaseSettings):
     """Base of a service's settings; a subclass sets ``model_config = SettingsConfigDict(env_prefix="...")``.

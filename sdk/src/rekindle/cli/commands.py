@@ -10,6 +10,7 @@ from rekindle import __version__
 from rekindle._call import UploadWay
 from rekindle.cli.access import access_options
 from rekindle.cli.cases import cases, seeds
+from rekindle.cli.info import info
 from rekindle.cli.leases import leases
 from rekindle.cli.models import models
 from rekindle.cli.options import RekindleGroup, Root
@@ -110,5 +111,5 @@ def rekindle(
 
 
 GROUPS: tuple[RekindleGroup, ...] = (project, seeds, cases, leases, rounds, models, runs, token)
-for command in (*GROUPS, next_case, submit, segment, report):
+for command in (*GROUPS, next_case, submit, segment, report, info):
     rekindle.add_command(command)

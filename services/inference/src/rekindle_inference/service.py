@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rekindle.api.inference.v1.inference_pb2_grpc import add_InferenceServiceServicer_to_server
 from rekindle.api.inference.v1.volumes_pb2_grpc import add_VolumeServiceServicer_to_server
+from rekindle_servicekit.info import ServerFacts, database_capabilities, serve_info
 from rekindle_servicekit.listening import make_authenticator, server_options
 from rekindle_servicekit.objects import DirectoryObjects, Objects, PrefixedObjects
 from rekindle_servicekit.server import Background, Server
@@ -26,10 +27,10 @@ from rekindle_inference.settings import Settings
 from rekindle_inference.sweeper import Sweeper
 from rekindle_inference.usecases.decoded import DecodedVolumes
 from rekindle_inference.usecases.models import Models
-from rekindle_inference.usecases.predictions import Predictions
+from rekindle_inference.usecases.predictions import MAX_VOLUMES, Predictions
 from rekindle_inference.usecases.slices import Slices
 from rekindle_inference.usecases.uploads import Uploads
-from rekindle_inference.usecases.volumes import Volumes
+from rekindle_inference.usecases.volumes import MAX_BATCH, Volumes
 
 VOLUME_SERVICE = "rekindle.api.inference.v1.VolumeService"
 INFERENCE_SERVICE = "rekindle.api.inference.v1.InferenceService"
@@ -112,6 +113,7 @@ def build_service(settings: Settings, *, engine: Engine | None = None, objects: 
         ),
         add_InferenceServiceServicer_to_server,
     )
+    serve_info(server, _facts(settings))
     sweeper = Sweeper(uploads, transfers, every_s=settings.upload_sweep_s)
     return Service(
         server=server,
@@ -127,6 +129,21 @@ def open_objects(directory: Path, installation_id: str | None) -> Objects:
     """The object store, or the part of it that belongs to this installation."""
     objects = DirectoryObjects(directory)
     return PrefixedObjects(objects, installation_id) if installation_id else objects
+
+
+def _facts(settings: Settings) -> ServerFacts:
+    return ServerFacts(
+        service="inference",
+        capabilities=database_capabilities(settings.database_url) | {"nifti", "onnxruntime"},
+        limits={
+            "max_file_bytes": settings.max_file_bytes,
+            "max_model_bytes": settings.max_model_bytes,
+            "max_voxels": settings.max_voxels,
+            "max_volumes_per_prediction": MAX_VOLUMES,
+            "max_volumes_per_batch": MAX_BATCH,
+        },
+        installation_id=settings.installation_id or "",
+    )
 
 
 def _limits(settings: Settings) -> Limits:

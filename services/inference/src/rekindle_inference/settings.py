@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 from rekindle_servicekit.listening import ListenSettings
+from rekindle_servicekit.settings import INSTALLATION_ID
 
 
 class Settings(ListenSettings):
@@ -32,8 +33,9 @@ class Settings(ListenSettings):
     )
     installation_id: str | None = Field(
         None,
-        description="prefix of all object keys, for installations that share a store; empty for none; the trainer's "
-        "objects directory must then be the folder of this name inside the store",
+        pattern=INSTALLATION_ID,
+        description="prefix of all object keys, for installations that share a store, the same as the trainer's; "
+        "empty for none",
     )
     temporary_directory: Path = Field(
         Path(tempfile.gettempdir()), description="directory for files that are on their way in or out"

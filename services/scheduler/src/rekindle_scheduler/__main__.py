@@ -10,6 +10,7 @@ from rekindle.api.scheduler.v1.scheduler_pb2_grpc import add_SchedulerServiceSer
 from rekindle.credentials import Access
 from rekindle.errors import RekindleError
 from rekindle_servicekit.arguments import read_arguments
+from rekindle_servicekit.info import ServerFacts, database_capabilities, serve_info
 from rekindle_servicekit.listening import make_authenticator, server_options
 from rekindle_servicekit.logs import install_logging
 from rekindle_servicekit.server import Server, serve
@@ -78,6 +79,7 @@ async def _serve(settings: Settings) -> None:
         on_stop=cut_off,
     )
     server.add(SERVICE_NAME, SchedulerServicer(backend), add_SchedulerServiceServicer_to_server)
+    serve_info(server, _facts(settings))
     try:
         await serve(server, [reconciler.run])
     finally:
@@ -86,6 +88,15 @@ async def _serve(settings: Settings) -> None:
         workers.close()
         pass_workers.close()
         store.close()
+
+
+def _facts(settings: Settings) -> ServerFacts:
+    return ServerFacts(
+        service="scheduler",
+        capabilities=database_capabilities(settings.database_url),
+        limits={"max_prediction_batch": settings.prediction_batch},
+        installation_id=settings.installation_id,
+    )
 
 
 def _access(settings: Settings) -> Access | None:

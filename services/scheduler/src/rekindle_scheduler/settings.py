@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 from rekindle_servicekit.listening import ListenSettings
+from rekindle_servicekit.settings import INSTALLATION_ID
 
 
 class Settings(ListenSettings):
@@ -25,6 +26,9 @@ class Settings(ListenSettings):
     )
     migrate_on_start: bool = Field(
         True, description="bring the schema up to date when starting; false where the command `migrate` does it before"
+    )
+    installation_id: str = Field(
+        "", pattern=INSTALLATION_ID, description="name of this installation, the same as inference's and the trainer's"
     )
     inference_address: str = Field("127.0.0.1:50052", description="the inference service, host:port")
     trainer_address: str = Field("127.0.0.1:50053", description="the trainer service, host:port")

@@ -14,10 +14,11 @@ from rekindle.api.trainer.v1 import trainer_pb2, trainer_pb2_grpc
 from rekindle.errors import RekindleError
 from rekindle_servicekit import database
 from rekindle_servicekit.arguments import read_arguments
+from rekindle_servicekit.info import ServerFacts, database_capabilities, serve_info
 from rekindle_servicekit.listening import make_authenticator, server_options
 from rekindle_servicekit.logs import install_logging
 from rekindle_servicekit.metrics import StateCollector
-from rekindle_servicekit.objects import DirectoryObjects
+from rekindle_servicekit.objects import DirectoryObjects, Objects, PrefixedObjects
 from rekindle_servicekit.server import Server, serve
 from rekindle_servicekit.workers import Workers
 
@@ -67,6 +68,8 @@ def training_command(settings: TrainerSettings) -> list[str]:
         "--objects",
         str(settings.objects_directory.absolute()),
     ]
+    if settings.installation_id:
+        process += ["--prefix", settings.installation_id]
     return [*process, "--run", "{run_id}", "--attempt", "{attempt}"]
 
 
@@ -76,7 +79,7 @@ async def run_service(settings: TrainerSettings, command: Sequence[str]) -> None
     workers, supervision = Workers(), Workers(max_threads=1, name="supervisor")
     try:
         database.prepare_schema(engine, MIGRATIONS, migrates=settings.migrate_on_start)
-        state, objects = SqlState(engine), DirectoryObjects(settings.objects_directory)
+        state, objects = SqlState(engine), open_objects(settings)
         supervisor = Supervisor(
             state=state,
             objects=objects,
@@ -89,6 +92,7 @@ async def run_service(settings: TrainerSettings, command: Sequence[str]) -> None
         server.metrics.registry.register(StateCollector(partial(run_metrics, state)))
         servicer = TrainerServicer(state, objects, load_catalogue, supervisor.advance, workers, server.stopping)
         server.add(SERVICE_NAME, servicer, trainer_pb2_grpc.add_TrainerServiceServicer_to_server)
+        serve_info(server, _facts(settings))
         # The first run need not wait for torch to be imported.
         threading.Thread(target=load_catalogue, name="catalogue", daemon=True).start()
         supervision_loop = partial(
@@ -103,6 +107,12 @@ async def run_service(settings: TrainerSettings, command: Sequence[str]) -> None
         supervision.close()
         workers.close()
         engine.dispose()
+
+
+def open_objects(settings: TrainerSettings) -> Objects:
+    """The object store, or the part of it that belongs to this installation."""
+    objects = DirectoryObjects(settings.objects_directory)
+    return PrefixedObjects(objects, settings.installation_id) if settings.installation_id else objects
 
 
 @cache
@@ -120,6 +130,15 @@ def _launcher(settings: TrainerSettings, command: Sequence[str]) -> SubprocessLa
         threads=settings.threads or os.cpu_count() or 1,
         nice=settings.nice,
         stop_grace_s=settings.stop_grace_s,
+    )
+
+
+def _facts(settings: TrainerSettings) -> ServerFacts:
+    return ServerFacts(
+        service="trainer",
+        capabilities=database_capabilities(settings.effective_database_url()) | {"subprocess"},
+        limits={"max_concurrent_runs": settings.max_concurrent_runs, "max_retries": settings.max_retries},
+        installation_id=settings.installation_id,
     )
 
 

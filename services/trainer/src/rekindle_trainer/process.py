@@ -20,7 +20,7 @@ from urllib.parse import urlparse
 import torch
 from rekindle.errors import AlreadyExists, RekindleError
 from rekindle_imaging.errors import VolumeError
-from rekindle_servicekit.objects import DirectoryObjects, Objects
+from rekindle_servicekit.objects import DirectoryObjects, Objects, PrefixedObjects
 
 from rekindle_trainer.export import ParityError
 from rekindle_trainer.run import run
@@ -58,6 +58,8 @@ def main(arguments: list[str] | None = None) -> int:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         objects = open_objects(args.objects)
+        if args.prefix:
+            objects = PrefixedObjects(objects, args.prefix)
     except BadSpec as error:
         _log.error("%s: %s", error.reason, error.message)
         return BAD_SPEC
@@ -94,6 +96,7 @@ def _fail(objects: Objects, args: argparse.Namespace, reason: str, message: str,
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="rekindle_trainer.process", description="Carry out one attempt at a run.")
     parser.add_argument("--objects", required=True, help="folder (or file URL) of the object store")
+    parser.add_argument("--prefix", default="", help="prefix of all keys: the installation's id")
     parser.add_argument("--run", required=True, help="run id; its spec is runs/<run>/spec.json")
     parser.add_argument("--attempt", required=True, type=int, help="number of this attempt, from 1")
     threads = int(os.environ.get("REKINDLE_TRAINER_THREADS") or os.cpu_count() or 1)

@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 from rekindle_servicekit.listening import ListenSettings
+from rekindle_servicekit.settings import INSTALLATION_ID
 
 
 class TrainerSettings(ListenSettings):
@@ -25,6 +26,10 @@ class TrainerSettings(ListenSettings):
     )
     objects_directory: Path = Field(
         Path("var/objects"), description="folder of the object store, shared with inference"
+    )
+
+    installation_id: str = Field(
+        "", pattern=INSTALLATION_ID, description="prefix of all object keys, the same as inference's; empty for none"
     )
 
     max_concurrent_runs: int = Field(1, ge=1, description="training processes at a time; further runs are queued")

@@ -1,0 +1,95 @@
+"""What the servers say of themselves, and whether they are new enough for this client."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from rekindle._services import Services
+from rekindle.api.common.v1 import info_pb2 as pb
+from rekindle.errors import NotFound, Unsupported
+
+#: Servers below this version lack something that this client calls.
+NEEDED_VERSION: Final = "0.1.0"
+#: The version that did not tell its version yet.
+_SILENT_VERSION: Final = "0.0.0"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerInfo:
+    """One server."""
+
+    #: "scheduler", "inference" or "trainer".
+    service: str
+    #: host:port, as this client calls it.
+    address: str
+    version: str
+    #: "v1"; empty for a server that is too old to tell.
+    api_version: str = ""
+    #: What it can do beyond its version's common ground, as in "postgresql".
+    capabilities: frozenset[str] = frozenset()
+    #: Largest values taken, by name with the unit at its end; 0 for no limit.
+    limits: Mapping[str, int]
+    #: Empty where none is set.
+    installation_id: str = ""
+    server_time: datetime | None = None
+
+    @property
+    def is_too_old(self) -> bool:
+        """Whether this client calls things that the server does not know."""
+        return _numbers(self.version) < _numbers(NEEDED_VERSION)
+
+
+class InfoCalls:
+    """The part of the client that asks servers about themselves."""
+
+    _services: Services
+    _warned: set[str]
+
+    def server_info(self) -> dict[str, ServerInfo]:
+        """Every server by its service. Warns once of each that is older than this client needs."""
+        return {name: self.server_info_of(name) for name in self._services.addresses}
+
+    def server_info_of(self, service: str) -> ServerInfo:
+        """One server; NotFound for a service that there is not. A server too old to answer has version 0.0.0."""
+        stub = self._services.info.get(service)
+        if stub is None:
+            raise NotFound(f"there is no service {service!r}: ask for one of {', '.join(self._services.info)}")
+        address = self._services.addresses[service]
+        try:
+            answer = self._services.caller.unary(stub.GetServerInfo, pb.GetServerInfoRequest())
+            info = _from_proto(answer.info, address)
+        except Unsupported:
+            info = ServerInfo(service=service, address=address, version=_SILENT_VERSION, limits={})
+        if info.is_too_old and service not in self._warned:
+            self._warned.add(service)
+            warnings.warn(
+                f"the {service} service at {address} has version {info.version} and this client needs "
+                f"{NEEDED_VERSION} or newer: some calls will fail until it is brought up to date",
+                UserWarning,
+                stacklevel=2,
+            )
+        return info
+
+
+def _from_proto(info: pb.ServerInfo, address: str) -> ServerInfo:
+    return ServerInfo(
+        service=info.service,
+        address=address,
+        version=info.version,
+        api_version=info.api_version,
+        capabilities=frozenset(info.capabilities),
+        limits=dict(info.limits),
+        installation_id=info.installation_id,
+        server_time=info.server_time.ToDatetime(UTC) if info.HasField("server_time") else None,
+    )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """ "0.12.1.dev0" as (0, 12, 1); pre-releases count as their release."""
+    numbers = [int(number) for number in re.findall(r"\d+", version)[:3]]
+    return (*numbers, 0, 0, 0)[:3]
