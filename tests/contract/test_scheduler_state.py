@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from rekindle_scheduler.domain.words import (
     CaseState,
     Modality,
     PredictionState,
+    ProjectState,
     RoundState,
     RunState,
 )
@@ -312,6 +313,21 @@ def test_the_states_of_the_filter_are_those_of_the_cases(store: SqlStore) -> Non
             )
             assert {i for i, s in shown.items() if s == state} == {case.case_id for _, case in listed}
         assert set(CaseState) == set(shown.values()) | {CaseState.READY}
+
+
+def test_the_overview_counts_over_all_projects(store: SqlStore, clock: Clock) -> None:
+    """States as they are at the moment, when the oldest ready case was registered, live leases."""
+    add_cases(store, 2)
+    clock.now += timedelta(minutes=7)
+    add_cases(store, 1, predicted=False)
+    with store.write() as uow:
+        _lease(uow)
+        overview = uow.tallies.overview()
+    assert (1, 1, 1) == tuple(overview.cases[s] for s in (CaseState.READY, CaseState.LEASED, CaseState.REGISTERED))
+    assert (START, 1) == (overview.oldest_ready, overview.leases)
+    with store.write() as uow:
+        uow.projects.update(replace(uow.projects.get(PROJECT), state=ProjectState.ACTIVE))
+        assert {PROJECT: 1} == dict(uow.tallies.overview().rounds)
 
 
 def test_events_have_growing_cursors(store: SqlStore) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from functools import partial
 
 from rekindle.api.scheduler.v1.scheduler_pb2_grpc import add_SchedulerServiceServicer_to_server
 from rekindle.credentials import Access
@@ -13,12 +14,14 @@ from rekindle_servicekit.arguments import read_arguments
 from rekindle_servicekit.info import ServerFacts, database_capabilities, serve_info
 from rekindle_servicekit.listening import make_authenticator, server_options
 from rekindle_servicekit.logs import install_logging
+from rekindle_servicekit.metrics import StateCollector
 from rekindle_servicekit.server import Server, serve
 from rekindle_servicekit.workers import Workers
 
 from rekindle_scheduler.actions.world import World
 from rekindle_scheduler.adapters.channels import open_channel
 from rekindle_scheduler.adapters.inference import GrpcInference
+from rekindle_scheduler.adapters.prometheus import SchedulerMetrics, queue_metrics
 from rekindle_scheduler.adapters.sql.store import open_store
 from rekindle_scheduler.adapters.trainer import GrpcTrainer
 from rekindle_scheduler.bell import Bell
@@ -49,7 +52,10 @@ async def _serve(settings: Settings) -> None:
     """Wire everything, run it, and put it away."""
     server = Server(server_options(settings), make_authenticator(settings))
     access = _access(settings)
-    store = open_store(settings.database_url, migrates=settings.migrate_on_start)
+    metrics = SchedulerMetrics(server.metrics.registry)
+    server.metrics.on_error(metrics.call_refused)
+    store = open_store(settings.database_url, migrates=settings.migrate_on_start, observe=metrics.observe)
+    server.metrics.registry.register(StateCollector(partial(queue_metrics, store)))
     bell = Bell()
     workers = Workers(max_threads=settings.max_threads, name="call")
     # Threads of their own: a pass may wait for minutes, and no call should wait for a pass.

@@ -154,7 +154,12 @@ def _close(change: Change, closing: Round, how: str) -> None:
             end_time=change.uow.now,
         )
     )
-    change.tell("round-closed", f"round {closing.number} is closed: {how}", model_version_id=serving or "")
+    change.tell(
+        "round-closed",
+        f"round {closing.number} is closed: {how}",
+        model_version_id=serving or "",
+        seconds=f"{(change.uow.now - closing.start_time).total_seconds():.1f}",
+    )
 
 
 def _cases(count: int) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Final, Protocol
 
 from rekindle_servicekit.principal import Principal
 
@@ -70,6 +70,35 @@ class SubmissionFilter:
     round: int = 0
     states: frozenset[ReviewState] = frozenset()
     annotator_id: AnnotatorId | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overview:
+    """All projects at a glance."""
+
+    cases: Mapping[CaseState, int]
+    #: When the oldest case that is READY was registered; None where none is.
+    oldest_ready: datetime | None
+    #: Live leases.
+    leases: int
+    #: Newest round of each running project, of at most `MAX_OVERVIEW_PROJECTS`.
+    rounds: Mapping[ProjectId, int]
+
+
+#: Each makes a series of its own where rounds are watched.
+MAX_OVERVIEW_PROJECTS: Final = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noted:
+    """Something that a transaction did, for whoever counts: an event's kind, "time-booked" or "lease-expired"."""
+
+    what: str
+    #: Of booked time: how it was obtained.
+    label: str = ""
+    amount: float = 1.0
+    #: How long it took, where the event says so.
+    seconds: float | None = None
 
 
 class Requests(Protocol):
@@ -297,6 +326,10 @@ class Tallies(Protocol):
 
     def predictions(self, project_id: ProjectId, version: ModelVersionId | None) -> PredictionTally:
         """Of the version that serves."""
+        ...
+
+    def overview(self) -> Overview:
+        """Of all projects."""
         ...
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import fsum
 from uuid import uuid4
 
 from rekindle.errors import FieldViolation
@@ -152,6 +153,7 @@ def _submission(uow: UnitOfWork, lease: Lease, case: Case, label: Label, base: B
 
 def _take(uow: UnitOfWork, lease: Lease, submission: Submission, fresh: Sequence[TimeSegment]) -> Submission:
     """Store a label that was handed in in time: it counts, or waits for a reviewer; the lease's draft is done."""
+    before = [entry.segment for entry in uow.ledger.of_lease(lease.lease_id)]
     uow.submissions.add(submission)
     uow.leases.end(lease, LeaseState.SUBMITTED)
     uow.ledger.assign(lease.lease_id, submission)
@@ -164,7 +166,8 @@ def _take(uow: UnitOfWork, lease: Lease, submission: Submission, fresh: Sequence
         _tell(uow, submission, "review-requested", "a label waits for a reviewer")
     else:
         uow.cases.set_submission(submission.case_id, submission.submission_id)
-        _tell(uow, submission, "case-submitted", _words(submission))
+        seconds = fsum(s.active_seconds for s in (*before, *fresh))
+        _tell(uow, submission, "case-submitted", _words(submission), seconds=f"{seconds:.1f}")
     return submission
 
 
@@ -180,6 +183,6 @@ def _keep(uow: UnitOfWork, submission: Submission, reason: str) -> Submission:
     return submission
 
 
-def _tell(uow: UnitOfWork, submission: Submission, kind: str, message: str) -> None:
-    details = {"case_id": submission.case_id, "submission_id": submission.submission_id}
+def _tell(uow: UnitOfWork, submission: Submission, kind: str, message: str, **more: str) -> None:
+    details = {"case_id": submission.case_id, "submission_id": submission.submission_id, **more}
     uow.events.add(submission.project_id, kind, message, round=submission.round, details=details)

@@ -14,6 +14,7 @@ from rekindle_scheduler.adapters.sql.rows import Repository
 from rekindle_scheduler.adapters.sql.tables import annotators, events
 from rekindle_scheduler.domain.ids import AnnotatorId, ProjectId
 from rekindle_scheduler.domain.records import RoundEvent
+from rekindle_scheduler.ports import Noted
 
 
 class SqlRequests(Repository):
@@ -74,6 +75,8 @@ class SqlEvents(Repository):
             "details": dict(details or {}),
         }
         self._connection.execute(sa.insert(events).values(values))
+        seconds = (details or {}).get("seconds")
+        self._noted.append(Noted(what=kind, seconds=None if seconds is None else float(seconds)))
 
     def after(self, project_id: ProjectId, cursor: int, *, limit: int) -> list[RoundEvent]:
         statement = (

@@ -12,6 +12,7 @@ from rekindle_scheduler.adapters.sql.tables import cases, leases
 from rekindle_scheduler.domain.ids import AnnotatorId, CaseId, LeaseId, ProjectId, SessionId
 from rekindle_scheduler.domain.records import Lease
 from rekindle_scheduler.domain.words import LeaseState
+from rekindle_scheduler.ports import Noted
 
 
 class SqlLeases(Repository):
@@ -80,7 +81,11 @@ class SqlLeases(Repository):
 
     def _expire_others(self, case_id: CaseId) -> None:
         statement = sa.update(leases).where(leases.c.case_id == case_id, leases.c.state == LeaseState.LIVE)
-        self._connection.execute(statement.values(state=LeaseState.EXPIRED, end_time=leases.c.expire_time))
+        expired = self._connection.execute(
+            statement.values(state=LeaseState.EXPIRED, end_time=leases.c.expire_time)
+        ).rowcount
+        if expired:
+            self._noted.append(Noted(what="lease-expired", amount=expired))
 
     def _update(self, lease: Lease, values: dict[str, Any]) -> None:
         statement = sa.update(leases).where(leases.c.lease_id == lease.lease_id)

@@ -13,6 +13,7 @@ from rekindle_scheduler.adapters.sql.tables import ledger
 from rekindle_scheduler.domain.ids import AnnotatorId, LeaseId, ProjectId
 from rekindle_scheduler.domain.records import LedgerEntry, Submission, TimeSegment
 from rekindle_scheduler.domain.words import TimeKind, TimeSource
+from rekindle_scheduler.ports import Noted
 
 
 class SqlLedger(Repository):
@@ -24,6 +25,10 @@ class SqlLedger(Repository):
             first = self._next_segment(_source(entries[0]))
             rows = [_values(entry, first + index) for index, entry in enumerate(entries)]
             self._connection.execute(sa.insert(ledger), rows)
+            self._noted += [
+                Noted(what="time-booked", label=entry.segment.source, amount=entry.segment.active_seconds)
+                for entry in entries
+            ]
 
     def of_lease(self, lease_id: LeaseId) -> list[LedgerEntry]:
         statement = sa.select(ledger).where(ledger.c.lease_id == lease_id).order_by(ledger.c.segment)

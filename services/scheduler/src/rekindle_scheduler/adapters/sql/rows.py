@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from rekindle.errors import NotFound, quoted_id
 
 from rekindle_scheduler.adapters.sql.tables import projects
+from rekindle_scheduler.ports import Noted
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,8 @@ class Transaction:
     connection: sa.Connection
     #: By the database's clock.
     now: datetime
+    #: What was done, for whoever counts.
+    noted: list[Noted] = field(default_factory=list[Noted])
 
 
 class Repository:
@@ -27,6 +30,7 @@ class Repository:
     def __init__(self, transaction: Transaction) -> None:
         self._connection = transaction.connection
         self._now = transaction.now
+        self._noted = transaction.noted
 
     def _one(self, statement: sa.Select[Any], what: str) -> sa.Row[Any]:
         row = self._connection.execute(statement).one_or_none()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
@@ -21,7 +21,10 @@ from rekindle_scheduler.adapters.sql.rows import Transaction
 from rekindle_scheduler.adapters.sql.sessions import SqlSessions
 from rekindle_scheduler.adapters.sql.submissions import SqlSubmissions
 from rekindle_scheduler.adapters.sql.tallies import SqlTallies
+from rekindle_scheduler.ports import Noted
 
+#: Told of what each committed transaction did.
+Observer = Callable[[Sequence[Noted]], None]
 Clock = Callable[[sa.Connection], datetime]
 
 
@@ -40,6 +43,7 @@ class SqlUnitOfWork:
     def __init__(self, connection: sa.Connection, now: datetime) -> None:
         transaction = Transaction(connection, now)
         self.now = now
+        self.noted = transaction.noted
         self.requests = SqlRequests(transaction)
         self.annotators = SqlAnnotators(transaction)
         self.projects = SqlProjects(transaction)
@@ -59,14 +63,19 @@ class SqlUnitOfWork:
 class SqlStore:
     """Units of work on one database."""
 
-    def __init__(self, engine: sa.Engine, clock: Clock = database_now) -> None:
+    def __init__(self, engine: sa.Engine, clock: Clock = database_now, observe: Observer | None = None) -> None:
         self._engine = engine
         self._clock = clock
+        self._observe = observe
 
     @contextmanager
     def write(self) -> Generator[SqlUnitOfWork]:
         with write(self._engine) as connection:
-            yield SqlUnitOfWork(connection, self._clock(connection))
+            uow = SqlUnitOfWork(connection, self._clock(connection))
+            yield uow
+        # Only what was committed has happened.
+        if self._observe is not None:
+            self._observe(uow.noted)
 
     @contextmanager
     def read(self) -> Generator[SqlUnitOfWork]:
@@ -78,8 +87,10 @@ class SqlStore:
         self._engine.dispose()
 
 
-def open_store(url: str, clock: Clock = database_now, *, migrates: bool = True) -> SqlStore:
+def open_store(
+    url: str, clock: Clock = database_now, *, migrates: bool = True, observe: Observer | None = None
+) -> SqlStore:
     """The store at `url`, its schema brought to the newest revision; DependencyUnavailable where it may not be."""
     engine = make_engine(url)
     prepare_schema(engine, "rekindle_scheduler:migrations", migrates=migrates)
-    return SqlStore(engine, clock)
+    return SqlStore(engine, clock, observe)

@@ -6,11 +6,12 @@ import sqlalchemy as sa
 
 from rekindle_scheduler.adapters.sql import case_states
 from rekindle_scheduler.adapters.sql.rows import Repository
-from rekindle_scheduler.adapters.sql.tables import cases, predictions, seed_cases, submissions
+from rekindle_scheduler.adapters.sql.tables import cases, predictions, projects, rounds, seed_cases, submissions
 from rekindle_scheduler.domain.ids import ModelVersionId, ProjectId
 from rekindle_scheduler.domain.reconcile import CaseTally, PredictionTally
-from rekindle_scheduler.domain.words import CaseState, PredictionState, ReviewState
-from rekindle_scheduler.ports import CaseCounts
+from rekindle_scheduler.domain.words import CaseState, PredictionState, ProjectState, ReviewState
+from rekindle_scheduler.ports import CaseCounts, Overview
+from rekindle_scheduler.ports.state import MAX_OVERVIEW_PROJECTS
 
 
 class SqlTallies(Repository):
@@ -97,6 +98,33 @@ class SqlTallies(Repository):
             pending=row.pending,
             pool_pending=row.pool_pending,
             failed_unlabelled=row.failed,
+        )
+
+    def overview(self) -> Overview:
+        """Of all projects."""
+        is_ready = case_states.is_in(CaseState.READY, self._now)
+        states = {state: _count(case_states.is_in(state, self._now)).label(state) for state in CaseState}
+        oldest = sa.func.min(sa.case((is_ready, cases.c.register_time)))
+        row = self._connection.execute(
+            sa.select(
+                *states.values(),
+                _count(case_states.is_leased(self._now)).label("held"),
+                sa.type_coerce(oldest, cases.c.register_time.type).label("oldest"),
+            )
+        ).one()
+        newest = (
+            sa.select(rounds.c.project_id, sa.func.max(rounds.c.number))
+            .join(projects, projects.c.project_id == rounds.c.project_id)
+            .where(projects.c.state.in_([ProjectState.IGNITING, ProjectState.ACTIVE]))
+            .group_by(rounds.c.project_id)
+            .order_by(rounds.c.project_id)
+            .limit(MAX_OVERVIEW_PROJECTS)
+        )
+        return Overview(
+            cases={state: int(getattr(row, state)) for state in CaseState},
+            oldest_ready=row.oldest,
+            leases=int(row.held),
+            rounds={row[0]: row[1] for row in self._connection.execute(newest)},
         )
 
 
