@@ -319,8 +319,8 @@ def test_the_overview_counts_over_all_projects(store: SqlStore, clock: Clock) ->
     """States as they are at the moment, when the oldest ready case was registered, live leases."""
     add_cases(store, 2)
     clock.now += timedelta(minutes=7)
-    add_cases(store, 1, predicted=False)
     with store.write() as uow:
+        uow.cases.add(PROJECT, volume("later"), "", held_out=False)
         _lease(uow)
         overview = uow.tallies.overview()
     assert (1, 1, 1) == tuple(overview.cases[s] for s in (CaseState.READY, CaseState.LEASED, CaseState.REGISTERED))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -13,9 +14,13 @@ from servers.seaweedfs import SeaweedfsServer
 
 
 @pytest.fixture(scope="session")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresqlServer]:
+def postgresql() -> Iterator[PostgresqlServer]:
     """PostgreSQL; a test makes a database of its own in it."""
-    with PostgresqlServer(tmp_path_factory.mktemp("postgresql"), durable=False) as server:
+    # Not below pytest's folder: each further test run on the machine closes that to other accounts again.
+    with (
+        TemporaryDirectory(prefix="rekindle-postgresql-", ignore_cleanup_errors=True) as folder,
+        PostgresqlServer(Path(folder), durable=False) as server,
+    ):
         yield server
 
 

@@ -70,9 +70,14 @@ def test_what_is_rolled_back_is_not_counted(bench: Watched) -> None:
     first, _ = bench.annotating("a", "b")
     details = bench.lease(first)
     bench.later(minutes=5)
-    with pytest.raises(RuntimeError, match="disk"), bench.store.write() as uow:
-        submissions.submit(uow, ALICE, bench.project_id, label(details))
-        raise RuntimeError("disk")
+
+    def fail_late() -> None:
+        with bench.store.write() as uow:
+            submissions.submit(uow, ALICE, bench.project_id, label(details))
+            raise RuntimeError("disk")
+
+    with pytest.raises(RuntimeError, match="disk"):
+        fail_late()
     assert bench.told("submissions_total", result="accepted") in (None, 0)
 
 
