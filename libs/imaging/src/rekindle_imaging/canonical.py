@@ -18,7 +18,8 @@ MAGIC: Final = b"RKVOL1\n"
 #: 512 x 512 x 1024 voxels.
 MAX_VOXELS: Final = 2**28
 _LEVEL: Final = 3
-_MAX_HEADER_BYTES: Final = 65_536
+#: Of the JSON header.
+MAX_HEADER_BYTES: Final = 65_536
 _DTYPES: Final = {"image": "int16", "mask": "uint8"}
 
 
@@ -111,7 +112,7 @@ def _split(data: bytes) -> tuple[dict[str, Any], int]:
     if data[: len(MAGIC)] != MAGIC or len(data) < start:
         raise VolumeError("BAD_CANONICAL", "these are not the bytes of a canonical volume")
     (length,) = struct.unpack_from("<I", data, len(MAGIC))
-    if length > _MAX_HEADER_BYTES or start + length > len(data):
+    if length > MAX_HEADER_BYTES or start + length > len(data):
         raise VolumeError("BAD_CANONICAL", "the header is cut off or too long")
     header = _guarded(lambda: json.loads(data[start : start + length]), "the header is not JSON")
     if not isinstance(header, dict) or set(cast("dict[str, Any]", header)) != {"dtype", "geometry", "kind"}:

@@ -1,0 +1,1 @@
+"""DICOM: series in, segmentations in and out. Needs the extra `dicom`."""
