@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import socket
 import threading
 import time
 
@@ -11,8 +12,9 @@ import pytest
 import SimpleITK as sitk
 from rekindle.errors import Cancelled, InvalidInput
 from rekindle_imaging import canonical
-from rekindle_inference.adapters.sandbox import SandboxReader, left_behind, start_forkserver
-from rekindle_inference.adapters.sandbox_child import Limits
+from rekindle_inference.adapters.sandbox import left_behind, start_forkserver
+from rekindle_inference.adapters.sandbox_child import Limits, leave_network
+from rekindle_inference.adapters.sandbox_reader import SandboxReader
 from rekindle_inference.domain.records import FileFormat, VolumeKind
 from rekindle_servicekit.workers import Cancellation
 
@@ -135,6 +137,29 @@ def test_a_mask_is_read_as_labels(tmp_path, work):
         read(reader, fractions, kind=VolumeKind.MASK)
     assert "NOT_A_MASK" == refused.value.reason
     assert np.uint8 == canonical.decode(read(reader, labels, kind=VolumeKind.MASK)).voxels.dtype
+
+
+def connects(port, answer):
+    """Runs in a child: leaves the network where it may, then looks for a server on this machine."""
+    left = leave_network()
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=2).close()
+        answer.send((left, True))
+    except OSError:
+        answer.send((left, False))
+
+
+def test_a_child_has_no_network_where_the_system_allows_that():
+    """Cut off, it cannot reach even this machine; where that is forbidden, it says so and goes on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        receiver, sender = multiprocessing.Pipe(duplex=False)
+        arguments = (server.getsockname()[1], sender)
+        child = multiprocessing.get_context("spawn").Process(target=connects, args=arguments)
+        child.start()
+        assert receiver.poll(60)
+        left, connected = receiver.recv()
+        child.join()
+    assert left is not connected
 
 
 def test_only_plain_files_are_taken_from_a_child(tmp_path):

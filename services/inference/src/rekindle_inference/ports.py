@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,11 +17,13 @@ from rekindle_servicekit.workers import Cancellation
 
 from rekindle_inference.domain.manifest import Manifest
 from rekindle_inference.domain.records import (
+    Failure,
     FileFormat,
     Modality,
     ModelRole,
     ModelVersion,
     ModelVersionId,
+    Organ,
     Prediction,
     ProjectId,
     Receipt,
@@ -122,6 +124,16 @@ class Reads(UploadReads, Protocol):
 
     def prediction(self, model_version_id: ModelVersionId, image: VolumeId) -> Prediction | None: ...
 
+    def model_of_mask(self, project_id: ProjectId, mask: VolumeId) -> ModelVersion | None:
+        """The model version that predicted a mask."""
+        ...
+
+    def find_volumes(
+        self, project_id: ProjectId, criteria: Mapping[str, str], *, limit: int, after: VolumeId | None
+    ) -> list[VolumeRecord]:
+        """Volumes whose source reference has all of `criteria` (kind -> value), newest first."""
+        ...
+
     def slice_ranks(self, project_id: ProjectId, mask: VolumeId) -> SliceRanks | None: ...
 
 
@@ -205,11 +217,64 @@ class Parsed:
     source: SourceReference = field(default_factory=SourceReference)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Onto:
+    """What a mask that is no full grid is laid onto: its image, and what its segments may be."""
+
+    image: VolumeRecord
+    organs: tuple[Organ, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundSeries:
+    """One series of a DICOM archive."""
+
+    #: "" where the files do not say it.
+    series_instance_uid: str
+    #: The DICOM modality as the files say it.
+    modality: str
+    #: (offset, size) of its files in the archive.
+    files: tuple[tuple[int, int], ...]
+    #: Why it is known already to be no volume.
+    failure: Failure | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentationSource:
+    """The DICOM files that a mask's image came from."""
+
+    #: A tar archive, or one DICOM file.
+    path: Path
+    #: Which series of it.
+    series_instance_uid: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """How a mask came about."""
+
+    #: Whether a person drew or changed it.
+    is_corrected: bool
+    #: The model version whose mask it is, or that it was corrected from; None where it was drawn from nothing.
+    model: ModelVersion | None
+    created_at: datetime
+
+
 class Reader(Protocol):
     """Reads foreign files without letting them harm the service."""
 
-    def read(self, path: Path, kind: VolumeKind, format: FileFormat, cancellation: Cancellation) -> Parsed:
-        """What is in a file; InvalidInput says what is wrong with it."""
+    def read(
+        self, path: Path, kind: VolumeKind, format: FileFormat, cancellation: Cancellation, *, onto: Onto | None = None
+    ) -> Parsed:
+        """What is in a file; InvalidInput says what is wrong with it. `onto` is needed for a DICOM SEG."""
+        ...
+
+    def take_apart(self, path: Path, cancellation: Cancellation) -> list[FoundSeries]:
+        """The series of a DICOM archive, in the order of their first files; InvalidInput for the archive itself."""
+        ...
+
+    def read_series(self, path: Path, series: FoundSeries, cancellation: Cancellation) -> Parsed:
+        """Like `read`, of one series of a DICOM archive."""
         ...
 
 
@@ -218,6 +283,22 @@ class Writer(Protocol):
 
     def write(self, volume: Volume, format: FileFormat, folder: Path) -> Path:
         """A complete file in `folder`, the same bytes for the same volume."""
+        ...
+
+
+class Segmentations(Protocol):
+    """Writes masks as DICOM SEG."""
+
+    def write(
+        self,
+        source: SegmentationSource,
+        mask: Volume,
+        organs: tuple[Organ, ...],
+        origin: Origin,
+        folder: Path,
+        cancellation: Cancellation,
+    ) -> Path:
+        """A complete file in `folder`, the same bytes for the same arguments; InvalidInput says what is missing."""
         ...
 
 

@@ -14,11 +14,12 @@ from rekindle_servicekit.objects import DirectoryObjects, Objects, PrefixedObjec
 from rekindle_servicekit.server import Background, Server
 from rekindle_servicekit.workers import Workers
 
+from rekindle_inference.adapters.files import FileWriter
 from rekindle_inference.adapters.incoming import Incoming
-from rekindle_inference.adapters.nifti import NiftiWriter
 from rekindle_inference.adapters.onnxruntime import OnnxRuntimeEngine
-from rekindle_inference.adapters.sandbox import SandboxReader
 from rekindle_inference.adapters.sandbox_child import Limits
+from rekindle_inference.adapters.sandbox_reader import SandboxReader
+from rekindle_inference.adapters.sandbox_segmentations import SandboxSegmentations
 from rekindle_inference.adapters.sql import SqlState
 from rekindle_inference.grpc.inference import InferenceServicer
 from rekindle_inference.grpc.volumes import VolumeServicer
@@ -68,8 +69,11 @@ def build_service(settings: Settings, *, engine: Engine | None = None, objects: 
         batch_size=settings.engine_batch,
     )
     reader = SandboxReader(incoming.root, _limits(settings))
-    writer, most = NiftiWriter(), settings.max_voxels
-    volumes = Volumes(state=state, objects=objects, reader=reader, writer=writer, max_voxels=most)
+    segmentations = SandboxSegmentations(incoming.root, _limits(settings))
+    writer, most = FileWriter(), settings.max_voxels
+    volumes = Volumes(
+        state=state, objects=objects, reader=reader, writer=writer, segmentations=segmentations, max_voxels=most
+    )
     uploads = Uploads(
         state=state,
         objects=objects,
@@ -82,7 +86,13 @@ def build_service(settings: Settings, *, engine: Engine | None = None, objects: 
     slices = Slices(state=state, decoded=decoded)
     models = Models(state=state, objects=objects, engine=engine)
     predictions = Predictions(
-        state=state, objects=objects, engine=engine, reader=reader, writer=writer, max_voxels=most
+        state=state,
+        objects=objects,
+        engine=engine,
+        reader=reader,
+        writer=writer,
+        segmentations=segmentations,
+        max_voxels=most,
     )
     transfers = Workers(max_threads=settings.transfer_threads, name="transfer")
     compute = Workers(max_threads=settings.compute_threads, name="compute")

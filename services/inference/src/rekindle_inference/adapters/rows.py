@@ -31,7 +31,8 @@ Row = Mapping[str, Any]
 
 def volume_row(volume: VolumeRecord) -> dict[str, Any]:
     source = {**asdict(volume.source), "sop_instance_uids": list(volume.source.sop_instance_uids)}
-    return {**_plain(volume), "geometry": volume.geometry.to_dict(), "source": source}
+    organs = [asdict(organ) for organ in volume.organs]
+    return {**_plain(volume), "geometry": volume.geometry.to_dict(), "source": source, "organs": organs}
 
 
 def volume_of(row: Row) -> VolumeRecord:
@@ -44,8 +45,23 @@ def volume_of(row: Row) -> VolumeRecord:
         original_format=FileFormat(row["original_format"]),
         source=SourceReference(**_replaced(source, sop_instance_uids=sop_instance_uids)),
         modality=None if row["modality"] is None else Modality(row["modality"]),
+        organs=tuple(_organ(organ) for organ in row["organs"] or ()),
     )
     return VolumeRecord(**converted)
+
+
+def source_rows(volume: VolumeRecord) -> list[dict[str, str]]:
+    """What a volume can be found by: one row for each part of its source reference."""
+    source = volume.source
+    single = [
+        ("study_instance_uid", source.study_instance_uid),
+        ("series_instance_uid", source.series_instance_uid),
+        ("frame_of_reference_uid", source.frame_of_reference_uid),
+        ("accession_number", source.accession_number),
+    ]
+    parts = [*single, *(("sop_instance_uid", uid) for uid in dict.fromkeys(source.sop_instance_uids))]
+    of_volume = {"volume_id": volume.volume_id, "project_id": volume.project_id}
+    return [{**of_volume, "kind": kind, "value": value} for kind, value in parts if value]
 
 
 def receipt_row(receipt: Receipt) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,7 +16,15 @@ from sqlalchemy.exc import IntegrityError
 
 from rekindle_inference.adapters import rows
 from rekindle_inference.adapters.sql_uploads import SqlUploadReads, SqlUploadWrites
-from rekindle_inference.adapters.tables import active_models, models, predictions, receipts, slice_ranks, volumes
+from rekindle_inference.adapters.tables import (
+    active_models,
+    models,
+    predictions,
+    receipts,
+    slice_ranks,
+    volume_sources,
+    volumes,
+)
 from rekindle_inference.domain.records import (
     ModelRole,
     ModelVersion,
@@ -131,6 +139,27 @@ class SqlReads(SqlUploadReads):
         row = self._connection.execute(query).mappings().one_or_none()
         return None if row is None else rows.slice_ranks_of(dict(row))
 
+    def model_of_mask(self, project_id: ProjectId, mask: VolumeId) -> ModelVersion | None:
+        predicted = sa.select(predictions.c.model_version_id).where(predictions.c.mask_volume_id == mask)
+        found = self._models(project_id, models.c.model_version_id.in_(predicted))
+        return found[0] if found else None
+
+    def find_volumes(
+        self, project_id: ProjectId, criteria: Mapping[str, str], *, limit: int, after: VolumeId | None
+    ) -> list[VolumeRecord]:
+        query = sa.select(volumes).where(volumes.c.project_id == project_id)
+        for kind, value in criteria.items():
+            part = sa.select(volume_sources.c.volume_id).where(
+                volume_sources.c.project_id == project_id,
+                volume_sources.c.kind == kind,
+                volume_sources.c.value == value,
+            )
+            query = query.where(volumes.c.volume_id.in_(part))
+        if after is not None:
+            query = query.where(_is_older_than(after))
+        query = query.order_by(volumes.c.created_at.desc(), volumes.c.volume_id.desc()).limit(limit)
+        return [rows.volume_of(dict(row)) for row in self._connection.execute(query).mappings()]
+
     def _receipt(self, project_id: ProjectId, is_it: sa.ColumnElement[bool]) -> Receipt | None:
         query = sa.select(receipts).where(receipts.c.project_id == project_id, is_it)
         row = self._connection.execute(query).mappings().one_or_none()
@@ -177,6 +206,9 @@ class SqlWrites(SqlReads, SqlUploadWrites):
 
     def add_volume(self, volume: VolumeRecord) -> None:
         self._insert(volumes, rows.volume_row(volume))
+        sources = rows.source_rows(volume)
+        if sources:
+            self._connection.execute(sa.insert(volume_sources), sources)
 
     def add_receipt(self, receipt: Receipt) -> None:
         self._insert(receipts, rows.receipt_row(receipt))
@@ -207,3 +239,9 @@ class SqlWrites(SqlReads, SqlUploadWrites):
 
     def _insert(self, table: sa.Table, row: dict[str, Any]) -> None:
         self._connection.execute(sa.insert(table).values(row))
+
+
+def _is_older_than(volume_id: VolumeId) -> sa.ColumnElement[bool]:
+    moment = sa.select(volumes.c.created_at).where(volumes.c.volume_id == volume_id).scalar_subquery()
+    same_moment = sa.and_(volumes.c.created_at == moment, volumes.c.volume_id < volume_id)
+    return sa.or_(volumes.c.created_at < moment, same_moment)

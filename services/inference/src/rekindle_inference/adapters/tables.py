@@ -22,7 +22,19 @@ volumes = sa.Table(
     sa.Column("source", sa.JSON, nullable=False),
     sa.Column("image_volume_id", sa.Text, sa.ForeignKey("volumes.volume_id"), nullable=True),
     sa.Column("modality", sa.Text, nullable=True),
+    sa.Column("organs", sa.JSON, nullable=True),
     sa.Column("created_at", UtcDateTime, nullable=False),
+)
+
+# What images can be found by: each part of their source references.
+volume_sources = sa.Table(
+    "volume_sources",
+    metadata,
+    sa.Column("volume_id", sa.Text, sa.ForeignKey("volumes.volume_id"), primary_key=True),
+    sa.Column("kind", sa.Text, primary_key=True),
+    sa.Column("value", sa.Text, primary_key=True),
+    sa.Column("project_id", sa.Text, nullable=False),
+    sa.Index("ix_volume_sources_value", "project_id", "kind", "value"),
 )
 
 receipts = sa.Table(
@@ -108,7 +120,7 @@ predictions = sa.Table(
     metadata,
     sa.Column("model_version_id", sa.Text, sa.ForeignKey("models.model_version_id"), primary_key=True),
     sa.Column("image_volume_id", sa.Text, sa.ForeignKey("volumes.volume_id"), primary_key=True),
-    sa.Column("mask_volume_id", sa.Text, sa.ForeignKey("volumes.volume_id"), nullable=False),
+    sa.Column("mask_volume_id", sa.Text, sa.ForeignKey("volumes.volume_id"), nullable=False, index=True),
     sa.Column("mask_digest", sa.Text, nullable=False),
     sa.Column("quality", sa.JSON, nullable=False),
     sa.Column("predicted_minutes", sa.Float, nullable=False),

@@ -69,6 +69,14 @@ class SourceReference:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why something could not be taken; the same words as an error's."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VolumeRecord:
     """An ingested image or mask, or a mask that was predicted."""
 
@@ -87,6 +95,8 @@ class VolumeRecord:
     image_volume_id: VolumeId | None = None
     #: For images.
     modality: Modality | None = None
+    #: For masks: what their values mean; empty for masks from before this was kept.
+    organs: tuple[Organ, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

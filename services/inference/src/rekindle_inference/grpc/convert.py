@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ from rekindle_imaging.geometry import Geometry
 
 from rekindle_inference.domain import records
 from rekindle_inference.usecases.checks import wrong_field
+from rekindle_inference.usecases.studies import SeriesOutcome
 from rekindle_inference.usecases.volumes import Upload
 
 _KINDS: dict[Any, records.VolumeKind] = {
@@ -91,7 +93,29 @@ def to_selected_model(selector: inference.ModelSelector) -> str | None:
     raise wrong_field("model", "must be a model_version_id, or active")
 
 
-def from_volume(volume: records.VolumeRecord) -> messages.Volume:
+def to_criteria(request: messages.FindVolumesRequest) -> dict[str, str]:
+    """What volumes are looked for by; "" for any."""
+    return {
+        "study_instance_uid": request.study_instance_uid,
+        "series_instance_uid": request.series_instance_uid,
+        "frame_of_reference_uid": request.frame_of_reference_uid,
+        "sop_instance_uid": request.sop_instance_uid,
+        "accession_number": request.accession_number,
+    }
+
+
+def from_outcome(outcome: SeriesOutcome) -> messages.SeriesOutcome:
+    volume, failure = outcome.volume, outcome.failure
+    return messages.SeriesOutcome(
+        series_instance_uid=outcome.series_instance_uid,
+        modality=outcome.modality,
+        volume=None if volume is None else from_volume(volume, whole=False),
+        failure=None if failure is None else messages.SeriesFailure(reason=failure.reason, message=failure.message),
+    )
+
+
+def from_volume(volume: records.VolumeRecord, *, whole: bool = True) -> messages.Volume:
+    """Without `whole` the list of instances is left out: many volumes' lists would be too long for one message."""
     modality = volume.modality
     return messages.Volume(
         volume_id=volume.volume_id,
@@ -101,7 +125,7 @@ def from_volume(volume: records.VolumeRecord) -> messages.Volume:
         original_digest=volume.original_digest,
         canonical_digest=volume.canonical_digest,
         original_format=from_format(volume.original_format),
-        source=_from_source(volume.source),
+        source=_from_source(volume.source if whole else replace(volume.source, sop_instance_uids=())),
         create_time=_from_moment(volume.created_at),
         image_volume_id=volume.image_volume_id or "",
         modality=common.MODALITY_UNSPECIFIED if modality is None else _back(_MODALITIES, modality),

@@ -66,7 +66,8 @@ class InferenceServicer(InferenceServiceServicer):
         header: messages.SegmentHeader = await receive_header(request_iterator)
         check_sha256(header.sha256)
         format = convert.to_format(header.format)
-        formats = (format, convert.to_format_or(header.result_format, format, field="result_format"))
+        own = FileFormat.DICOM_SEG if format is FileFormat.DICOM else format
+        formats = (format, convert.to_format_or(header.result_format, own, field="result_format"))
         model = await self._model(header.project_id, header.model)
         with ambient.bind(project=header.project_id), self._folders.folder() as folder:
             received = await receive_file(

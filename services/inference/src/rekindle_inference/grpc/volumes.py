@@ -25,7 +25,10 @@ from rekindle_inference.grpc.streams import (
 )
 from rekindle_inference.grpc.uploads import UploadCalls
 from rekindle_inference.usecases import volumes as usecases
+from rekindle_inference.usecases.checks import check_project
 from rekindle_inference.usecases.slices import Slices
+from rekindle_inference.usecases.sources import find_volumes
+from rekindle_inference.usecases.studies import upload_study
 from rekindle_inference.usecases.uploads import Uploads
 
 
@@ -74,14 +77,53 @@ class VolumeServicer(UploadCalls, SliceCalls, VolumeServiceServicer):
             receipt=None if receipt is None else convert.from_receipt(receipt),
         )
 
+    async def UploadStudy(
+        self, request_iterator: AsyncIterator[messages.UploadStudyRequest], context: Context
+    ) -> messages.UploadStudyResponse:
+        header: messages.UploadStudyHeader = await receive_header(request_iterator)
+        check_project(header.project_id)
+        check_sha256(header.sha256)
+        request = make_request("UploadStudy", header.request_id, header)
+        with ambient.bind(project=header.project_id), self._folders.folder() as folder:
+            received = await receive_file(
+                request_iterator, folder / "upload", max_bytes=self._max_file_bytes, workers=self._transfers
+            )
+            check_arrived(received, header.sha256)
+            outcomes = await self._compute.run_cancellable(
+                context,
+                lambda stop: upload_study(
+                    self._volumes, request, header.project_id, header.sha256, received.path, stop
+                ),
+            )
+        return messages.UploadStudyResponse(series=[convert.from_outcome(outcome) for outcome in outcomes])
+
+    async def FindVolumes(self, request: messages.FindVolumesRequest, context: Context) -> messages.FindVolumesResponse:
+        page = await self._transfers.run_blocking(
+            find_volumes,
+            self._volumes.state,
+            request.project_id,
+            convert.to_criteria(request),
+            request.page_size,
+            request.page_token,
+        )
+        return messages.FindVolumesResponse(
+            volumes=[convert.from_volume(volume, whole=False) for volume in page.volumes],
+            next_page_token=page.next_page_token,
+        )
+
     async def DownloadVolume(
         self, request: messages.DownloadVolumeRequest, context: Context
     ) -> AsyncGenerator[messages.DownloadVolumeResponse]:
         format = convert.to_format_or(request.format, FileFormat.NIFTI, field="format")
+        organs = convert.to_organs(request.organs)
+        # A SEG is encoded by a process of its own, which counts as work; the others are mostly bytes moved.
+        workers = self._compute if format is FileFormat.DICOM_SEG else self._transfers
         with self._folders.folder() as folder:
-            record, path = await self._transfers.run_cancellable(
+            record, path = await workers.run_cancellable(
                 context,
-                lambda _: usecases.write_volume(self._volumes, request.project_id, request.volume_id, format, folder),
+                lambda stop: usecases.write_volume(
+                    self._volumes, request.project_id, request.volume_id, format, organs, folder, stop
+                ),
             )
             header = messages.DownloadHeader(
                 volume=convert.from_volume(record),
@@ -105,7 +147,7 @@ class VolumeServicer(UploadCalls, SliceCalls, VolumeServiceServicer):
         found = await self._transfers.run_blocking(
             usecases.get_volumes, self._volumes, request.project_id, list(request.volume_ids)
         )
-        return messages.BatchGetVolumesResponse(volumes=[convert.from_volume(volume) for volume in found])
+        return messages.BatchGetVolumesResponse(volumes=[convert.from_volume(volume, whole=False) for volume in found])
 
     async def GetReceipt(self, request: messages.GetReceiptRequest, context: Context) -> messages.GetReceiptResponse:
         receipt = await self._transfers.run_blocking(

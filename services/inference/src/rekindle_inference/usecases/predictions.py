@@ -15,6 +15,7 @@ from rekindle_servicekit.workers import Cancellation
 from rekindle_inference.domain.easiness import predicted_minutes
 from rekindle_inference.domain.records import (
     FileFormat,
+    Modality,
     ModelVersion,
     OrganQuality,
     Prediction,
@@ -24,8 +25,19 @@ from rekindle_inference.domain.records import (
     VolumeRecord,
 )
 from rekindle_inference.domain.slices import SliceRanks
-from rekindle_inference.ports import Engine, Objects, Reader, State, Writer, Writes
+from rekindle_inference.ports import (
+    Engine,
+    Objects,
+    Origin,
+    Reader,
+    Segmentations,
+    SegmentationSource,
+    State,
+    Writer,
+    Writes,
+)
 from rekindle_inference.usecases.checks import canonical_key, load_volume, require_volume
+from rekindle_inference.usecases.dicom_seg import no_dicom_source
 from rekindle_inference.usecases.packages import read_package
 from rekindle_inference.usecases.segmentation import Progress, Segmentation, segment
 
@@ -41,6 +53,7 @@ class Predictions:
     engine: Engine
     reader: Reader
     writer: Writer
+    segmentations: Segmentations
     max_voxels: int
 
 
@@ -89,13 +102,25 @@ def segment_file(
 ) -> SegmentedFile:
     """Segment one foreign file, `formats` being its own and the mask's; nothing is stored.
 
-    The mask's file lies beside the one that came. InvalidInput, Cancelled, DeadlineExceeded.
+    The mask's file lies beside the one that came. A DICOM SEG is a new object each time.
+    InvalidInput, Cancelled, DeadlineExceeded.
     """
+    if formats[1] is FileFormat.DICOM_SEG and formats[0] is not FileFormat.DICOM:
+        raise no_dicom_source()
     parsed = predictions.reader.read(file, VolumeKind.IMAGE, formats[0], cancellation)
     image = canonical.decode(parsed.data, max_voxels=predictions.max_voxels)
+    if parsed.modality is not None:
+        _check_modality(parsed.modality, model)
     package = read_package(predictions.objects, model.package_digest)
     result = segment(image, package, predictions.engine, cancellation, on_progress)
-    path = predictions.writer.write(result.mask, formats[1], file.parent)
+    if formats[1] is FileFormat.DICOM_SEG:
+        source = SegmentationSource(path=file, series_instance_uid=parsed.source.series_instance_uid)
+        with predictions.state.write() as writes:
+            origin = Origin(is_corrected=False, model=model, created_at=writes.now)
+        write = predictions.segmentations.write
+        path = write(source, result.mask, model.organs, origin, file.parent, cancellation)
+    else:
+        path = predictions.writer.write(result.mask, formats[1], file.parent)
     with path.open("rb") as written:
         sha256 = hashlib.file_digest(written, "sha256").hexdigest()
     return SegmentedFile(
@@ -110,9 +135,13 @@ def segment_file(
 def _check_fits(image: VolumeRecord, model: ModelVersion) -> None:
     if image.kind is not VolumeKind.IMAGE:
         raise InvalidInput("the volume is a mask: only images can be predicted", reason="NOT_AN_IMAGE")
-    if image.modality is not model.modality:
+    _check_modality(image.modality, model)
+
+
+def _check_modality(modality: Modality | None, model: ModelVersion) -> None:
+    if modality is not model.modality:
         raise InvalidInput(
-            f"the volume is {image.modality} and the model is made for {model.modality}",
+            f"the volume is {modality} and the model is made for {model.modality}",
             reason="MODALITY_MISMATCH",
         )
 
@@ -129,6 +158,7 @@ def _record(writes: Writes, model: ModelVersion, image: VolumeRecord, result: Se
         source=SourceReference(),
         created_at=writes.now,
         image_volume_id=image.volume_id,
+        organs=model.organs,
     )
     prediction = Prediction(
         model_version_id=model.model_version_id,

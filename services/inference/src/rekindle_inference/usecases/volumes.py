@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from uuid import uuid4
 
-from rekindle.errors import InvalidInput, NotFound, quoted_id
+from rekindle.errors import FieldViolation, InvalidInput, NotFound, quoted_id
 from rekindle_imaging import canonical
 from rekindle_imaging.geometry import Geometry
 from rekindle_imaging.volume import Volume
@@ -31,7 +31,18 @@ from rekindle_inference.domain.records import (
     VolumeKind,
     VolumeRecord,
 )
-from rekindle_inference.ports import Objects, Reader, Reads, Request, State, Writer, Writes
+from rekindle_inference.ports import (
+    Objects,
+    Onto,
+    Parsed,
+    Reader,
+    Reads,
+    Request,
+    Segmentations,
+    State,
+    Writer,
+    Writes,
+)
 from rekindle_inference.usecases.checks import (
     canonical_key,
     check_organs,
@@ -40,6 +51,7 @@ from rekindle_inference.usecases.checks import (
     require_volume,
     wrong_field,
 )
+from rekindle_inference.usecases.dicom_seg import write_segmentation
 
 MAX_BATCH = 1000
 
@@ -52,6 +64,7 @@ class Volumes:
     objects: Objects
     reader: Reader
     writer: Writer
+    segmentations: Segmentations
     max_voxels: int
 
 
@@ -90,8 +103,8 @@ def check_upload(upload: Upload) -> None:
     """InvalidInput naming the field that is missing or does not belong; before any byte is taken."""
     check_project(upload.project_id)
     if upload.kind is VolumeKind.IMAGE:
-        if upload.modality is None:
-            raise wrong_field("modality", "is required for images: CT or MR")
+        if upload.modality is None and upload.format is not FileFormat.DICOM:
+            raise wrong_field("modality", "is required for images, unless they are DICOM: CT or MR")
         if upload.image_volume_id or upload.coarse_mask_volume_id or upload.organs:
             raise wrong_field("kind", "is image: image_volume_id, coarse_mask_volume_id, organs are for masks")
         return
@@ -113,7 +126,9 @@ def upload_volume(
             return answered
         # Before the costly part, so that a wrong id costs nothing.
         image, coarse = bases_of(reads, upload)
-    data = volumes.reader.read(file, upload.kind, upload.format, cancellation).data
+    onto = None if image is None else Onto(image=image, organs=upload.organs)
+    parsed = volumes.reader.read(file, upload.kind, upload.format, cancellation, onto=onto)
+    upload, data = with_what_the_file_says(upload, parsed), parsed.data
     examined = None
     if image is not None:
         mask = canonical.decode(data, max_voxels=volumes.max_voxels)
@@ -129,6 +144,27 @@ def upload_volume(
         uploaded = _record(writes, upload, data, digest, examined)
         writes.answer(request, uploaded.volume.volume_id)
     return uploaded
+
+
+def with_what_the_file_says(upload: Upload, parsed: Parsed) -> Upload:
+    """The upload with modality and source as the file has them; InvalidInput where it was said otherwise."""
+    if parsed.modality is not None and upload.modality not in (None, parsed.modality):
+        raise InvalidInput(
+            f"modality is {upload.modality}, and the file is {parsed.modality}: correct it, or leave it out",
+            reason="MODALITY_MISMATCH",
+        )
+    if parsed.source == SourceReference():
+        return replace(upload, modality=upload.modality or parsed.modality)
+    for field in fields(SourceReference):
+        said, found = getattr(upload.source, field.name), getattr(parsed.source, field.name)
+        # Instances may be listed in any order.
+        if said and (set(said) != set(found) if isinstance(said, tuple) else said != found):
+            raise InvalidInput(
+                f"source.{field.name} is not what the file says: correct it, or leave it out",
+                reason="SOURCE_MISMATCH",
+                violations=[FieldViolation(f"source.{field.name}", "is not what the file says")],
+            )
+    return replace(upload, modality=parsed.modality, source=parsed.source)
 
 
 def get_volume(volumes: Volumes, project_id: str, volume_id: str) -> VolumeRecord:
@@ -162,10 +198,21 @@ def get_receipt(volumes: Volumes, project_id: str, receipt_id: str) -> Receipt:
 
 
 def write_volume(
-    volumes: Volumes, project_id: str, volume_id: str, format: FileFormat, folder: Path
+    volumes: Volumes,
+    project_id: str,
+    volume_id: str,
+    format: FileFormat,
+    organs: tuple[Organ, ...],
+    folder: Path,
+    cancellation: Cancellation,
 ) -> tuple[VolumeRecord, Path]:
-    """A volume as a file in `folder`, with the geometry that went in; NotFound."""
+    """A volume as a file in `folder`, with the geometry that went in. NotFound, InvalidInput (format).
+
+    `organs` replace those that a mask was made with, in a DICOM SEG.
+    """
     record = get_volume(volumes, project_id, volume_id)
+    if format is FileFormat.DICOM_SEG:
+        return record, write_segmentation(volumes, record, organs, folder, cancellation)
     volume = load_volume(volumes.objects, record.canonical_digest, volumes.max_voxels)
     return record, volumes.writer.write(volume, format, folder)
 
@@ -220,11 +267,13 @@ def _examine(
     )
 
 
-def _record(writes: Writes, upload: Upload, data: bytes, digest: str, examined: _Examined | None) -> Uploaded:
-    project_id = check_project(upload.project_id)
+def record_volume(
+    writes: Writes, upload: Upload, data: bytes, digest: str, image_volume_id: VolumeId | None = None
+) -> VolumeRecord:
+    """Add the volume that was uploaded; of its canonical `data` the header is enough."""
     volume = VolumeRecord(
         volume_id=VolumeId(str(uuid4())),
-        project_id=project_id,
+        project_id=check_project(upload.project_id),
         kind=upload.kind,
         geometry=Geometry.from_dict(canonical.read_header(data)["geometry"]),
         original_digest=upload.sha256,
@@ -232,15 +281,22 @@ def _record(writes: Writes, upload: Upload, data: bytes, digest: str, examined: 
         original_format=upload.format,
         source=upload.source,
         created_at=writes.now,
-        image_volume_id=None if examined is None else examined.image.volume_id,
+        image_volume_id=image_volume_id,
         modality=upload.modality,
+        organs=upload.organs,
     )
     writes.add_volume(volume)
+    return volume
+
+
+def _record(writes: Writes, upload: Upload, data: bytes, digest: str, examined: _Examined | None) -> Uploaded:
+    image_volume_id = None if examined is None else examined.image.volume_id
+    volume = record_volume(writes, upload, data, digest, image_volume_id)
     if examined is None:
         return Uploaded(volume=volume, receipt=None)
     receipt = Receipt(
         receipt_id=ReceiptId(str(uuid4())),
-        project_id=project_id,
+        project_id=volume.project_id,
         mask_volume_id=volume.volume_id,
         image_volume_id=examined.image.volume_id,
         mask_digest=digest,

@@ -181,7 +181,7 @@ class SegmentHeader(_message.Message):
     priority: Global___Priority.ValueType
     """Unspecified is ROUTINE. Work of lower priority pauses at its next slice batch while this runs."""
     result_format: _common_pb2.FileFormat.ValueType
-    """Format of the mask; unspecified gives the input's."""
+    """Format of the mask; unspecified gives the input's, and DICOM_SEG for DICOM."""
     @_builtins.property
     def model(self) -> Global___ModelSelector: ...
     @_builtins.property

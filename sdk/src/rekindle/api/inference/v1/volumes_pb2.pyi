@@ -103,7 +103,9 @@ class Volume(_message.Message):
     @_builtins.property
     def geometry(self) -> _common_pb2.Geometry: ...
     @_builtins.property
-    def source(self) -> _common_pb2.SourceReference: ...
+    def source(self) -> _common_pb2.SourceReference:
+        """Answers about several volumes (BatchGetVolumes, FindVolumes, UploadStudy) leave its sop_instance_uids out."""
+
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(

@@ -1,0 +1,148 @@
+"""Studies: an archive of several DICOM series, each of which becomes a volume or says why not."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rekindle.errors import InvalidInput
+from rekindle_imaging import canonical
+from rekindle_servicekit.workers import Cancellation
+
+from rekindle_inference.domain.records import (
+    Failure,
+    FileFormat,
+    ProjectId,
+    SourceReference,
+    VolumeKind,
+    VolumeRecord,
+)
+from rekindle_inference.ports import FoundSeries, Parsed, Reads, Request, Writes
+from rekindle_inference.usecases.checks import canonical_key, check_project, require_volume
+from rekindle_inference.usecases.volumes import Upload, Volumes, record_volume
+
+MAX_SERIES = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesOutcome:
+    """What became of one series: a volume, or the reason why it is none."""
+
+    series_instance_uid: str
+    modality: str
+    volume: VolumeRecord | None = None
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Read:
+    """A series that can become a volume; its canonical form is stored already, by its digest."""
+
+    found: FoundSeries
+    parsed_as: Upload
+    header: bytes
+    digest: str
+
+
+def upload_study(
+    volumes: Volumes, request: Request, project_id: str, sha256: str, file: Path, cancellation: Cancellation
+) -> tuple[SeriesOutcome, ...]:
+    """Take in an archive, once per request id. Objects first; one commit then makes all of it visible.
+
+    InvalidInput for the archive itself (NOT_DICOM, UNSAFE_ARCHIVE, TRUNCATED, TOO_LARGE, ...), AlreadyExists.
+    """
+    project = check_project(project_id)
+    with volumes.state.read() as reads:
+        answered = _answered(reads, request, project)
+    if answered is not None:
+        return answered
+    found = volumes.reader.take_apart(file, cancellation)
+    if len(found) > MAX_SERIES:
+        raise InvalidInput(f"the archive holds more than {MAX_SERIES} series: send it in parts", reason="TOO_LARGE")
+    taken = [_take(volumes, project, sha256, file, series, cancellation) for series in found]
+    cancellation.raise_if_set()
+    if any(isinstance(one, _Read) for one in taken):
+        volumes.objects.put_file(f"volumes/{sha256}", file)
+    with volumes.state.write() as writes:
+        answered = _answered(writes, request, project)
+        if answered is not None:
+            return answered
+        outcomes = tuple(_record(writes, one) for one in taken)
+        writes.answer(request, _to_text(outcomes))
+    return outcomes
+
+
+def _take(
+    volumes: Volumes, project: ProjectId, sha256: str, file: Path, series: FoundSeries, cancellation: Cancellation
+) -> _Read | SeriesOutcome:
+    if series.failure is not None:
+        return _failed(series, series.failure)
+    try:
+        parsed = volumes.reader.read_series(file, series, cancellation)
+    except InvalidInput as error:
+        return _failed(series, Failure(reason=error.reason, message=error.message))
+    digest = canonical.digest(parsed.data)
+    volumes.objects.put(canonical_key(digest), parsed.data)
+    return _Read(found=series, parsed_as=_upload(project, sha256, parsed), header=_header(parsed.data), digest=digest)
+
+
+def _upload(project: ProjectId, sha256: str, parsed: Parsed) -> Upload:
+    return Upload(
+        project_id=project,
+        kind=VolumeKind.IMAGE,
+        format=FileFormat.DICOM,
+        sha256=sha256,
+        source=parsed.source or SourceReference(),
+        modality=parsed.modality,
+        image_volume_id="",
+        coarse_mask_volume_id="",
+        organs=(),
+    )
+
+
+def _header(data: bytes) -> bytes:
+    """The beginning of canonical bytes, which holds the geometry: the voxels of a whole study are not kept."""
+    return data[: 2 * canonical.MAX_HEADER_BYTES]
+
+
+def _record(writes: Writes, taken: _Read | SeriesOutcome) -> SeriesOutcome:
+    if isinstance(taken, SeriesOutcome):
+        return taken
+    volume = record_volume(writes, taken.parsed_as, taken.header, taken.digest)
+    found = taken.found
+    return SeriesOutcome(series_instance_uid=found.series_instance_uid, modality=found.modality, volume=volume)
+
+
+def _failed(series: FoundSeries, failure: Failure) -> SeriesOutcome:
+    return SeriesOutcome(series_instance_uid=series.series_instance_uid, modality=series.modality, failure=failure)
+
+
+def _to_text(outcomes: tuple[SeriesOutcome, ...]) -> str:
+    return json.dumps(
+        [
+            {
+                "series_instance_uid": outcome.series_instance_uid,
+                "modality": outcome.modality,
+                "volume_id": None if outcome.volume is None else outcome.volume.volume_id,
+                "failure": None if outcome.failure is None else [outcome.failure.reason, outcome.failure.message],
+            }
+            for outcome in outcomes
+        ]
+    )
+
+
+def _answered(reads: Reads, request: Request, project: ProjectId) -> tuple[SeriesOutcome, ...] | None:
+    text = reads.answer_to(request)
+    return None if text is None else tuple(_outcome(reads, project, item) for item in json.loads(text))
+
+
+def _outcome(reads: Reads, project: ProjectId, item: dict[str, Any]) -> SeriesOutcome:
+    volume_id, failure = item["volume_id"], item["failure"]
+    return SeriesOutcome(
+        series_instance_uid=item["series_instance_uid"],
+        modality=item["modality"],
+        volume=None if volume_id is None else require_volume(reads, project, volume_id, field="request_id"),
+        failure=None if failure is None else Failure(reason=failure[0], message=failure[1]),
+    )
