@@ -113,7 +113,7 @@ def put_chunk(uploads: Uploads, chunk: Chunk) -> int:
         upload = require_upload(reads, project_id, chunk.upload_id)
         check_open(upload)
         if is_repeated(upload, part, reads.upload_part(upload.upload_id, part.offset)):
-            return upload.received_bytes
+            return _after(upload, part)
     # The object first: what the database says has arrived is there.
     key = part_key(upload.upload_id, part)
     uploads.objects.put(key, chunk.data)
@@ -249,7 +249,7 @@ def _note_part(uploads: Uploads, project_id: ProjectId, upload_id: UploadId, par
         upload = require_upload(writes, project_id, upload_id)
         check_open(upload, writes.now)
         if is_repeated(upload, part, writes.upload_part(upload_id, part.offset)):
-            return upload.received_bytes
+            return _after(upload, part)
         if not writes.add_upload_part(upload, part, writes.now + uploads.lifetime):
             raise DependencyUnavailable(
                 "another chunk of this upload arrived at this moment: try again",
@@ -257,6 +257,11 @@ def _note_part(uploads: Uploads, project_id: ProjectId, upload_id: UploadId, par
                 retry_after_s=0.1,
             )
     return part.offset + part.size_bytes
+
+
+def _after(upload: UploadRecord, part: Part) -> int:
+    """Where to go on; the part may have been noted by somebody else just after the upload was read."""
+    return max(upload.received_bytes, part.offset + part.size_bytes)
 
 
 def _check_size(size_bytes: int, most: int) -> None:

@@ -1,0 +1,228 @@
+"""Uploads in pieces on every database that state is kept in, with a clock that stands still."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from rekindle.errors import DependencyUnavailable, NotFound
+from rekindle_inference.adapters.sql import SqlState
+from rekindle_inference.domain.records import FileFormat, Modality, Organ, ProjectId, SourceReference, VolumeKind
+from rekindle_inference.domain.uploads import Act, Part, UploadId, UploadRecord, UploadState
+from rekindle_inference.ports import Request
+from rekindle_inference.usecases.sweeping import KEPT, sweep_uploads
+from rekindle_inference.usecases.uploads import (
+    Chunk,
+    Uploads,
+    create_upload,
+    header_of,
+    put_chunk,
+    query_upload,
+)
+from rekindle_inference.usecases.volumes import Upload, Volumes
+from rekindle_servicekit.objects import MemoryObjects
+from rekindle_servicekit.principal import Principal
+from servers.fixtures import MakeDatabase
+
+START = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
+PROJECT = ProjectId("p")
+HEADER = Upload(
+    project_id="p",
+    kind=VolumeKind.IMAGE,
+    format=FileFormat.NIFTI,
+    sha256="ab" * 32,
+    source=SourceReference(study_instance_uid="1.2", sop_instance_uids=("1.2.3", "1.2.4")),
+    modality=Modality.MR,
+    image_volume_id="",
+    coarse_mask_volume_id="",
+    organs=(),
+)
+UPLOAD = UploadRecord(
+    upload_id=UploadId("u"),
+    project_id=PROJECT,
+    state=UploadState.OPEN,
+    act=Act(issuer="i", subject="s", method="UploadVolume", request_id="r", digest="d"),
+    header={"sha256": "ab" * 32},
+    size_bytes=2**40,
+    received_bytes=0,
+    chunks=0,
+    presigned=True,
+    created_at=START,
+    expires_at=START + timedelta(days=1),
+)
+
+
+class Clock:
+    """Stands still until it is set."""
+
+    now = START
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def state(make_database: MakeDatabase, clock: Clock) -> Iterator[SqlState]:
+    url = make_database(lambda url: SqlState(url).close())
+    state = SqlState(url, clock=clock)
+    yield state
+    state.close()
+
+
+@pytest.fixture
+def objects() -> MemoryObjects:
+    return MemoryObjects()
+
+
+@pytest.fixture
+def uploads(state: SqlState, objects: MemoryObjects) -> Uploads:
+    """The use cases; nothing is parsed here."""
+    volumes = Volumes(state=state, objects=objects, reader=None, writer=None, max_voxels=1)  # type: ignore[arg-type]
+    return Uploads(
+        state=state, objects=objects, volumes=volumes, max_file_bytes=100, max_open=300, lifetime=timedelta(hours=1)
+    )
+
+
+def request(request_id: str, method: str = "CreateUpload") -> Request:
+    principal = Principal(issuer="test", subject="alice", display_name="Alice")
+    return Request(principal=principal, method=method, request_id=request_id, digest="d")
+
+
+def begin(uploads: Uploads, request_id: str) -> UploadId:
+    started = create_upload(uploads, request(request_id), HEADER, request("", "UploadVolume"), 10, presigned=False)
+    return started.upload.upload_id
+
+
+def put(uploads: Uploads, upload_id: UploadId, offset: int, data: bytes) -> int:
+    return put_chunk(uploads, Chunk(project_id=PROJECT, upload_id=upload_id, offset=offset, data=data, crc32=None))
+
+
+def test_an_upload_comes_back_the_same(state: SqlState) -> None:
+    """With sizes beyond 32 bits; of its own project only."""
+    with state.write() as writes:
+        writes.add_upload(UPLOAD)
+    with state.read() as reads:
+        assert UPLOAD == reads.upload(PROJECT, UPLOAD.upload_id)
+        assert reads.upload(ProjectId("q"), UPLOAD.upload_id) is None
+        assert 1 == reads.open_uploads(PROJECT, START)
+        assert 0 == reads.open_uploads(PROJECT, UPLOAD.expires_at)
+        assert 0 == reads.open_uploads(ProjectId("q"), START)
+
+
+def test_parts_follow_one_another(state: SqlState) -> None:
+    """Each moves the upload on and its end, never back; one that does not follow is not taken."""
+    late, later = UPLOAD.expires_at + timedelta(hours=1), UPLOAD.expires_at - timedelta(hours=1)
+    first, second = Part(offset=0, size_bytes=7, sha256="a"), Part(offset=7, size_bytes=2**20, sha256="b")
+    with state.write() as writes:
+        writes.add_upload(UPLOAD)
+        assert writes.add_upload_part(UPLOAD, first, late)
+        assert not writes.add_upload_part(UPLOAD, first, late)
+        moved = writes.upload(PROJECT, UPLOAD.upload_id)
+        assert moved == replace(UPLOAD, received_bytes=7, chunks=1, expires_at=late)
+        assert writes.add_upload_part(moved, second, later)
+    with state.read() as reads:
+        assert [first, second] == reads.upload_parts(UPLOAD.upload_id)
+        assert second == reads.upload_part(UPLOAD.upload_id, 7)
+        assert reads.upload_part(UPLOAD.upload_id, 8) is None
+        expected = replace(UPLOAD, received_bytes=7 + 2**20, chunks=2, expires_at=late)
+        assert expected == reads.upload(PROJECT, UPLOAD.upload_id)
+
+
+def test_an_upload_ends_once(state: SqlState) -> None:
+    """What ended first stays; header and parts are forgotten, and nothing more is taken."""
+    part = Part(offset=0, size_bytes=7, sha256="a")
+    with state.write() as writes:
+        writes.add_upload(UPLOAD)
+        writes.add_upload_part(UPLOAD, part, START)
+        assert writes.end_upload(UPLOAD.upload_id, UploadState.ABORTED, refusal=("WHY", "because"))
+        assert not writes.end_upload(UPLOAD.upload_id, UploadState.EXPIRED)
+        assert not writes.add_upload_part(UPLOAD, part, START)
+    with state.read() as reads:
+        ended = reads.upload(PROJECT, UPLOAD.upload_id)
+        assert ended is not None
+        assert (UploadState.ABORTED, ("WHY", "because"), {}) == (ended.state, ended.refusal, dict(ended.header))
+        assert [] == reads.upload_parts(UPLOAD.upload_id)
+
+
+def test_what_was_announced_is_remembered(uploads: Uploads, state: SqlState) -> None:
+    """The header that a file is finalized with is the one that it was begun with."""
+    organ = Organ(id="liver", label_value=6)
+    upload_id = begin(uploads, "r1")
+    with state.read() as reads:
+        upload = reads.upload(PROJECT, upload_id)
+    assert upload is not None
+    assert HEADER == header_of(upload)
+    with_organs = replace(upload, header={**upload.header, "organs": [{"id": "liver", "label_value": 6, "code": None}]})
+    assert (organ,) == header_of(with_organs).organs
+
+
+def test_of_many_that_send_one_chunk_all_go_on(uploads: Uploads) -> None:
+    """Each is told the same offset, or to try again; the chunk is there once."""
+    upload_id = begin(uploads, "r1")
+    told: list[object] = []
+    ready = threading.Barrier(6)
+
+    def send() -> None:
+        ready.wait()
+        try:
+            told.append(put(uploads, upload_id, 0, b"abc"))
+        except DependencyUnavailable:
+            told.append(put(uploads, upload_id, 0, b"abc"))
+
+    threads = [threading.Thread(target=send) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [3] * 6 == told
+    assert 3 == query_upload(uploads, PROJECT, upload_id).received_bytes
+
+
+def test_the_sweep_takes_what_nobody_went_on_with(
+    uploads: Uploads, state: SqlState, objects: MemoryObjects, clock: Clock
+) -> None:
+    """More than it looks at in one step; chunks put it off; a week later nothing is known of them."""
+    left = [begin(uploads, f"r{number}") for number in range(120)]
+    alive = begin(uploads, "alive")
+    for upload_id in (*left, alive):
+        put(uploads, upload_id, 0, b"abc")
+    clock.now = START + timedelta(minutes=59)
+    put(uploads, alive, 3, b"def")
+    assert 0 == sweep_uploads(uploads)
+    clock.now = START + timedelta(hours=1)
+    assert 120 == sweep_uploads(uploads)
+    assert {alive} == {key.split("/")[1] for key in objects.list("uploads/")}
+    assert UploadState.EXPIRED is query_upload(uploads, PROJECT, left[0]).state
+    assert UploadState.OPEN is query_upload(uploads, PROJECT, alive).state
+    clock.now = START + timedelta(hours=1) + KEPT + timedelta(seconds=1)
+    sweep_uploads(uploads)
+    with pytest.raises(NotFound):
+        query_upload(uploads, PROJECT, left[0])
+    assert UploadState.EXPIRED is query_upload(uploads, PROJECT, alive).state
+    assert [] == list(objects.list("uploads/"))
+
+
+def test_the_sweep_goes_on_when_the_store_is_back(
+    uploads: Uploads, objects: MemoryObjects, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What could not be removed is removed the next time."""
+    put(uploads, begin(uploads, "r1"), 0, b"abc")
+    clock.now = START + timedelta(hours=2)
+
+    def away(key: str) -> None:
+        raise DependencyUnavailable("the object store is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(objects, "delete", away)
+        with pytest.raises(DependencyUnavailable):
+            sweep_uploads(uploads)
+    assert 1 == sweep_uploads(uploads)
+    assert [] == list(objects.list("uploads/"))
