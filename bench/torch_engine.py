@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rekindle_inference.domain.records import ProjectId
 from rekindle_inference.ports import Package
 from rekindle_servicekit.workers import Cancellation
 from rekindle_trainer.networks.transunet import TransUNet
@@ -33,5 +36,18 @@ class TorchEngine:
         with torch.inference_mode():
             return self._network(torch.from_numpy(np.ascontiguousarray(images))).numpy()
 
-    def forget(self, package_digest: str) -> None:
+    def load(self, package: Package) -> None:
+        """The network is there already."""
+
+    @contextmanager
+    def hold(self, package: Package) -> Generator[None]:
+        yield
+
+    def keep(self, project_id: ProjectId, packages: Sequence[Package]) -> None:
         """The network stays."""
+
+    def forget(self, package: Package) -> None:
+        """The network stays."""
+
+    def close(self) -> None:
+        """Nothing is held beyond the process."""

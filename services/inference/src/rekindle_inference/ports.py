@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -122,6 +122,8 @@ class Reads(UploadReads, Protocol):
         """Newest first."""
         ...
 
+    def next_version(self, project_id: ProjectId) -> int: ...
+
     def prediction(self, model_version_id: ModelVersionId, image: VolumeId) -> Prediction | None: ...
 
     def model_of_mask(self, project_id: ProjectId, mask: VolumeId) -> ModelVersion | None:
@@ -151,8 +153,6 @@ class Writes(Reads, UploadWrites, Protocol):
 
     def add_receipt(self, receipt: Receipt) -> None: ...
 
-    def next_version(self, project_id: ProjectId) -> int: ...
-
     def add_model(self, model: ModelVersion) -> None: ...
 
     def move_pointer(self, project_id: ProjectId, *, expected: ModelVersionId | None, to: ModelVersionId) -> bool:
@@ -175,11 +175,22 @@ class State(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """What a package serves as: a version of a project."""
+
+    project_id: ProjectId
+    role: ModelRole
+    version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Package:
     """A graph in the object store and what it says of itself."""
 
     digest: str
     manifest: Manifest
+    #: For engines that give each version a name; None for a package that is no version.
+    serving: Serving | None = None
 
 
 class Engine(Protocol):
@@ -191,18 +202,41 @@ class Engine(Protocol):
         ...
 
     def check(self, package: Package, model: bytes) -> None:
-        """InvalidInput where the graph is not what the manifest says, or could reach outside its file."""
+        """Make a package ready whose model was not served before.
+
+        InvalidInput where the graph is not what the manifest says, could reach outside its file, or does not load.
+        """
+        ...
+
+    def load(self, package: Package) -> None:
+        """Make it ready, so that the first batch need not wait; nothing happens where it is ready.
+
+        NotFound, IntegrityError, InvalidInput (MODEL_NOT_LOADABLE), DependencyUnavailable, CapacityExceeded.
+        """
+        ...
+
+    def hold(self, package: Package) -> AbstractContextManager[None]:
+        """It is not unloaded meanwhile: for a volume from its first slice to its last."""
         ...
 
     def predict(self, package: Package, images: NDArray[np.float32], cancellation: Cancellation) -> NDArray[np.float32]:
         """Logits (N, K, H, W) of images (N, C, H, W); the same for the same input.
 
-        NotFound (package), InvalidInput (MODEL_NOT_LOADABLE, MODEL_FAILED), Cancelled, DeadlineExceeded.
+        NotFound (package), InvalidInput (MODEL_NOT_LOADABLE, MODEL_FAILED), Cancelled, DeadlineExceeded,
+        DependencyUnavailable (try again).
         """
         ...
 
-    def forget(self, package_digest: str) -> None:
+    def keep(self, project_id: ProjectId, packages: Sequence[Package]) -> None:
+        """These of a project's packages are served, or are what a rollback needs; others may be unloaded."""
+        ...
+
+    def forget(self, package: Package) -> None:
         """Free what is held for a package; it is loaded again when it is needed."""
+        ...
+
+    def close(self) -> None:
+        """Once nothing is predicted any more."""
         ...
 
 

@@ -14,9 +14,9 @@ from rekindle_servicekit.objects import DirectoryObjects, Objects, PrefixedObjec
 from rekindle_servicekit.server import Background, Server
 from rekindle_servicekit.workers import Workers
 
+from rekindle_inference.adapters.engines import open_engine
 from rekindle_inference.adapters.files import FileWriter
 from rekindle_inference.adapters.incoming import Incoming
-from rekindle_inference.adapters.onnxruntime import OnnxRuntimeEngine
 from rekindle_inference.adapters.sandbox_child import Limits
 from rekindle_inference.adapters.sandbox_reader import SandboxReader
 from rekindle_inference.adapters.sandbox_segmentations import SandboxSegmentations
@@ -35,6 +35,8 @@ from rekindle_inference.usecases.volumes import MAX_BATCH, Volumes
 
 VOLUME_SERVICE = "rekindle.api.inference.v1.VolumeService"
 INFERENCE_SERVICE = "rekindle.api.inference.v1.InferenceService"
+#: Models that are proven or made ready at a time, beside the predictions.
+PUBLISHING_THREADS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,7 @@ class Service:
 
     server: Server
     state: SqlState
+    engine: Engine
     objects: Objects
     incoming: Incoming
     pools: tuple[Workers, ...]
@@ -53,6 +56,7 @@ class Service:
         """Once the server has stopped."""
         for pool in self.pools:
             pool.close()
+        self.engine.close()
         self.state.close()
         self.incoming.close()
 
@@ -62,12 +66,7 @@ def build_service(settings: Settings, *, engine: Engine | None = None, objects: 
     objects = objects or open_objects(settings.objects_directory, settings.installation_id)
     state = SqlState(settings.database_url, migrates=settings.migrate_on_start)
     incoming = Incoming(settings.temporary_directory)
-    engine = engine or OnnxRuntimeEngine(
-        objects,
-        threads=settings.engine_threads,
-        memory_bytes=settings.engine_memory_bytes,
-        batch_size=settings.engine_batch,
-    )
+    engine = engine or open_engine(settings, objects, open_objects(settings.objects_directory, None))
     reader = SandboxReader(incoming.root, _limits(settings))
     segmentations = SandboxSegmentations(incoming.root, _limits(settings))
     writer, most = FileWriter(), settings.max_voxels
@@ -84,7 +83,7 @@ def build_service(settings: Settings, *, engine: Engine | None = None, objects: 
     )
     decoded = DecodedVolumes(objects, max_voxels=most, max_bytes=settings.read_cache_bytes)
     slices = Slices(state=state, decoded=decoded)
-    models = Models(state=state, objects=objects, engine=engine)
+    models = Models(state=state, objects=objects, engine=engine, smoke_tolerance=settings.smoke_tolerance)
     predictions = Predictions(
         state=state,
         objects=objects,
@@ -96,6 +95,7 @@ def build_service(settings: Settings, *, engine: Engine | None = None, objects: 
     )
     transfers = Workers(max_threads=settings.transfer_threads, name="transfer")
     compute = Workers(max_threads=settings.compute_threads, name="compute")
+    publishing = Workers(max_threads=PUBLISHING_THREADS, name="publishing")
     server = Server(server_options(settings), make_authenticator(settings))
     server.add(
         VOLUME_SERVICE,
@@ -118,6 +118,7 @@ def build_service(settings: Settings, *, engine: Engine | None = None, objects: 
             incoming,
             transfers=transfers,
             compute=compute,
+            publishing=publishing,
             max_file_bytes=settings.max_file_bytes,
             max_model_bytes=settings.max_model_bytes,
         ),
@@ -128,9 +129,10 @@ def build_service(settings: Settings, *, engine: Engine | None = None, objects: 
     return Service(
         server=server,
         state=state,
+        engine=engine,
         objects=objects,
         incoming=incoming,
-        pools=(transfers, compute),
+        pools=(transfers, compute, publishing),
         background=(sweeper,),
     )
 
@@ -144,7 +146,8 @@ def open_objects(directory: Path, installation_id: str | None) -> Objects:
 def _facts(settings: Settings) -> ServerFacts:
     return ServerFacts(
         service="inference",
-        capabilities=database_capabilities(settings.database_url) | {"nifti", "onnxruntime"},
+        capabilities=database_capabilities(settings.database_url)
+        | {"nifti", "triton" if settings.triton_address else "onnxruntime"},
         limits={
             "max_file_bytes": settings.max_file_bytes,
             "max_model_bytes": settings.max_model_bytes,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 from rekindle_servicekit.listening import ListenSettings
 from rekindle_servicekit.settings import INSTALLATION_ID
@@ -49,6 +50,45 @@ class Settings(ListenSettings):
     engine_memory_bytes: int = Field(
         4 * 1024**3, ge=0, description="models are kept loaded up to this, by what their manifests say"
     )
+    smoke_tolerance: float = Field(
+        0.0,
+        ge=0,
+        le=0.1,
+        description="least difference from a package's reference logits that is let pass, relative to the largest "
+        "logit; above what the package itself allows only for engines of lower precision, such as TensorRT in fp16",
+    )
+    triton_address: str = Field("", description="host:port of Triton's gRPC service; empty for the embedded engine")
+    triton_repository: str = Field(
+        "",
+        description="directory that Triton reads models from; empty for triton/ in the object store "
+        "(Triton: --model-repository=s3://.../triton)",
+    )
+    triton_in_flight: int = Field(
+        4, ge=1, le=64, description="batches of engine_batch slices under way at a time for each volume"
+    )
+    triton_shared_memory: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="whether batches lie in memory shared with Triton; auto: where its address is this machine's",
+    )
+    triton_instances: int | None = Field(
+        None, ge=1, le=64, description="copies of a model on each device; empty leaves it to Triton"
+    )
+    triton_instance_kind: Literal["auto", "gpu", "cpu"] = Field("auto", description="where models run")
+    triton_max_queue_delay_us: int | None = Field(
+        2000, ge=0, description="microseconds that Triton may wait to gather a batch; none: no gathering"
+    )
+    triton_accelerator: Literal["none", "tensorrt"] = Field("none", description="what runs the graph on a GPU")
+    triton_precision: Literal["fp32", "fp16"] = Field("fp32", description="of TensorRT")
+    triton_ca: Path | None = Field(None, description="PEM file that Triton's certificate is checked with: TLS")
+    triton_certificate: Path | None = Field(None, description="PEM file of this client's own certificate")
+    triton_key: Path | None = Field(None, description="PEM file of its key")
+    triton_access_key: SecretStr = Field(
+        SecretStr(""), description="key=value of Triton's --grpc-restricted-protocol, where it restricts control calls"
+    )
+    triton_control_timeout_s: float = Field(10.0, gt=0, description="seconds that a control call may take")
+    triton_load_timeout_s: float = Field(300.0, gt=0, description="seconds that loading a model may take")
+    triton_load_wait_s: float = Field(30.0, gt=0, description="seconds that a prediction waits for its model")
+    triton_infer_timeout_s: float = Field(60.0, gt=0, description="seconds that one batch may take")
     read_cache_bytes: int = Field(
         512 * 1024**2, ge=0, description="voxels of volumes read slice by slice that are kept decoded"
     )

@@ -6,6 +6,8 @@ import hashlib
 import logging
 import threading
 from collections import OrderedDict
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +18,8 @@ from rekindle.errors import IntegrityError, InvalidInput
 from rekindle_servicekit.workers import Cancellation
 
 from rekindle_inference.adapters.onnx_file import check_onnx
+from rekindle_inference.domain.manifest import needed_bytes
+from rekindle_inference.domain.records import ProjectId
 from rekindle_inference.ports import Objects, Package
 
 _log = logging.getLogger(__name__)
@@ -58,7 +62,15 @@ class OnnxRuntimeEngine:
     def check(self, package: Package, model: bytes) -> None:
         """InvalidInput where the file is not self-contained, breaks the contract, or does not load."""
         check_onnx(model, package.manifest)
-        self._keep(package, self._session(model))
+        self._keep(package, self._session(model), len(model))
+
+    def load(self, package: Package) -> None:
+        self._ready(package)
+
+    @contextmanager
+    def hold(self, package: Package) -> Generator[None]:
+        """A session lives as long as somebody runs it, so nothing needs to be held."""
+        yield
 
     def predict(self, package: Package, images: NDArray[np.float32], cancellation: Cancellation) -> NDArray[np.float32]:
         session = self._ready(package)
@@ -78,9 +90,16 @@ class OnnxRuntimeEngine:
             )
         return logits
 
-    def forget(self, package_digest: str) -> None:
+    def keep(self, project_id: ProjectId, packages: Sequence[Package]) -> None:
+        """Loading takes moments here: what was used least recently leaves, whatever it is."""
+
+    def forget(self, package: Package) -> None:
         with self._lock:
-            self._sessions.pop(package_digest, None)
+            self._sessions.pop(package.digest, None)
+
+    def close(self) -> None:
+        with self._lock:
+            self._sessions.clear()
 
     def loaded(self) -> tuple[str, ...]:
         """Digests of the packages that are ready, the least recently used one first."""
@@ -99,11 +118,11 @@ class OnnxRuntimeEngine:
                 known = self._sessions.get(package.digest)
             if known is not None:
                 return known.session
-            session = self._load(package)
-            self._keep(package, session)
+            session, model_bytes = self._load(package)
+            self._keep(package, session, model_bytes)
             return session
 
-    def _load(self, package: Package) -> Any:
+    def _load(self, package: Package) -> tuple[Any, int]:
         model = self._objects.get(f"packages/{package.digest}/model.onnx")
         if hashlib.sha256(model).hexdigest() != package.manifest.model_digest:
             raise IntegrityError(
@@ -111,11 +130,11 @@ class OnnxRuntimeEngine:
                 reason="DIGEST_MISMATCH",
             )
         _log.info("loading package %s", package.digest, extra={"action": "engine.load"})
-        return self._session(model)
+        return self._session(model), len(model)
 
-    def _keep(self, package: Package, session: Any) -> None:
+    def _keep(self, package: Package, session: Any, model_bytes: int) -> None:
         with self._lock:
-            self._sessions[package.digest] = _Loaded(session, package.manifest.memory_bytes)
+            self._sessions[package.digest] = _Loaded(session, needed_bytes(package.manifest, model_bytes))
             self._sessions.move_to_end(package.digest)
             self._loading.pop(package.digest, None)
             # What was loaded last stays, also where it alone exceeds the limit: it is about to be used.

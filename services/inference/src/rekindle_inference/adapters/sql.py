@@ -125,6 +125,10 @@ class SqlReads(SqlUploadReads):
         older = sa.true() if before_version is None else models.c.version < before_version
         return self._models(project_id, older, limit)
 
+    def next_version(self, project_id: ProjectId) -> int:
+        newest = sa.select(sa.func.max(models.c.version)).where(models.c.project_id == project_id)
+        return (self._connection.execute(newest).scalar() or 0) + 1
+
     def prediction(self, model_version_id: ModelVersionId, image: VolumeId) -> Prediction | None:
         query = sa.select(predictions).where(
             predictions.c.model_version_id == model_version_id, predictions.c.image_volume_id == image
@@ -212,10 +216,6 @@ class SqlWrites(SqlReads, SqlUploadWrites):
 
     def add_receipt(self, receipt: Receipt) -> None:
         self._insert(receipts, rows.receipt_row(receipt))
-
-    def next_version(self, project_id: ProjectId) -> int:
-        newest = sa.select(sa.func.max(models.c.version)).where(models.c.project_id == project_id)
-        return (self._connection.execute(newest).scalar() or 0) + 1
 
     def add_model(self, model: ModelVersion) -> None:
         self._insert(models, rows.model_row(replace(model, active=False)))

@@ -83,6 +83,13 @@ def is_sha256(text: str) -> bool:
     return _SHA256.fullmatch(text) is not None
 
 
+def needed_bytes(manifest: Manifest, model_bytes: int) -> int:
+    """Memory to reckon with for a loaded model: what the manifest says, which is foreign, but no less than its file
+    and the weights read from it take.
+    """
+    return max(manifest.memory_bytes, 2 * model_bytes)
+
+
 def parse_manifest(data: bytes) -> Manifest:
     """The manifest in `data` (JSON, UTF-8). InvalidInput (BAD_MANIFEST) says which part is wrong."""
     if len(data) > MAX_MANIFEST_BYTES:

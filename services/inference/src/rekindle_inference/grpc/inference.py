@@ -39,7 +39,9 @@ _OF_THE_CALL = (Cancelled, DeadlineExceeded, DependencyUnavailable)
 
 
 class InferenceServicer(InferenceServiceServicer):
-    """Convert, call, convert. `transfers` moves bytes and asks the database, `compute` predicts."""
+    """Convert, call, convert. `transfers` moves bytes and asks the database, `compute` predicts, `publishing`
+    makes models ready: however long that takes, predictions with other models go on.
+    """
 
     def __init__(
         self,
@@ -49,6 +51,7 @@ class InferenceServicer(InferenceServiceServicer):
         *,
         transfers: Workers,
         compute: Workers,
+        publishing: Workers,
         max_file_bytes: int,
         max_model_bytes: int,
     ) -> None:
@@ -57,6 +60,7 @@ class InferenceServicer(InferenceServiceServicer):
         self._folders = folders
         self._transfers = transfers
         self._compute = compute
+        self._publishing = publishing
         self._max_file_bytes = max_file_bytes
         self._max_model_bytes = max_model_bytes
 
@@ -161,7 +165,7 @@ class InferenceServicer(InferenceServiceServicer):
     ) -> messages.RegisterModelResponse:
         identity = make_request("RegisterModel", request.request_id, request)
         role, organs = convert.to_role(request.role), convert.to_organs(request.organs)
-        model = await self._compute.run_cancellable(
+        model = await self._publishing.run_cancellable(
             context,
             lambda stop: model_usecases.register_model(
                 self._models,
@@ -194,7 +198,7 @@ class InferenceServicer(InferenceServiceServicer):
     async def ActivateModel(
         self, request: messages.ActivateModelRequest, context: Context
     ) -> messages.ActivateModelResponse:
-        activated = await self._transfers.run_blocking(
+        activated = await self._publishing.run_blocking(
             model_usecases.activate_model,
             self._models,
             make_request("ActivateModel", request.request_id, request),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import uuid4
 
-from rekindle.errors import InvalidInput, ModelNotReady, NotFound, VersionConflict, quoted_id
+from rekindle.errors import InvalidInput, ModelNotReady, NotFound, RekindleError, VersionConflict, quoted_id
 from rekindle_servicekit.workers import Cancellation
 
 from rekindle_inference.domain.records import (
@@ -19,7 +20,9 @@ from rekindle_inference.domain.records import (
 )
 from rekindle_inference.ports import Engine, Objects, Package, Reads, Request, State, Writes
 from rekindle_inference.usecases.checks import check_organs, check_project, wrong_field
-from rekindle_inference.usecases.packages import prove_package, read_package
+from rekindle_inference.usecases.packages import package_of, prove_package, read_package, serving_as
+
+_log = logging.getLogger(__name__)
 
 DEFAULT_PAGE = 50
 MAX_PAGE = 200
@@ -32,6 +35,8 @@ class Models:
     state: State
     objects: Objects
     engine: Engine
+    #: Least relative difference from reference logits that is let pass.
+    smoke_tolerance: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,16 +74,38 @@ def register_model(
     if known is None:
         package = read_package(models.objects, package_digest)
         _check_same_organs(package, wanted)
-        prove_package(models.objects, models.engine, package, cancellation)
-        with models.state.write() as writes:
-            known = _registered(writes, request, project, role, package_digest)
-            if known is None:
-                known = _add(writes, project, role, package, wanted)
-                writes.answer(request, known.model_version_id)
+        known = _prove_and_add(models, request, project, role, package, wanted, cancellation)
     # The same package may come again with other organs, which it does not predict.
     if [(o.id, o.label_value) for o in known.organs] != [(o.id, o.label_value) for o in wanted]:
         raise _other_organs(known.organs)
     return known
+
+
+def _prove_and_add(
+    models: Models,
+    request: Request,
+    project: ProjectId,
+    role: ModelRole,
+    package: Package,
+    organs: tuple[Organ, ...],
+    cancellation: Cancellation,
+) -> ModelVersion:
+    """The version, with the number under which it was proven: an engine names by it what it loads."""
+    while True:
+        with models.state.read() as reads:
+            number = reads.next_version(project)
+        proven = serving_as(package, project, role, number)
+        prove_package(models.objects, models.engine, proven, cancellation, models.smoke_tolerance)
+        with models.state.write() as writes:
+            known = _registered(writes, request, project, role, package.digest)
+            if known is None and writes.next_version(project) == number:
+                known = _add(writes, project, role, package, organs)
+                writes.answer(request, known.model_version_id)
+        if known is None or known.version != number:
+            # Another package took the number meanwhile, or somebody registered this one under another.
+            models.engine.forget(proven)
+        if known is not None:
+            return known
 
 
 def get_model(models: Models, project_id: str, model_version_id: str | None) -> ModelVersion:
@@ -102,12 +129,29 @@ def list_models(models: Models, project_id: str, page_size: int, page_token: str
 def activate_model(
     models: Models, request: Request, *, project_id: str, model_version_id: str, expected_current: str
 ) -> Activated:
-    """Move the pointer, if it is where the caller believes it to be (empty: nowhere).
+    """Move the pointer, if it is where the caller believes it to be (empty: nowhere), to a version that is ready.
 
-    VersionConflict, NotFound.
+    Where the version cannot be made ready the pointer stays, and what served goes on serving. VersionConflict,
+    NotFound, and the errors of loading a package: InvalidInput (MODEL_NOT_LOADABLE), DependencyUnavailable.
     """
     project = check_project(project_id)
     expected = ModelVersionId(expected_current) if expected_current else None
+    with models.state.read() as reads:
+        answered = reads.answer_to(request) is not None
+        wanted = None if answered else require_model(reads, project, model_version_id)
+        active = reads.active_model(project)
+    if wanted is not None:
+        if expected != (active.model_version_id if active else None):
+            raise _moved(active)
+        models.engine.load(package_of(models.objects, wanted))
+    activated = _move_pointer(models, request, project, model_version_id, expected)
+    _keep_what_serves(models, project, activated)
+    return activated
+
+
+def _move_pointer(
+    models: Models, request: Request, project: ProjectId, model_version_id: str, expected: ModelVersionId | None
+) -> Activated:
     with models.state.write() as writes:
         answered = writes.answer_to(request)
         if answered is not None:
@@ -118,6 +162,17 @@ def activate_model(
             raise _moved(writes.active_model(project))
         writes.answer(request, json.dumps({"model": wanted.model_version_id, "previous": expected}))
         return Activated(model=require_model(writes, project, model_version_id), previous=expected)
+
+
+def _keep_what_serves(models: Models, project: ProjectId, activated: Activated) -> None:
+    """The active version and the one before it, for a rollback; the pointer has moved, whatever becomes of this."""
+    with models.state.read() as reads:
+        before = None if activated.previous is None else reads.model(project, activated.previous)
+    try:
+        served = [package_of(models.objects, model) for model in (activated.model, before) if model is not None]
+        models.engine.keep(project, served)
+    except RekindleError as error:
+        _log.warning("no model was unloaded after a switch: %s", error, extra={"action": "engine.keep"})
 
 
 def require_model(reads: Reads, project_id: ProjectId, model_version_id: str | None) -> ModelVersion:

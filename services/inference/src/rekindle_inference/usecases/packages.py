@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ from rekindle.errors import IntegrityError, InvalidInput, NotFound
 from rekindle_servicekit.workers import Cancellation
 
 from rekindle_inference.domain.manifest import is_sha256, parse_manifest
-from rekindle_inference.ports import Engine, Objects, Package
+from rekindle_inference.domain.records import ModelRole, ModelVersion, ProjectId
+from rekindle_inference.ports import Engine, Objects, Package, Serving
 from rekindle_inference.usecases.checks import check_project, wrong_field
 
 
@@ -43,11 +45,23 @@ def read_package(objects: Objects, digest: str) -> Package:
     return Package(digest=digest, manifest=parse_manifest(data))
 
 
-def prove_package(objects: Objects, engine: Engine, package: Package, cancellation: Cancellation) -> None:
+def package_of(objects: Objects, model: ModelVersion) -> Package:
+    """The package of a version, as what it serves as. Errors as `read_package`."""
+    return serving_as(read_package(objects, model.package_digest), model.project_id, model.role, model.version)
+
+
+def serving_as(package: Package, project_id: ProjectId, role: ModelRole, version: int) -> Package:
+    return replace(package, serving=Serving(project_id=project_id, role=role, version=version))
+
+
+def prove_package(
+    objects: Objects, engine: Engine, package: Package, cancellation: Cancellation, least_tolerance: float = 0.0
+) -> None:
     """Let the engine check the package's graph and run its reference batch.
 
-    IntegrityError (DIGEST_MISMATCH), InvalidInput: the engine's reasons, or SMOKE_TEST where the answer to
-    the reference batch is another than the manifest promises.
+    `least_tolerance` is a relative difference that is let pass also where the package allows less. IntegrityError
+    (DIGEST_MISMATCH), InvalidInput: the engine's reasons, or SMOKE_TEST where the answer to the reference batch is
+    another than the manifest promises.
     """
     model = objects.get(model_key(package.digest))
     if hashlib.sha256(model).hexdigest() != package.manifest.model_digest:
@@ -57,13 +71,13 @@ def prove_package(objects: Objects, engine: Engine, package: Package, cancellati
         )
     engine.check(package, model)
     try:
-        _smoke_test(engine, package, cancellation)
+        _smoke_test(engine, package, cancellation, least_tolerance)
     except Exception:
-        engine.forget(package.digest)
+        engine.forget(package)
         raise
 
 
-def _smoke_test(engine: Engine, package: Package, cancellation: Cancellation) -> None:
+def _smoke_test(engine: Engine, package: Package, cancellation: Cancellation, least_tolerance: float) -> None:
     reference = package.manifest.reference
     shape = (reference.batch, *package.manifest.input_shape)
     images = np.random.default_rng(reference.input_seed).standard_normal(shape, dtype=np.float32)
@@ -74,7 +88,7 @@ def _smoke_test(engine: Engine, package: Package, cancellation: Cancellation) ->
     if sample.size > logits.size:
         raise _failed("the manifest promises more logits than there are")
     difference = float(np.abs(logits.ravel()[: sample.size] - sample).max())
-    if difference > reference.tolerance * max(1.0, float(np.abs(logits).max())):
+    if difference > max(reference.tolerance, least_tolerance) * max(1.0, float(np.abs(logits).max())):
         raise _failed(f"its logits differ by {difference:.3g} from those that the manifest promises")
 
 

@@ -38,7 +38,7 @@ from rekindle_inference.ports import (
 )
 from rekindle_inference.usecases.checks import canonical_key, load_volume, require_volume
 from rekindle_inference.usecases.dicom_seg import no_dicom_source
-from rekindle_inference.usecases.packages import read_package
+from rekindle_inference.usecases.packages import package_of
 from rekindle_inference.usecases.segmentation import Progress, Segmentation, segment
 
 MAX_VOLUMES = 256
@@ -81,7 +81,7 @@ def predict_volume(
     if known is not None:
         return known
     _check_fits(image, model)
-    package = read_package(predictions.objects, model.package_digest)
+    package = package_of(predictions.objects, model)
     voxels = load_volume(predictions.objects, image.canonical_digest, predictions.max_voxels)
     result = segment(voxels, package, predictions.engine, cancellation, _unwatched)
     data = canonical.encode(result.mask, VolumeKind.MASK.value)
@@ -111,7 +111,7 @@ def segment_file(
     image = canonical.decode(parsed.data, max_voxels=predictions.max_voxels)
     if parsed.modality is not None:
         _check_modality(parsed.modality, model)
-    package = read_package(predictions.objects, model.package_digest)
+    package = package_of(predictions.objects, model)
     result = segment(image, package, predictions.engine, cancellation, on_progress)
     if formats[1] is FileFormat.DICOM_SEG:
         source = SegmentationSource(path=file, series_instance_uid=parsed.source.series_instance_uid)

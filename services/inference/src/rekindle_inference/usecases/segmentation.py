@@ -45,7 +45,8 @@ def segment(
     manifest = package.manifest
     try:
         prepared = prepare(image, manifest.preprocessing)
-        probabilities = _probabilities(prepared, package, engine, cancellation, on_progress)
+        with engine.hold(package):
+            probabilities = _probabilities(prepared, package, engine, cancellation, on_progress)
         classes = restore_labels(probabilities, prepared.grid, prepared.source)
     except VolumeError as error:
         raise InvalidInput(error.message, reason=error.reason) from error
