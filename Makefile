@@ -36,7 +36,7 @@ test-unit: servers ## unit and contract tests only, PostgreSQL and MinIO among t
 	@$(PY) -m pytest $(TESTS) tests/unit tests/contract
 
 test-integration: servers ## services against each other, on real servers, with faults
-	@tools/install-servers
+	@tools/install-servers && tools/install-triton
 	@$(PY) -m pytest $(TESTS) tests/integration tests/real
 
 test-e2e: setup ## services as processes: campaigns, kills, the command line

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import settings
-from servers.fixtures import make_database, minio, postgresql, seaweedfs
+from servers.fixtures import make_database, minio, postgresql, seaweedfs, triton
 
-__all__ = ["make_database", "minio", "postgresql", "seaweedfs"]
+__all__ = ["make_database", "minio", "postgresql", "seaweedfs", "triton"]
+
+pytest.register_assert_rewrite("suites")
 
 # The same examples in every run: a red build is the change's doing, and anybody can make it red again.
 settings.register_profile("repeatable", derandomize=True, deadline=None)

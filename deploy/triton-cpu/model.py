@@ -7,6 +7,7 @@ so that equal input gives equal bits, as in the embedded engine.
 
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -26,7 +27,7 @@ class TritonPythonModel:
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         options.use_deterministic_compute = True
         options.log_severity_level = 4
-        path = os.path.join(args["model_repository"], args["model_version"], "model.onnx")
+        path = str(Path(args["model_repository"], args["model_version"], "model.onnx"))
         self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
     def execute(self, requests):

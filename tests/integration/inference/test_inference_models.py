@@ -10,6 +10,9 @@ from onnx import TensorProto, external_data_helper, helper, numpy_helper
 from rekindle._status import error_from_rpc
 from rekindle.api.common.v1 import common_pb2 as common
 from rekindle.api.inference.v1 import inference_pb2 as inference
+from rekindle.errors import DependencyUnavailable, InvalidInput
+from rekindle_inference.adapters.onnxruntime import OnnxRuntimeEngine
+from rekindle_servicekit.objects import DirectoryObjects
 
 SUSTAINER = inference.MODEL_ROLE_SUSTAINER
 
@@ -163,6 +166,84 @@ def test_refuses_a_model_that_computes_something_else(running, package, make_man
     reference["logits_sample"][3] += 1.0
     digest = running.upload_package(make_manifest(model, phantom.thresholds(), reference=reference), model)
     assert (grpc.StatusCode.INVALID_ARGUMENT, "SMOKE_TEST") == error_of(lambda: running.register(digest))
+
+
+def test_the_tolerance_is_taken_once(start, settings, package, make_manifest, phantom):
+    """Relative to the largest logit: here about 60, so that 0.001 lets 0.04 pass and not 0.1."""
+    running = start()
+    manifest, model = package
+    reference = json.loads(manifest)["reference"]
+    expected = reference["logits_sample"][3]
+    for difference, passes in ((0.04, True), (0.1, False)):
+        reference["logits_sample"][3] = expected + difference
+        digest = running.upload_package(make_manifest(model, phantom.thresholds(), reference=reference), model)
+        if passes:
+            running.register(digest)
+        else:
+            assert "SMOKE_TEST" == error_of(lambda digest=digest: running.register(digest))[1]
+
+
+class WatchedEngine(OnnxRuntimeEngine):
+    """Notes what it is asked for; refuses to load while told to."""
+
+    def __init__(self, objects):
+        super().__init__(objects)
+        self.checked, self.kept, self.refusal = [], [], None
+
+    def check(self, package, model):
+        self.checked.append((package.serving.role, package.serving.version))
+        super().check(package, model)
+
+    def load(self, package):
+        if self.refusal is not None:
+            raise self.refusal
+        super().load(package)
+
+    def keep(self, project_id, packages):
+        self.kept.append((project_id, [package.serving.version for package in packages]))
+
+
+def test_a_version_that_cannot_be_made_ready_is_not_activated(start, settings, package):
+    """What served goes on serving, and the same request works once the engine does."""
+    engine = WatchedEngine(DirectoryObjects(settings.objects_directory))
+    running = start(engine)
+    digest = running.upload_package(*package)
+    one, two = running.register(digest), running.register(digest, role=SUSTAINER)
+    running.activate(one)
+    for refusal, code in (
+        (InvalidInput("no", reason="MODEL_NOT_LOADABLE"), grpc.StatusCode.INVALID_ARGUMENT),
+        (DependencyUnavailable("away"), grpc.StatusCode.UNAVAILABLE),
+    ):
+        engine.refusal = refusal
+        assert code == error_of(lambda: running.activate(two, expected=one.model_version_id))[0]
+        active = inference.GetModelRequest(project_id="project-a", model=inference.ModelSelector(active=True))
+        assert one.model_version_id == running.inference.GetModel(active, timeout=10).model.model_version_id
+    engine.refusal = None
+    assert running.activate(two, expected=one.model_version_id).model.active
+
+
+def test_the_engine_keeps_the_active_version_and_the_one_before(start, settings, package):
+    """For a rollback; each version is proven under its own number."""
+    engine = WatchedEngine(DirectoryObjects(settings.objects_directory))
+    running = start(engine)
+    digest = running.upload_package(*package)
+    one, two = running.register(digest), running.register(digest, role=SUSTAINER)
+    running.activate(one)
+    running.activate(two, expected=one.model_version_id)
+    running.activate(one, expected=two.model_version_id)
+    assert [("igniter", 1), ("sustainer", 2)] == engine.checked
+    assert [("project-a", [1]), ("project-a", [2, 1]), ("project-a", [1, 2])] == engine.kept
+
+
+def test_a_refused_package_takes_no_number(start, settings, package, make_onnx, make_manifest, phantom):
+    """Versions are numbered without gaps."""
+    running = start()
+    proto = make_onnx(phantom.thresholds())
+    no_such_operator(proto)
+    broken = proto.SerializeToString()
+    with pytest.raises(grpc.RpcError):
+        running.register(running.upload_package(make_manifest(broken, phantom.thresholds()), broken))
+    assert 1 == running.register(running.upload_package(*package)).version
 
 
 def external_weights(model):

@@ -11,6 +11,7 @@ import pytest
 from servers.minio import MinioServer
 from servers.postgresql import PostgresqlServer
 from servers.seaweedfs import SeaweedfsServer
+from servers.triton import TritonServer
 
 
 @pytest.fixture(scope="session")
@@ -35,6 +36,13 @@ def minio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MinioServer]:
 def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedfsServer]:
     """SeaweedFS; a test makes a bucket of its own in it."""
     with SeaweedfsServer(tmp_path_factory.mktemp("seaweedfs")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
+    """Triton, on a folder as its repository; a test names its models by an installation of its own."""
+    with TritonServer(tmp_path_factory.mktemp("triton")) as server:
         yield server
 
 

@@ -69,7 +69,9 @@ def test_an_igniter_learns_the_boxes_and_is_packaged_once_per_modality(
         reference = contents["reference"]
         images = np.random.default_rng(reference["input_seed"]).standard_normal((2, 3, 64, 64), dtype=np.float32)
         logits = onnx_predictor(model)(images).ravel()[:16]
-        np.testing.assert_allclose(reference["logits_sample"], logits, atol=reference["tolerance"])
+        np.testing.assert_allclose(reference["logits_sample"], logits, atol=1e-4)
+        # Relative, so that the engine that scales it by the largest logit does so once.
+        assert 1e-3 == reference["tolerance"]
         assert b"run-1" not in manifest
     weights = objects.get(f"weights/{result['weights_digest']}")
     assert result["weights_digest"] == hashlib.sha256(weights).hexdigest()
