@@ -144,10 +144,10 @@ def open_objects(directory: Path, installation_id: str | None) -> Objects:
 
 
 def _facts(settings: Settings) -> ServerFacts:
+    engine = "triton" if settings.triton_address else "onnxruntime"
     return ServerFacts(
         service="inference",
-        capabilities=database_capabilities(settings.database_url)
-        | {"nifti", "triton" if settings.triton_address else "onnxruntime"},
+        capabilities=database_capabilities(settings.database_url) | {"nifti", engine},
         limits={
             "max_file_bytes": settings.max_file_bytes,
             "max_model_bytes": settings.max_model_bytes,
