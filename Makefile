@@ -11,7 +11,7 @@ STATE ?= var/rekindle
 TESTS ?= -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup servers demo up test test-unit test-integration test-e2e check fmt lint types proto proto-check compat-check bench clean
+.PHONY: help setup servers demo up test test-unit test-integration test-e2e check fmt lint types proto proto-check compat-check bench images clean
 
 help: ## list these commands
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -65,6 +65,9 @@ compat-check: setup ## fail when the protos break a version of the API that was 
 
 bench: setup ## measure speed and memory beside what a user would take instead
 	@$(PY) -m bench
+
+images: ## build the three images, where docker can: [VERSION=..] [BUILD_ARGS="--build-arg .."]
+	@VERSION="$(VERSION)" tools/build-images $(BUILD_ARGS)
 
 clean: ## remove the environment and everything generated; labels and models in $(STATE) stay
 	@rm -rf .venv .tools .setup out build .pytest_cache .ruff_cache .hypothesis .import_linter_cache

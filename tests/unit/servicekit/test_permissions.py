@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import pkgutil
+import re
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -16,7 +18,7 @@ from rekindle import api
 from rekindle._status import error_from_rpc
 from rekindle.errors import PermissionDenied, RekindleError
 from rekindle_servicekit.identity import Caller
-from rekindle_servicekit.permissions import PERMISSIONS, ROLES, Permission, check_permission
+from rekindle_servicekit.permissions import PERMISSIONS, ROLES, Permission, check_permission, main
 from rekindle_servicekit.principal import Principal
 
 Stack = Callable[..., Any]
@@ -102,6 +104,29 @@ def test_method_that_is_in_no_table_is_refused_to_everybody() -> None:
     with pytest.raises(PermissionDenied) as caught:
         check_permission(_caller("admin"), "/rekindle.api.scheduler.v1.SchedulerService/NewMethod")
     assert "UNLISTED_METHOD" == caught.value.reason
+
+
+def test_documentation_has_the_roles_as_they_are() -> None:
+    """The table in docs/security.md names every role with exactly its permissions, and every permission."""
+    text = (Path(__file__).parents[3] / "docs" / "security.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \| [^|]* \| ((?:`[\w.]+` ?)+)\|$", text, re.M))
+    # Open to everybody, so it is no role's.
+    expected = {
+        role: " ".join(sorted(f"`{permission}`" for permission in permissions - {Permission.OPEN}))
+        for role, permissions in ROLES.items()
+        if role != "admin"
+    }
+    assert expected == {role: permissions.strip() for role, permissions in rows.items() if role != "admin"}
+    for permission in Permission:
+        assert re.search(rf"^\|[^|]*`{re.escape(permission)}`", text, re.M), permission
+
+
+def test_table_can_be_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever configures callers can print what each RPC needs."""
+    main()
+    printed = capsys.readouterr().out
+    assert len(PERMISSIONS) == len(printed.splitlines())
+    assert re.search(r"SchedulerService/TrainNow +project.write +admin, operator", printed)
 
 
 class _OneRole:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from pydantic import Field, ValidationError
 from pydantic_settings import SettingsConfigDict
@@ -66,6 +68,32 @@ def test_wrong_value_is_named_without_being_shown(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(InvalidInput, match="REKINDLE_TESTER_GRACE_SECONDS: Input should be a valid number") as caught:
         _Settings.load()
     assert "secret-value" not in str(caught.value)
+
+
+def test_values_may_lie_in_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Of any setting the variable with _FILE at its end names a file that holds the value; arguments win over it."""
+    (tmp_path / "password").write_text("from file\n")
+    (tmp_path / "grace").write_text("3.5")
+    monkeypatch.setenv("REKINDLE_TESTER_PASSWORD_FILE", str(tmp_path / "password"))
+    monkeypatch.setenv("rekindle_tester_grace_seconds_file", str(tmp_path / "grace"))
+    settings = _Settings.load()
+    assert ("from file", 3.5) == (settings.password, settings.grace_seconds)
+    assert "given" == _Settings.load(password="given").password
+
+
+def test_files_of_settings_that_do_not_help_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A file that cannot be read, a value given twice and a file for no setting are errors with the variable's name."""
+    monkeypatch.setenv("REKINDLE_TESTER_PASSWORD_FILE", str(tmp_path / "absent"))
+    with pytest.raises(InvalidInput, match=r"REKINDLE_TESTER_PASSWORD_FILE: .* cannot be read"):
+        _Settings.load()
+    monkeypatch.setenv("REKINDLE_TESTER_PASSWORD", "secret-value")
+    with pytest.raises(InvalidInput, match="both set") as caught:
+        _Settings.load()
+    assert "secret-value" not in str(caught.value)
+    monkeypatch.delenv("REKINDLE_TESTER_PASSWORD_FILE")
+    monkeypatch.setenv("REKINDLE_TESTER_PASWORD_FILE", "x")
+    with pytest.raises(InvalidInput, match="unknown setting"):
+        _Settings.load()
 
 
 def test_settings_are_frozen() -> None:

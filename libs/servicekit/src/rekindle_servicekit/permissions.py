@@ -194,3 +194,14 @@ def check_permission(principal: Principal, method: str, table: Mapping[str, Perm
         reason="MISSING_PERMISSION",
         metadata={"permission": needed.value},
     )
+
+
+def main() -> None:
+    """Print what each RPC needs and which roles have it."""
+    for method, permission in PERMISSIONS.items():
+        holders = ", ".join(role for role, permissions in ROLES.items() if permission in permissions)
+        print(f"{method[1:]:72} {permission:14} {holders}")
+
+
+if __name__ == "__main__":
+    main()

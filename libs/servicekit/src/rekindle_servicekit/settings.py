@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, Self
 
 from pydantic import ValidationError, model_validator
@@ -20,7 +21,9 @@ INSTALLATION_ID = r"^([a-z0-9][a-z0-9-]{0,31})?$"
 class ServiceSettings(BaseSettings):
     """Base of a service's settings; a subclass sets ``model_config = SettingsConfigDict(env_prefix="...")``.
 
-    Every variable with the prefix must be known. Values are built once, in `__main__`, and passed inward.
+    Every variable with the prefix must be known. Values are built once, in `__main__`, and passed inward. Any
+    value may lie in a file that the variable with ``_FILE`` at its end names, so that no password need be in the
+    environment.
     """
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", env_nested_delimiter="__")
@@ -31,7 +34,7 @@ class ServiceSettings(BaseSettings):
         unknown = unknown_variables(cls, os.environ)
         if unknown:
             raise InvalidInput("; ".join(unknown.values()), reason="UNKNOWN_SETTING", violations=_violations(unknown))
-        return data
+        return _values_from_files(cls, os.environ) | data if isinstance(data, dict) else data
 
     @classmethod
     def load(cls, **overrides: Any) -> Self:
@@ -52,6 +55,30 @@ def environment_variables(settings: type[BaseSettings]) -> dict[str, str]:
     return {(prefix + name).upper(): name for name in settings.model_fields}
 
 
+def file_variables(settings: type[BaseSettings]) -> dict[str, str]:
+    """Variable that names a file -> name of the field whose value lies in it."""
+    known = environment_variables(settings)
+    return {f"{variable}_FILE": name for variable, name in known.items() if f"{variable}_FILE" not in known}
+
+
+def _values_from_files(settings: type[BaseSettings], environment: Mapping[str, str]) -> dict[str, str]:
+    by_upper_name = {variable.upper(): value for variable, value in environment.items()}
+    values: dict[str, str] = {}
+    for variable, name in file_variables(settings).items():
+        path = by_upper_name.get(variable)
+        if not path:
+            continue
+        plain = variable.removesuffix("_FILE")
+        if plain in by_upper_name:
+            raise InvalidInput(f"{plain} and {variable} are both set: keep one", reason="INVALID_SETTING")
+        try:
+            values[name] = Path(path).read_text(encoding="utf-8").rstrip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+            raise InvalidInput(f"{variable}: {path} cannot be read: {why}", reason="INVALID_SETTING") from None
+    return values
+
+
 def unknown_variables(settings: type[BaseSettings], environment: Iterable[str]) -> dict[str, str]:
     """Variables in `environment` with the prefix that set nothing -> what is wrong, and the nearest name.
 
@@ -59,14 +86,14 @@ def unknown_variables(settings: type[BaseSettings], environment: Iterable[str]) 
     """
     prefix = str(settings.model_config.get("env_prefix", "")).upper()
     delimiter = settings.model_config.get("env_nested_delimiter")
-    known = environment_variables(settings)
+    known = environment_variables(settings) | file_variables(settings)
     if not prefix:
         return {}
     unknown: dict[str, str] = {}
     for variable in sorted(environment):
         stem = variable.upper().split(delimiter)[0] if delimiter else variable.upper()
         if variable.upper().startswith(prefix) and not {stem, variable.upper()} & known.keys():
-            unknown[variable] = _correction(variable, list(known))
+            unknown[variable] = _correction(variable, list(environment_variables(settings)))
     return unknown
 
 
