@@ -17,9 +17,11 @@ from rekindle.api.scheduler.v1 import scheduler_pb2 as scheduler
 from rekindle.config import ModalityName, Organ, Policy, modality_value
 from rekindle.credentials import AccessOptions, from_environment
 from rekindle.errors import IntegrityError, InvalidInput
+from rekindle.leases import Lease
 from rekindle.projects import Project
 from rekindle.records import OrganQuality
 from rekindle.server_info import InfoCalls
+from rekindle.tickets import read_token
 from rekindle.volumes import CHUNK_BYTES, Source, VolumeFile, file_bytes
 
 __all__ = ["DEFAULT_ADDRESS", "Client", "Credentials", "Retry", "Segmentation", "connect"]
@@ -116,6 +118,19 @@ class Client(InfoCalls):
             token = page.next_page_token
             if not token:
                 return
+
+    def resume(self, ticket: str, *, tool: str = "") -> Lease:
+        """Goes on with a lease that `Lease.ticket` wrote down, in this process: whatever held it cannot write any more.
+
+        The time so far goes on with it, and `Lease.draft` brings what was saved. Also a lease that has run out,
+        while nobody else has taken the case. Raises LeaseLost otherwise, and InvalidInput for another text.
+        """
+        written = read_token(ticket)
+        project = self.project(written.lease.project_id)
+        lease = Lease(self._services, written.lease, project.organs, fresh=False)
+        lease.restore(ticket)
+        lease.take_up(tool)
+        return lease
 
     def segment(
         self,

@@ -12,6 +12,8 @@ from rekindle.api.common.v1 import common_pb2 as common
 from rekindle.api.scheduler.v1 import records_pb2 as records
 from rekindle.errors import InvalidInput
 
+DAY_S = 86_400.0
+
 ModalityName = Literal["CT", "MR"]
 OrderingName = Literal["easy-first", "hard-first", "random", "uncertainty", "first-come"]
 ScheduleName = Literal["first", "interleaved", "last"]
@@ -120,6 +122,12 @@ class Policy:
     lease_minutes: float = 60.0
     #: Keep the largest component per organ in coarse labels.
     largest_component: bool = True
+    #: Labels count only once a reviewer has accepted them.
+    review_required: bool = False
+    #: Reviewers may review their own labels where a review is required.
+    review_own: bool = False
+    #: How long a case of a detached session is kept.
+    detached_lease_days: float = 7.0
 
     def to_proto(self) -> records.Policy:
         message = records.Policy(
@@ -130,6 +138,8 @@ class Policy:
             training=records.TrainingPolicy(preset=self.preset, recipe=self.recipe, seed=self.seed),
             lease_duration=duration(self.lease_minutes * 60),
             largest_component=self.largest_component,
+            review=records.ReviewPolicy(required=self.review_required, allow_own=self.review_own),
+            detached_lease_duration=duration(self.detached_lease_days * DAY_S),
         )
         if self.sizes is not None:
             message.sizes.cases.extend(self.sizes)
@@ -156,7 +166,16 @@ class Policy:
             seed=message.training.seed,
             lease_minutes=message.lease_duration.ToNanoseconds() / 60e9,
             largest_component=message.largest_component,
+            review_required=message.review.required,
+            review_own=message.review.allow_own,
+            detached_lease_days=_days(message),
         )
+
+
+def _days(message: records.Policy) -> float:
+    """Of a detached lease; a service that does not say keeps cases as long as any other."""
+    given = message.detached_lease_duration if message.HasField("detached_lease_duration") else message.lease_duration
+    return given.ToNanoseconds() / 1e9 / DAY_S
 
 
 def duration(seconds: float) -> Duration:

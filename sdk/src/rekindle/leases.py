@@ -2,52 +2,48 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
-from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from rekindle._call import content_request_id, new_request_id
+from rekindle._lease_files import LeaseFiles
 from rekindle._services import Services
 from rekindle.api.common.v1 import common_pb2 as common
 from rekindle.api.inference.v1 import volumes_pb2 as volumes
+from rekindle.api.scheduler.v1 import annotation_pb2 as annotation
 from rekindle.api.scheduler.v1 import records_pb2 as records
 from rekindle.api.scheduler.v1 import scheduler_pb2 as scheduler
 from rekindle.config import Organ, OrganStatusName, duration, enum_value
+from rekindle.drafts import Draft
 from rekindle.errors import InvalidInput, LeaseLost, NotFound, RekindleError
-from rekindle.records import Case, Submission
-from rekindle.slices import SliceRank, SliceStack, rank_slices, read_slices
+from rekindle.records import Submission
+from rekindle.tickets import read_token, write_token
 from rekindle.timer import ActiveTimer, TimeSegment
-from rekindle.volumes import Progress, Source, VolumeFile, download, file_bytes, upload
+from rekindle.volumes import Progress, Source, file_bytes, upload
 
 DAY_S = 86_400.0
 
 
-class Lease:
+class Lease(LeaseFiles):
     """A case that is yours until the lease expires.
 
     As a context manager it renews itself in the background, measures reading time from the start, and is
-    released when the block ends without a submission. `token()` writes it down for another process.
+    released when the block ends without a submission. `ticket()` writes it down for another process.
     """
 
     def __init__(
         self, services: Services, lease: records.Lease, organs: tuple[Organ, ...], *, fresh: bool = True
     ) -> None:
-        self._services = services
-        self._lease = lease
+        super().__init__(services, lease)
         self._organs = organs
-        # Held as long again with every renewal; the service's clock and this one need not agree.
-        held_s = (_moment(lease.expire_time) - _moment(lease.start_time)).total_seconds()
-        # One that was renewed before spans more than it was asked for; a day is enough between heartbeats.
-        self._held_s = max(1.0, held_s if fresh else min(held_s, DAY_S))
+        self._held_s = _span_s(lease, fresh)
         self._fresh = fresh
         self._renewed_at = time.monotonic()
         self._stop_heartbeat = threading.Event()
@@ -66,12 +62,23 @@ class Lease:
         return self._lease.fencing_token
 
     @property
-    def case(self) -> Case:
-        return Case.from_proto(self._lease.case)
-
-    @property
     def round(self) -> int:
         return self._lease.round
+
+    @property
+    def tool(self) -> str:
+        """The tool that holds it, as it named itself."""
+        return self._lease.tool
+
+    @property
+    def session_id(self) -> str:
+        """The session that it belongs to; empty where it was leased by itself."""
+        return self._lease.session_id
+
+    @property
+    def revises(self) -> bool:
+        """Whether the case is labelled and this is to correct its label, which counts until the correction does."""
+        return self._lease.revises
 
     @property
     def started(self) -> datetime:
@@ -80,37 +87,6 @@ class Lease:
     @property
     def expires(self) -> datetime:
         return _moment(self._lease.expire_time)
-
-    def image(self, progress: Progress | None = None) -> VolumeFile:
-        """Downloads the case's image."""
-        return download(self._services, self._lease.project_id, self._lease.case.volume_id, progress)
-
-    def coarse_label(self, progress: Progress | None = None) -> VolumeFile | None:
-        """Downloads the model's label to correct; None when there is none and one draws from nothing."""
-        volume_id = self._lease.case.coarse_label.mask_volume_id
-        if not volume_id:
-            return None
-        return download(self._services, self._lease.project_id, volume_id, progress)
-
-    def read_slices(self, first_slice: int = 0, slice_count: int = 0, *, level: int = 0) -> SliceStack:
-        """Voxels of some of the image's slices; see `Project.read_slices`."""
-        case = self._lease.case
-        return read_slices(self._services, self._lease.project_id, case.volume_id, first_slice, slice_count, level)
-
-    def ranked_slices(self, *, organ: str | None = None, limit: int = 0) -> list[SliceRank]:
-        """The slices to look at first: where most of the coarse label is expected to be wrong.
-
-        Empty where there is no coarse label, or nothing is known of its slices.
-        """
-        mask_volume_id = self._lease.case.coarse_label.mask_volume_id
-        if not mask_volume_id:
-            return []
-        try:
-            return rank_slices(self._services, self._lease.project_id, mask_volume_id, organ, limit)
-        except NotFound as error:
-            if error.reason != "NO_PREDICTION":
-                raise
-            return []
 
     def renew(self, minutes: float | None = None) -> None:
         """Makes the lease last longer, from now on. Raises LeaseLost when somebody else may have the case."""
@@ -125,9 +101,7 @@ class Lease:
         )
         asked_at = time.monotonic()
         renewed = self._services.caller.unary(self._services.scheduler.RenewLease, request).lease
-        # The coarse label that is being corrected stays the one that was shown, whatever is newer by now.
-        renewed.case.CopyFrom(self._lease.case)
-        self._lease = renewed
+        self._go_on(renewed)
         self._renewed_at, self._fresh = asked_at, True
 
     def release(self, reason: str = "") -> None:
@@ -160,11 +134,7 @@ class Lease:
         a draft, named by the error's metadata. Raises InvalidInput for a mask of another geometry or with
         other values.
         """
-        unknown = set(statuses or ()) - {organ.id for organ in self._organs}
-        if unknown:
-            raise InvalidInput(
-                f"unknown organs {sorted(unknown)}; the project has {[organ.id for organ in self._organs]}"
-            )
+        self._check_organs(statuses or {})
         organ_states = [self._organ_state(organ, statuses or {}) for organ in self._organs]
         receipt = self._upload_mask(file_bytes(mask), progress)
         self.timer.stop()
@@ -182,11 +152,74 @@ class Lease:
             answer = self._services.caller.unary(self._services.scheduler.Submit, request)
         return Submission.from_proto(answer.submission)
 
+    def save_draft(
+        self,
+        mask: Source,
+        statuses: Mapping[str, OrganStatusName] | None = None,
+        *,
+        note: str = "",
+        extend: bool = False,
+        time_segments: list[TimeSegment] | None = None,
+        progress: Progress | None = None,
+    ) -> Draft:
+        """Keeps unfinished work at the service, and books the time so far; each save replaces the one before.
+
+        `statuses` may leave organs out. `extend` renews the lease too. Raises LeaseLost when the lease is gone:
+        the draft is kept all the same, named by the error's metadata as draft_id.
+        """
+        self._check_organs(statuses or {})
+        receipt = self._upload_mask(file_bytes(mask), progress)
+        segments = self.timer.cut() if time_segments is None else time_segments
+        request = annotation.SaveDraftRequest(
+            request_id=new_request_id(),
+            project_id=self._lease.project_id,
+            lease_id=self.id,
+            fencing_token=self.fencing_token,
+            receipt_id=receipt.receipt_id,
+            organ_states=[self._organ_state(organ, statuses) for organ in self._organs if organ.id in statuses]
+            if statuses
+            else [],
+            time_segments=[segment.to_proto() for segment in segments],
+            note=note,
+            extend_lease=extend,
+        )
+        answer = self._services.caller.unary(self._services.scheduler.SaveDraft, request)
+        self._go_on(answer.lease)
+        return Draft.from_proto(answer.draft, self._services)
+
+    def draft(self) -> Draft | None:
+        """The newest draft that you have of this case; None where there is none."""
+        request = annotation.GetDraftRequest(project_id=self._lease.project_id, case_id=self._lease.case.case_id)
+        try:
+            answer = self._services.caller.unary(self._services.scheduler.GetDraft, request)
+        except NotFound as error:
+            if error.reason != "DRAFT_NOT_FOUND":
+                raise
+            return None
+        return Draft.from_proto(answer.draft, self._services)
+
+    def take_up(self, tool: str = "") -> Draft | None:
+        """Makes this process the one that holds the lease: the tool before cannot write any more.
+
+        The timer goes on from what is booked. Returns the newest draft. Raises LeaseLost when the lease has
+        ended, or when somebody else has taken the case.
+        """
+        request = annotation.TakeUpLeaseRequest(
+            request_id=new_request_id(), project_id=self._lease.project_id, lease_id=self.id, tool=tool
+        )
+        answer = self._services.caller.unary(self._services.scheduler.TakeUpLease, request)
+        self._go_on(answer.lease)
+        self._held_s, self._renewed_at = _span_s(answer.lease, False), time.monotonic()
+        self.timer.restore([TimeSegment.from_proto(item) for item in answer.time_segments])
+        return Draft.from_proto(answer.draft, self._services) if answer.HasField("draft") else None
+
+    def ticket(self) -> str:
+        """The lease and its time as a text: `Client.resume` goes on with it in another tool or after a restart."""
+        return write_token(self._lease, self._held_s, self.timer.segments())
+
     def token(self) -> str:
-        """The lease as a text that can be written down and taken up again with `Project.resume_lease`."""
-        lease = MessageToDict(self._lease, preserving_proto_field_name=True)
-        segments = [segment.to_dict() for segment in self.timer.segments()]
-        return json.dumps({"lease": lease, "held_s": self._held_s, "segments": segments}, indent=2)
+        """As `ticket`. `Project.resume_lease` takes it up without ending it for whoever else has the text."""
+        return self.ticket()
 
     def restore(self, token: str) -> None:
         """Takes over the time that a written-down token of the same lease holds."""
@@ -250,6 +283,19 @@ class Lease:
         self._ended = True
         self._stop_heartbeat.set()
 
+    def _go_on(self, lease: records.Lease) -> None:
+        """The lease as the service has it now."""
+        # The coarse label that is being corrected stays the one that was shown, whatever is newer by now.
+        if self._lease.case.case_id:
+            lease.case.CopyFrom(self._lease.case)
+        self._lease = lease
+
+    def _check_organs(self, statuses: Mapping[str, OrganStatusName]) -> None:
+        known = [organ.id for organ in self._organs]
+        unknown = set(statuses) - set(known)
+        if unknown:
+            raise InvalidInput(f"unknown organs {sorted(unknown)}; the project has {known}")
+
     def _organ_state(self, organ: Organ, statuses: Mapping[str, OrganStatusName]) -> common.OrganState:
         status = enum_value(common.OrganStatus, "ORGAN_STATUS", statuses.get(organ.id, "edited"))
         return common.OrganState(organ_id=organ.id, status=status)  # type: ignore[arg-type]
@@ -261,32 +307,17 @@ class Lease:
             kind=common.VOLUME_KIND_MASK,
             format=common.FILE_FORMAT_NIFTI,
             image_volume_id=case.volume_id,
-            coarse_mask_volume_id=case.coarse_label.mask_volume_id,
+            coarse_mask_volume_id=self._standing_mask() or case.coarse_label.mask_volume_id,
             organs=[organ.to_proto() for organ in self._organs],
         )
         return upload(self._services, header, data, progress, occasion=self.id).receipt
 
 
-@dataclass(frozen=True, kw_only=True)
-class WrittenLease:
-    """What a token holds."""
-
-    lease: records.Lease
-    held_s: float
-    segments: list[TimeSegment]
-
-
-def read_token(token: str) -> WrittenLease:
-    """Reads what `Lease.token` wrote. Raises InvalidInput for any other text."""
-    try:
-        written = json.loads(token)
-        return WrittenLease(
-            lease=ParseDict(written["lease"], records.Lease(), ignore_unknown_fields=True),
-            held_s=float(written["held_s"]),
-            segments=[TimeSegment.from_dict(item) for item in written["segments"]],
-        )
-    except (ValueError, KeyError, TypeError, ParseError) as failure:
-        raise InvalidInput("this is no written-down lease: give the text that Lease.token wrote") from failure
+def _span_s(lease: records.Lease, fresh: bool) -> float:
+    """For how long it is held with every renewal; the service's clock and this one need not agree."""
+    held_s = (_moment(lease.expire_time) - _moment(lease.start_time)).total_seconds()
+    # One that was renewed before spans more than it was asked for; a day is enough between heartbeats.
+    return max(1.0, held_s if fresh else min(held_s, DAY_S))
 
 
 def _moment(timestamp: Timestamp) -> datetime:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Self
 
 from rekindle._call import new_request_id
 from rekindle._project_cases import ProjectCases
+from rekindle._project_labels import ProjectLabels
 from rekindle._project_models import ProjectModels
+from rekindle.api.scheduler.v1 import records_pb2 as records
 from rekindle.api.scheduler.v1 import scheduler_pb2 as scheduler
-from rekindle.config import Policy, duration, enum_name
+from rekindle.config import Policy, duration, enum_value
 from rekindle.errors import DeadlineExceeded, IllegalTransition, InvalidInput
-from rekindle.leases import Lease, read_token
+from rekindle.leases import Lease
 from rekindle.models import Model
-from rekindle.records import Event, Ledger, LedgerEntry, Round, Submission
+from rekindle.records import Event, Ledger, LedgerEntry, NoCase, Round, Submission
+from rekindle.tickets import read_token
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,17 +29,7 @@ class Report:
     ledger: Ledger
 
 
-@dataclass(frozen=True, kw_only=True)
-class NoCase:
-    """Why there is no case to lease now."""
-
-    #: "preparing", "round-taken", "complete" or "not-running".
-    reason: str
-    message: str
-    retry_after_s: float
-
-
-class Project(ProjectCases, ProjectModels):
+class Project(ProjectCases, ProjectLabels, ProjectModels):
     """A handle on one project."""
 
     def start(self, *, igniter: Model | None = None) -> Self:
@@ -68,11 +61,7 @@ class Project(ProjectCases, ProjectModels):
         answer = self._services.caller.unary(self._services.scheduler.LeaseNextCase, request)
         if answer.WhichOneof("outcome") == "lease":
             return Lease(self._services, answer.lease, self.organs)
-        return NoCase(
-            reason=enum_name(scheduler.NoCase.Reason, "REASON", answer.none.reason),
-            message=answer.none.message,
-            retry_after_s=answer.none.retry_after.ToNanoseconds() / 1e9,
-        )
+        return NoCase.from_proto(answer.none)
 
     def lease_next(
         self,
@@ -102,10 +91,15 @@ class Project(ProjectCases, ProjectModels):
                 raise DeadlineExceeded(f"no case{waited}: {outcome.message}", reason="NO_CASE_NOW")
             time.sleep(pause_s)
 
-    def lease(self, case_id: str, minutes: float | None = None, *, round: int = 0) -> Lease:
-        """Leases one case by its id, in or out of the round's selection."""
+    def lease(
+        self, case_id: str, minutes: float | None = None, *, round: int = 0, revise: bool = False, tool: str = ""
+    ) -> Lease:
+        """Leases one case by its id, in or out of the round's selection.
+
+        `revise` leases a labelled case, to correct its label: that counts until the correction does.
+        """
         request = scheduler.LeaseCaseRequest(
-            request_id=new_request_id(), project_id=self.id, case_id=case_id, round=round
+            request_id=new_request_id(), project_id=self.id, case_id=case_id, round=round, revise=revise, tool=tool
         )
         if minutes is not None:
             request.duration.CopyFrom(duration(minutes * 60))
@@ -126,18 +120,25 @@ class Project(ProjectCases, ProjectModels):
         written = read_token(token)
         if written.lease.project_id != self.id:
             raise InvalidInput("this lease belongs to another project: take it up there")
-        live = (lease for lease in self.my_leases() if lease.id == written.lease.lease_id)
+        known = written.lease.lease_id, written.lease.fencing_token
+        # One that another tool has taken up since has another token: what comes from here is then kept, not counted.
+        live = (lease for lease in self.my_leases() if (lease.id, lease.fencing_token) == known)
         lease = next(live, None) or Lease(self._services, written.lease, self.organs, fresh=False)
         lease.restore(token)
         return lease
 
-    def submissions(self, *, case_id: str = "", round: int = 0) -> Iterator[Submission]:
-        """Submissions, oldest first."""
+    def submissions(
+        self, *, case_id: str = "", round: int = 0, review_states: Iterable[str] = (), mine: bool = False
+    ) -> Iterator[Submission]:
+        """Submissions, oldest first; of these review states, or your own, alone."""
+        states = [enum_value(records.ReviewState, "REVIEW_STATE", state) for state in review_states]
         pages = self._pages(
             self._services.scheduler.ListSubmissions,
             scheduler.ListSubmissionsRequest,
             case_id=case_id,
             round=round,
+            review_states=states,
+            mine=mine,
         )
         return (Submission.from_proto(item) for page in pages for item in page.submissions)
 

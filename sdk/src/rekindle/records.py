@@ -8,6 +8,7 @@ from typing import Any
 
 from rekindle.api.common.v1 import common_pb2 as common
 from rekindle.api.scheduler.v1 import records_pb2 as records
+from rekindle.api.scheduler.v1 import scheduler_pb2 as scheduler
 from rekindle.api.trainer.v1 import trainer_pb2 as trainer
 from rekindle.config import enum_name
 
@@ -52,7 +53,7 @@ class Case:
     id: str
     volume_id: str
     group_key: str
-    #: "registered", "ready", "leased", "labelled" or "put-off".
+    #: "registered", "ready", "leased", "labelled", "put-off" or "in-review".
     state: str
     mark: str
     held_out: bool
@@ -62,6 +63,8 @@ class Case:
     coarse_mask_volume_id: str
     model_version_id: str
     quality: tuple[OrganQuality, ...]
+    #: The label that waits for a reviewer; empty where there is none.
+    pending_submission_id: str = ""
 
     @classmethod
     def from_proto(cls, case: records.Case) -> Case:
@@ -79,19 +82,20 @@ class Case:
             coarse_mask_volume_id=coarse.mask_volume_id,
             model_version_id=coarse.model_version_id,
             quality=tuple(OrganQuality.from_proto(item) for item in coarse.quality),
+            pending_submission_id=case.pending_submission_id,
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Submission:
-    """One corrected label as it was sent. Immutable."""
+    """One corrected label as it was sent, and what became of it."""
 
     id: str
     case_id: str
     round: int
     mask_volume_id: str
     mask_digest: str
-    #: "accepted", "draft" or "rejected".
+    #: "accepted", "draft" (came too late), "pending" (waits for a reviewer), "rejected" or "withdrawn".
     review_state: str
     held_out: bool
     minutes: float
@@ -101,6 +105,20 @@ class Submission:
     added_path_length_mm: dict[str, float]
     coarse_model_version_id: str
     revision: int
+    #: The label that counted before it.
+    supersedes_submission_id: str = ""
+    #: The label whose mask it was corrected from, where that was no coarse label.
+    started_from_submission_id: str = ""
+    annotator_id: str = ""
+    created: datetime | None = None
+    #: Annotator id of the reviewer; empty before a review.
+    reviewed_by: str = ""
+    reviewed: datetime | None = None
+    review_comment: str = ""
+    withdrawn: datetime | None = None
+    withdraw_reason: str = ""
+    #: The first round whose training or measuring used it, 0 for none.
+    snapshot_round: int = 0
 
     @classmethod
     def from_proto(cls, message: records.Submission) -> Submission:
@@ -117,6 +135,34 @@ class Submission:
             added_path_length_mm={item.organ_id: item.added_path_length_mm for item in message.effort},
             coarse_model_version_id=message.coarse_model_version_id,
             revision=message.revision,
+            supersedes_submission_id=message.supersedes_submission_id,
+            started_from_submission_id=message.started_from_submission_id,
+            annotator_id=message.annotator_id,
+            created=moment(message, "create_time"),
+            reviewed_by=message.reviewed_by,
+            reviewed=moment(message, "review_time"),
+            review_comment=message.review_comment,
+            withdrawn=moment(message, "withdraw_time"),
+            withdraw_reason=message.withdraw_reason,
+            snapshot_round=message.snapshot_round,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoCase:
+    """Why there is no case to lease now."""
+
+    #: "preparing", "round-taken", "complete" or "not-running".
+    reason: str
+    message: str
+    retry_after_s: float
+
+    @classmethod
+    def from_proto(cls, message: scheduler.NoCase) -> NoCase:
+        return cls(
+            reason=enum_name(scheduler.NoCase.Reason, "REASON", message.reason),
+            message=message.message,
+            retry_after_s=message.retry_after.ToNanoseconds() / 1e9,
         )
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from rekindle.api.common.v1 import common_pb2 as common
-from rekindle.config import enum_value
+from rekindle.config import enum_name, enum_value
 
 TimeKindName = Literal["reading", "editing", "waiting"]
 TimeSourceName = Literal["measured", "inferred", "simulated"]
@@ -38,6 +38,16 @@ class TimeSegment:
         """Raises KeyError, TypeError or ValueError where `written` is no segment."""
         fields = {name: value for name, value in written.items() if name != "start_time"}
         return cls(**fields, start_time=datetime.fromisoformat(written["start_time"]))
+
+    @classmethod
+    def from_proto(cls, message: common.TimeSegment) -> TimeSegment:
+        return cls(
+            kind=enum_name(common.TimeKind, "TIME_KIND", message.kind),  # type: ignore[arg-type]
+            source=enum_name(common.TimeSource, "TIME_SOURCE", message.source),  # type: ignore[arg-type]
+            start_time=message.start_time.ToDatetime(tzinfo=UTC),
+            active_seconds=message.active_seconds,
+            tool=message.tool,
+        )
 
     def to_proto(self) -> common.TimeSegment:
         start = Timestamp()
@@ -68,13 +78,15 @@ class ActiveTimer:
         self._done: list[TimeSegment] = []
         self._open: TimeSegment | None = None
         self._last_touch = 0.0
+        #: Where on the clock the open segment counts from, if that is later than the last touch.
+        self._counted_from = 0.0
 
     def start(self, kind: TimeKindName = "reading") -> None:
         """Begins a segment of `kind`, ending the one before."""
         with self._lock:
             self.stop()
             self._open = TimeSegment(kind=kind, active_seconds=0.0, start_time=datetime.now(UTC), tool=self.tool)
-            self._last_touch = self._clock()
+            self._last_touch = self._counted_from = self._clock()
 
     def touch(self) -> None:
         """A sign of the annotator: the time since the last one was active, unless the gap is idle."""
@@ -89,6 +101,19 @@ class ActiveTimer:
             self._done = self.segments()
             self._open = None
 
+    def cut(self) -> list[TimeSegment]:
+        """Ends the open segment and goes on with another of its kind; all that has ended, which will not change.
+
+        What was sent with a draft can so be sent again, and is known again.
+        """
+        with self._lock:
+            open_one, last_touch = self._open, self._last_touch
+            self.stop()
+            if open_one is not None:
+                self._open = replace(open_one, active_seconds=0.0, start_time=datetime.now(UTC))
+                self._last_touch, self._counted_from = last_touch, self._clock()
+            return list(self._done)
+
     def segments(self) -> list[TimeSegment]:
         """Everything measured so far, the open segment up to now included. Asking is no sign of the annotator."""
         with self._lock:
@@ -96,9 +121,9 @@ class ActiveTimer:
             return [*self._done, *([current] if current and current.active_seconds > 0 else [])]
 
     def restore(self, segments: list[TimeSegment]) -> None:
-        """Puts back what an earlier timer measured, before anything is measured anew."""
+        """Puts back what an earlier timer measured, before anything is measured anew; known segments once."""
         with self._lock:
-            self._done = [*segments, *self._done]
+            self._done = [*segments, *(segment for segment in self._done if segment not in segments)]
 
     def _at(self, now: float) -> TimeSegment | None:
         """The open segment as it is at a moment of the clock."""
@@ -107,4 +132,5 @@ class ActiveTimer:
         gap_s = now - self._last_touch
         if gap_s > self.idle_after_s:
             return self._open
-        return replace(self._open, active_seconds=self._open.active_seconds + gap_s)
+        counted_s = now - max(self._last_touch, self._counted_from)
+        return replace(self._open, active_seconds=self._open.active_seconds + counted_s)

@@ -10,6 +10,7 @@ from rekindle import __version__
 from rekindle._call import UploadWay
 from rekindle.cli.access import access_options
 from rekindle.cli.cases import cases, seeds
+from rekindle.cli.drafts import draft, take_up
 from rekindle.cli.info import info
 from rekindle.cli.leases import leases
 from rekindle.cli.models import models
@@ -20,6 +21,8 @@ from rekindle.cli.rounds import rounds
 from rekindle.cli.runs import runs
 from rekindle.cli.segment import segment
 from rekindle.cli.session import Session
+from rekindle.cli.sessions import session as session_group
+from rekindle.cli.submissions import submission
 from rekindle.cli.token import token
 from rekindle.cli.work import next_case, submit
 from rekindle.client import DEFAULT_ADDRESS
@@ -110,6 +113,7 @@ def rekindle(
     ctx.call_on_close(session.close)
 
 
-GROUPS: tuple[RekindleGroup, ...] = (project, seeds, cases, leases, rounds, models, runs, token)
-for command in (*GROUPS, next_case, submit, segment, report, info):
+LABELS: tuple[RekindleGroup, ...] = (session_group, draft, leases, submission)
+GROUPS: tuple[RekindleGroup, ...] = (*LABELS, project, seeds, cases, rounds, models, runs, token)
+for command in (*GROUPS, next_case, submit, take_up, segment, report, info):
     rekindle.add_command(command)

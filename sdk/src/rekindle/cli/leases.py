@@ -9,9 +9,9 @@ import click
 from rekindle.cli.describe import describe_lease
 from rekindle.cli.options import RekindleGroup, pass_session
 from rekindle.cli.session import Session
-from rekindle.cli.work import LEASE
 from rekindle.errors import NotFound
-from rekindle.leases import read_token
+from rekindle.offline import LEASE
+from rekindle.tickets import read_token
 
 
 @click.group(cls=RekindleGroup)

@@ -52,7 +52,10 @@ class Root(RekindleGroup):
     """The outermost group: here errors end, as a line on stderr and an exit code."""
 
     #: The daily work first.
-    order = ("next", "submit", "leases", "rounds", "report", "segment", "project", "seeds", "cases")
+    order = (
+        *("next", "submit", "session", "draft", "take-up", "leases", "submission"),
+        *("rounds", "report", "segment", "project", "seeds", "cases"),
+    )
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*self.order, *sorted(set(self.commands) - set(self.order))]

@@ -47,6 +47,25 @@ _OPTIONS = (
         help="How long a scan stays yours without a sign of life.",
     ),
     click.option(
+        "--review/--no-review",
+        "review_required",
+        default=None,
+        help="Whether a correction counts only once a reviewer has accepted it.",
+    ),
+    click.option(
+        "--review-own/--no-review-own",
+        "review_own",
+        default=None,
+        help="Whether reviewers may review their own corrections, where a review is required.",
+    ),
+    click.option(
+        "--detached-days",
+        "detached_lease_days",
+        type=click.FloatRange(min=0, min_open=True, max=30),
+        metavar="DAYS",
+        help="How long a scan that was taken along offline stays yours.",
+    ),
+    click.option(
         "--margin-dice",
         type=click.FloatRange(0, 1),
         metavar="DICE",
@@ -93,8 +112,15 @@ def describe_policy(policy: Policy) -> list[tuple[str, object]]:
         ("held out", share),
         ("training", f"preset {policy.preset}, recipe {policy.recipe}, seed {policy.seed}"),
         ("promotion", f"at most {policy.margin_dice:.3f} Dice worse per organ"),
-        ("a scan is yours for", f"{policy.lease_minutes:.0f} min"),
+        ("a scan is yours for", f"{policy.lease_minutes:.0f} min; offline {policy.detached_lease_days:g} days"),
+        ("reviews", _reviews(policy)),
     ]
+
+
+def _reviews(policy: Policy) -> str:
+    if not policy.review_required:
+        return "none required"
+    return "required, also of one's own" if policy.review_own else "required, by somebody else"
 
 
 def _sizing(policy: Policy) -> str:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import cast, get_args
 
@@ -16,12 +13,13 @@ from rekindle.cli.options import RekindleCommand, pass_session
 from rekindle.cli.session import Session
 from rekindle.config import OrganStatusName
 from rekindle.errors import InvalidInput, NotFound, RekindleError
-from rekindle.leases import Lease, read_token
+from rekindle.leases import Lease
+from rekindle.offline import COARSE, IMAGE, LEASE, MASKS, SUBMISSION, elapsed, finish, mask_in, reckoned
 from rekindle.projects import NoCase, Project
+from rekindle.records import Submission
+from rekindle.tickets import read_token
 from rekindle.timer import TimeSegment
 
-IMAGE, COARSE, LEASE, SUBMISSION = "image.nii.gz", "coarse.nii.gz", "lease.json", "submission.json"
-MASKS = ("mask.nii.gz", "mask.nii")
 TOOL = "rekindle command line"
 #: Slices named as the ones to look at first.
 LOOK_FIRST = 5
@@ -36,6 +34,7 @@ LOOK_FIRST = 5
     help="Make the scan's folder in DIR instead of here.",
 )
 @click.option("--case", "case_id", metavar="CASE", help="This scan instead of the next one.")
+@click.option("--revise", is_flag=True, help="With --case: a scan that is labelled, to correct its label.")
 @click.option(
     "--hold",
     type=click.FloatRange(min=0, min_open=True),
@@ -50,17 +49,21 @@ LOOK_FIRST = 5
     help="Wait this long while the model is being prepared, instead of giving up at once.",
 )
 @pass_session
-def next_case(session: Session, out: Path, case_id: str | None, hold: float | None, wait: float) -> None:
+def next_case(session: Session, out: Path, case_id: str | None, revise: bool, hold: float | None, wait: float) -> None:
     """Fetch the next scan to correct.
 
     Makes a folder named after the case with image.nii.gz (the scan), coarse.nii.gz (the model's draft, where
-    there is one) and lease.json (says that the scan is yours; leave it there).
+    there is one; with --revise the label that counts) and lease.json (says that the scan is yours; leave it there).
 
     Nobody else is given the scan while it is yours. When that time has run out, your correction still counts
     unless somebody else has taken the scan meanwhile.
     """
+    if revise and not case_id:
+        raise InvalidInput("--revise needs --case: say which scan's label is to be corrected")
     project = session.project()
-    lease = project.lease(case_id, hold) if case_id else _lease_next(session, project, hold, wait)
+    lease = (
+        project.lease(case_id, hold, revise=revise, tool=TOOL) if case_id else _lease_next(session, project, hold, wait)
+    )
     if lease is None:
         session.out.done("Everything is labelled: there is no scan left.", {"complete": True})
         return
@@ -119,22 +122,21 @@ def submit(
     if minutes is not None and count_elapsed:
         raise InvalidInput("give --minutes or --count-elapsed, not both")
     folder = path if path.is_dir() else path.parent
-    token = _token(folder)
+    token = lease_token(folder)
     session.project_name = read_token(token).lease.project_id
     project = session.project()
     mask = _mask(path, accept)
-    stated = _statuses(statuses, project, accept)
+    given = stated(statuses, accepted=[organ.id for organ in project.organs] if accept else ())
     lease = project.resume_lease(token)
-    segments = _segments(lease, minutes, count_elapsed)
+    segments = _segments(folder, lease, minutes, count_elapsed)
     with session.out.progress() as bars:
-        submission = lease.submit(mask, stated, time_segments=segments or None, progress=bars.bar("uploading the mask"))
-    (folder / SUBMISSION).write_text(json.dumps(asdict(submission), indent=2))
-    (folder / LEASE).unlink()
+        submission = lease.submit(mask, given, time_segments=segments or None, progress=bars.bar("uploading the mask"))
+    finish(folder, submission)
     if not session.as_json and submission.minutes == 0:
         session.out.remark("No working time was recorded with it; --minutes says how long it took.")
     time = f", {submission.minutes:.1f} min" if submission.minutes else ""
     session.out.done(
-        f"Handed in case {submission.case_id} for round {submission.round}{time}. Thank you.\n"
+        f"Handed in case {submission.case_id} for round {submission.round}{time}. Thank you.{_waits(submission)}\n"
         "`rekindle next` fetches the next scan.",
         submission,
     )
@@ -155,10 +157,15 @@ def _write(session: Session, lease: Lease, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with session.out.progress() as bars:
         lease.image(bars.bar("fetching the scan")).save(folder / IMAGE)
-        coarse = lease.coarse_label(bars.bar("fetching the draft"))
+        fetch = lease.standing_label if lease.revises else lease.coarse_label
+        coarse = fetch(bars.bar("fetching the draft"))
     if coarse is not None:
         coarse.save(folder / COARSE)
-    (folder / LEASE).write_text(lease.token())
+    (folder / LEASE).write_text(lease.ticket())
+
+
+def _waits(submission: Submission) -> str:
+    return " It counts once a reviewer has accepted it." if submission.review_state == "pending" else ""
 
 
 def _look_first(lease: Lease) -> list[int]:
@@ -190,7 +197,8 @@ def _instructions(lease: Lease, project: Project, folder: Path, look_first: list
     )
 
 
-def _token(folder: Path) -> str:
+def lease_token(folder: Path) -> str:
+    """The text of lease.json. Raises NotFound, or InvalidInput where the folder was handed in."""
     if (folder / LEASE).is_file():
         return (folder / LEASE).read_text()
     if (folder / SUBMISSION).is_file():
@@ -206,16 +214,17 @@ def _mask(path: Path, accept: bool) -> Path:
         return coarse
     if path.is_file():
         return path
-    for name in MASKS:
-        if (path / name).is_file():
-            return path / name
+    found = mask_in(path)
+    if found is not None:
+        return found
     raise NotFound(
         f"{path} has no {MASKS[0]}: save your correction under this name, or say --accept if the draft is right"
     )
 
 
-def _statuses(given: tuple[str, ...], project: Project, accept: bool) -> Mapping[str, OrganStatusName]:
-    stated: dict[str, OrganStatusName] = {organ.id: "accepted" for organ in project.organs} if accept else {}
+def stated(given: tuple[str, ...], accepted: Iterable[str] = ()) -> Mapping[str, OrganStatusName]:
+    """Statuses from --status options, over organs that are accepted as they are."""
+    statuses: dict[str, OrganStatusName] = dict.fromkeys(accepted, "accepted")
     for item in given:
         organ, _, status = item.partition("=")
         status = status.replace("-", "_")
@@ -223,19 +232,11 @@ def _statuses(given: tuple[str, ...], project: Project, accept: bool) -> Mapping
             raise InvalidInput(
                 f"--status {item!r}: write ORGAN=STATUS, STATUS one of {', '.join(get_args(OrganStatusName))}"
             )
-        stated[organ] = cast(OrganStatusName, status)
-    return stated
+        statuses[organ] = cast(OrganStatusName, status)
+    return statuses
 
 
-def _segments(lease: Lease, minutes: float | None, count_elapsed: bool) -> list[TimeSegment]:
-    end = datetime.now(UTC)
+def _segments(folder: Path, lease: Lease, minutes: float | None, count_elapsed: bool) -> list[TimeSegment]:
     if minutes is not None:
-        # Counted from what is written down, so that the same command again is the same submission.
-        start = lease.started
-        end = start + timedelta(minutes=minutes)
-    elif count_elapsed:
-        start, end = lease.started, min(end, lease.expires)
-    else:
-        return []
-    seconds = max(0.0, (end - start).total_seconds())
-    return [TimeSegment(kind="editing", active_seconds=seconds, start_time=start, source="inferred", tool=TOOL)]
+        return reckoned(folder, lease, minutes, TOOL)
+    return elapsed(folder, lease, TOOL) if count_elapsed else []

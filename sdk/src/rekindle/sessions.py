@@ -1,0 +1,120 @@
+"""Sessions: several cases leased ahead, fetched while the annotator works, or taken along to work offline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from pathlib import Path
+
+from rekindle._call import new_request_id
+from rekindle._services import Services
+from rekindle.api.scheduler.v1 import annotation_pb2 as api
+from rekindle.api.scheduler.v1 import records_pb2 as records
+from rekindle.config import Organ
+from rekindle.leases import Lease
+from rekindle.records import moment
+
+#: Cases fetched ahead of the one that is worked on.
+AHEAD = 2
+
+
+class Session:
+    """Cases that are yours for some minutes of work.
+
+    Iterating gives their leases in the order of work, each with its files fetched ahead in the background.
+    As a context manager it gives back, at the end, what was not handed in.
+    """
+
+    def __init__(self, services: Services, session: api.Session, organs: tuple[Organ, ...]) -> None:
+        self._services = services
+        self._session = session
+        self._organs = organs
+        self._leases = [Lease(services, lease, organs, fresh=False) for lease in session.leases if _is_live(lease)]
+
+    @property
+    def id(self) -> str:
+        return self._session.session_id
+
+    @property
+    def minutes(self) -> float:
+        """Asked for."""
+        return self._session.minutes
+
+    @property
+    def predicted_minutes(self) -> float:
+        """Expected of all its cases."""
+        return self._session.predicted_minutes
+
+    @property
+    def detached(self) -> bool:
+        """Whether it is worked on offline."""
+        return self._session.detached
+
+    @property
+    def expires(self) -> datetime | None:
+        """When its leases end unless they are renewed."""
+        return moment(self._session, "expire_time")
+
+    @property
+    def ended(self) -> datetime | None:
+        return moment(self._session, "end_time")
+
+    @property
+    def cases(self) -> int:
+        """How many it was begun with."""
+        return len(self._session.leases)
+
+    @property
+    def leases(self) -> list[Lease]:
+        """Those that were live when the session was read, in the order of work."""
+        return list(self._leases)
+
+    def __iter__(self) -> Iterator[Lease]:
+        """The leases; the files of the next two cases come in the background while one is worked on."""
+        pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rekindle-prefetch")
+        try:
+            for index, lease in enumerate(self._leases):
+                for each in self._leases[index : index + 1 + AHEAD]:
+                    each.prefetch(pool)
+                yield lease
+                lease.forget_prefetched()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+            for lease in self._leases:
+                lease.forget_prefetched()
+
+    def save(self, folder: str | Path, begin: Callable[[str], None] | None = None) -> list[Path]:
+        """Writes each case into a folder of its own below `folder`, to be worked on without the service.
+
+        `begin` is told each case's id. `rekindle.offline.hand_in` sends the folder's labels later.
+        """
+        from rekindle.offline import write_case, write_session
+
+        written: list[Path] = []
+        for lease in self:
+            if begin is not None:
+                begin(lease.case.id)
+            written.append(write_case(Path(folder), lease))
+        write_session(Path(folder), self)
+        return written
+
+    def end(self) -> None:
+        """Gives back what is left; what another tool has taken up goes on. Ending it again changes nothing."""
+        request = api.EndSessionRequest(
+            request_id=new_request_id(),
+            project_id=self._session.project_id,
+            session_id=self.id,
+            held=[api.HeldLease(lease_id=each.id, fencing_token=each.fencing_token) for each in self._leases],
+        )
+        self._session = self._services.caller.unary(self._services.scheduler.EndSession, request).session
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+
+def _is_live(lease: records.Lease) -> bool:
+    return lease.state == records.LEASE_STATE_LIVE

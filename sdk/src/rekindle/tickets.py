@@ -1,0 +1,42 @@
+"""Leases written down: as text, to go on in another process or another tool."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
+
+from rekindle.api.scheduler.v1 import records_pb2 as records
+from rekindle.errors import InvalidInput
+from rekindle.timer import TimeSegment
+
+
+@dataclass(frozen=True, kw_only=True)
+class WrittenLease:
+    """What a ticket holds."""
+
+    lease: records.Lease
+    held_s: float
+    segments: list[TimeSegment]
+
+
+def write_token(lease: records.Lease, held_s: float, segments: Sequence[TimeSegment]) -> str:
+    """The lease and its time as a text."""
+    written = MessageToDict(lease, preserving_proto_field_name=True)
+    times = [segment.to_dict() for segment in segments]
+    return json.dumps({"lease": written, "held_s": held_s, "segments": times}, indent=2)
+
+
+def read_token(token: str) -> WrittenLease:
+    """Reads what `Lease.ticket` wrote. Raises InvalidInput for any other text."""
+    try:
+        written = json.loads(token)
+        return WrittenLease(
+            lease=ParseDict(written["lease"], records.Lease(), ignore_unknown_fields=True),
+            held_s=float(written["held_s"]),
+            segments=[TimeSegment.from_dict(item) for item in written["segments"]],
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, ParseError) as failure:
+        raise InvalidInput("this is no written-down lease: give the text that Lease.ticket wrote") from failure
