@@ -14,7 +14,7 @@ from rekindle import api
 from rekindle._call import Caller
 from rekindle.api.common.v1 import common_pb2, info_pb2
 from rekindle.api.inference.v1 import inference_pb2, volumes_pb2
-from rekindle.api.scheduler.v1 import records_pb2
+from rekindle.api.scheduler.v1 import annotation_pb2, records_pb2
 from rekindle.api.trainer.v1 import trainer_pb2
 from rekindle.client import Client
 from rekindle.config import Organ, Policy
@@ -23,6 +23,7 @@ from rekindle.models import Model
 from rekindle.projects import Project
 from rekindle.runs import Run
 from rekindle.server_info import NEEDED_VERSION
+from rekindle.sessions import Session
 from rekindle.uploads import Upload
 
 #: Every generated module, so that a new proto file is looked at too.
@@ -120,9 +121,13 @@ ARGUMENTS: dict[str, Any] = {
     "onnx": b"onnx",
     "source": b"file",
     "service": "scheduler",
+    "verdict": "accept",
 }
 #: What does not call a service, or is driven by another method of the handle.
-NOT_DRIVEN = {"connect", "close", "from_proto", "lease_next", "resume_lease", "restore", "send", "token"}
+NOT_DRIVEN = {
+    *("connect", "close", "from_proto", "lease_next", "resume_lease", "restore", "send", "token"),
+    *("forget_prefetched", "prefetch", "resume", "save", "ticket"),
+}
 
 
 def drive(handle: Any) -> None:
@@ -158,6 +163,7 @@ def called() -> set[str]:
     lease.case.coarse_label.mask_volume_id = "mask"
     drive(Lease(stubs, lease, (Organ("liver", 1),)))
     drive(Upload(stubs, "p", volumes_pb2.Upload(upload_id="u")))
+    drive(Session(stubs, annotation_pb2.Session(session_id="s"), (Organ("liver", 1),)))
     drive(Model.from_proto(inference_pb2.Model(), stubs))
     drive(Run(stubs, trainer_pb2.Run()))
     return stubs.called

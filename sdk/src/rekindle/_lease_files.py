@@ -81,7 +81,7 @@ class LeaseFiles:
     def _standing_mask(self) -> str:
         """The mask of the label that is to be corrected; empty for a lease of an open case."""
         case = self._lease.case
-        if not self.revises or not case.submission_id:
+        if not self._lease.revises or not case.submission_id:
             return ""
         request = scheduler.ListSubmissionsRequest(project_id=self._lease.project_id, case_id=case.case_id)
         page = self._services.caller.unary(self._services.scheduler.ListSubmissions, request)
