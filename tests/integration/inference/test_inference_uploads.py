@@ -13,6 +13,8 @@ import pytest
 from http_objects import HttpObjects
 from rekindle._status import error_from_rpc
 from rekindle.api.common.v1 import common_pb2 as common
+from rekindle.api.common.v1.info_pb2 import GetServerInfoRequest
+from rekindle.api.common.v1.info_pb2_grpc import InfoServiceStub
 from rekindle.api.inference.v1 import volumes_pb2 as volumes
 from rekindle.errors import (
     AlreadyExists,
@@ -446,6 +448,17 @@ def test_a_file_sent_to_the_store_is_finalized(addressed, phantom, tmp_path):
     volume = tool.finalize().volume
     assert volume.canonical_digest == addressed.upload(phantom.file(tmp_path)).volume.canonical_digest
     assert [] == pieces(addressed)
+
+
+def test_a_service_says_whether_its_store_has_addresses(addressed, running):
+    """A client need not try in vain."""
+    said = []
+    for service in (addressed, running):
+        with grpc.insecure_channel(service.service.server.address) as channel:
+            info = InfoServiceStub(channel).GetServerInfo(GetServerInfoRequest(), timeout=10).info
+        assert "resumable-uploads" in info.capabilities
+        said.append("presigned-uploads" in info.capabilities)
+    assert ([True, False], 2 * 1024 * 1024) == (said, info.limits["max_chunk_bytes"])
 
 
 def test_wrong_bytes_at_the_store_can_be_sent_again(addressed, phantom, tmp_path):

@@ -21,6 +21,7 @@ from rekindle_inference.adapters.sandbox_child import Limits
 from rekindle_inference.adapters.sandbox_reader import SandboxReader
 from rekindle_inference.adapters.sandbox_segmentations import SandboxSegmentations
 from rekindle_inference.adapters.sql import SqlState
+from rekindle_inference.domain.uploads import MAX_CHUNK_BYTES
 from rekindle_inference.grpc.inference import InferenceServicer
 from rekindle_inference.grpc.volumes import VolumeServicer
 from rekindle_inference.ports import Engine
@@ -124,7 +125,7 @@ def build_service(settings: Settings, *, engine: Engine | None = None, objects: 
         ),
         add_InferenceServiceServicer_to_server,
     )
-    serve_info(server, _facts(settings))
+    serve_info(server, _facts(settings, objects))
     sweeper = Sweeper(uploads, transfers, every_s=settings.upload_sweep_s)
     return Service(
         server=server,
@@ -143,20 +144,29 @@ def open_objects(directory: Path, installation_id: str | None) -> Objects:
     return PrefixedObjects(objects, installation_id) if installation_id else objects
 
 
-def _facts(settings: Settings) -> ServerFacts:
+def _facts(settings: Settings, objects: Objects) -> ServerFacts:
     engine = "triton" if settings.triton_address else "onnxruntime"
+    always = {"nifti", "resumable-uploads", "slices", engine}
     return ServerFacts(
         service="inference",
-        capabilities=database_capabilities(settings.database_url) | {"nifti", engine},
+        capabilities=database_capabilities(settings.database_url) | always | _addresses(objects),
         limits={
             "max_file_bytes": settings.max_file_bytes,
             "max_model_bytes": settings.max_model_bytes,
             "max_voxels": settings.max_voxels,
+            "max_chunk_bytes": MAX_CHUNK_BYTES,
+            "max_open_uploads_per_project": settings.max_open_uploads,
             "max_volumes_per_prediction": MAX_VOLUMES,
             "max_volumes_per_batch": MAX_BATCH,
         },
         installation_id=settings.installation_id or "",
     )
+
+
+def _addresses(objects: Objects) -> frozenset[str]:
+    """Whether files can be sent to the object store itself."""
+    has_them = objects.presign_put("uploads/probe/whole", 60.0) is not None
+    return frozenset({"presigned-uploads"} if has_them else ())
 
 
 def _limits(settings: Settings) -> Limits:
