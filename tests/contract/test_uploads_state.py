@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from rekindle.errors import DependencyUnavailable, NotFound
@@ -85,7 +86,8 @@ def objects() -> MemoryObjects:
 @pytest.fixture
 def uploads(state: SqlState, objects: MemoryObjects) -> Uploads:
     """The use cases; nothing is parsed here."""
-    volumes = Volumes(state=state, objects=objects, reader=None, writer=None, max_voxels=1)  # type: ignore[arg-type]
+    nobody: Any = None
+    volumes = Volumes(state=state, objects=objects, reader=nobody, writer=nobody, segmentations=nobody, max_voxels=1)
     return Uploads(
         state=state, objects=objects, volumes=volumes, max_file_bytes=100, max_open=300, lifetime=timedelta(hours=1)
     )

@@ -37,6 +37,10 @@ class Act:
     request_id: str
     digest: str
 
+    @property
+    def is_study(self) -> bool:
+        return self.method == "UploadStudy"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadRecord:
@@ -55,7 +59,7 @@ class UploadRecord:
     presigned: bool
     created_at: datetime
     expires_at: datetime
-    #: What it has become.
+    #: What it has become; None for a study, whose volumes are answered by the act.
     volume_id: VolumeId | None = None
     #: Why its file was refused: reason and message.
     refusal: tuple[str, str] | None = None

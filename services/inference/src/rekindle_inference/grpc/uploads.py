@@ -17,10 +17,11 @@ from rekindle_inference.domain.uploads import MAX_CHUNK_BYTES, UploadRecord, Upl
 from rekindle_inference.grpc import convert
 from rekindle_inference.grpc.calls import Folders, make_request
 from rekindle_inference.grpc.streams import check_sha256
+from rekindle_inference.ports import Request
 from rekindle_inference.usecases import finalizing
 from rekindle_inference.usecases import uploads as usecases
-from rekindle_inference.usecases.checks import wrong_field
-from rekindle_inference.usecases.volumes import Uploaded
+from rekindle_inference.usecases.checks import check_project
+from rekindle_inference.usecases.volumes import Upload
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -44,17 +45,14 @@ class UploadCalls:
     async def CreateUpload(
         self, request: messages.CreateUploadRequest, context: Context
     ) -> messages.CreateUploadResponse:
-        if request.study:
-            raise wrong_field("study", "is not taken in pieces yet: send it with UploadStudy")
-        header = request.header
-        upload = convert.to_upload(header)
+        header, act = _announced(request)
         check_sha256(header.sha256)
         started = await self._upload_transfers.run_blocking(
             usecases.create_upload,
             self._uploads,
             make_request("CreateUpload", request.request_id, request),
-            upload,
-            make_request("UploadVolume", header.request_id, header),
+            header,
+            act,
             request.size_bytes,
             presigned=request.presigned,
         )
@@ -92,16 +90,12 @@ class UploadCalls:
                     self._uploads, identity, request.project_id, request.upload_id, folder / "upload", stop
                 ),
             )
-            if not isinstance(outcome, Uploaded):
+            if isinstance(outcome, finalizing.Gathered):
                 gathered = outcome
                 outcome = await self._upload_compute.run_cancellable(
                     context, lambda stop: finalizing.complete_upload(self._uploads, identity, gathered, stop)
                 )
-        receipt = outcome.receipt
-        return messages.FinalizeUploadResponse(
-            volume=convert.from_volume(outcome.volume),
-            receipt=None if receipt is None else convert.from_receipt(receipt),
-        )
+        return _finalized(outcome)
 
     async def AbortUpload(self, request: messages.AbortUploadRequest, context: Context) -> messages.AbortUploadResponse:
         upload = await self._upload_transfers.run_blocking(
@@ -123,6 +117,27 @@ class UploadCalls:
         )
         _set(message.expire_time, upload.expires_at)
         return message
+
+
+def _announced(request: messages.CreateUploadRequest) -> tuple[Upload | usecases.StudyHeader, Request]:
+    """What the client says of the file, and the identity that a stream with the same header has."""
+    header = request.header
+    if not request.study:
+        return convert.to_upload(header), make_request("UploadVolume", header.request_id, header)
+    study = messages.UploadStudyHeader(request_id=header.request_id, project_id=header.project_id, sha256=header.sha256)
+    said = usecases.StudyHeader(project_id=check_project(header.project_id), sha256=header.sha256)
+    return said, make_request("UploadStudy", header.request_id, study)
+
+
+def _finalized(outcome: finalizing.Finalized) -> messages.FinalizeUploadResponse:
+    uploaded = outcome.uploaded
+    if uploaded is None:
+        return messages.FinalizeUploadResponse(series=[convert.from_outcome(one) for one in outcome.series])
+    receipt = uploaded.receipt
+    return messages.FinalizeUploadResponse(
+        volume=convert.from_volume(uploaded.volume),
+        receipt=None if receipt is None else convert.from_receipt(receipt),
+    )
 
 
 def _set(stamp: Timestamp, moment: datetime) -> None:

@@ -15,6 +15,7 @@ from rekindle_servicekit.workers import Cancellation
 from rekindle_inference.domain.uploads import UploadRecord, UploadState, check_complete, check_open
 from rekindle_inference.ports import Reads, Request
 from rekindle_inference.usecases.checks import require_volume
+from rekindle_inference.usecases.studies import SeriesOutcome, upload_study
 from rekindle_inference.usecases.uploads import (
     Uploads,
     header_of,
@@ -24,11 +25,19 @@ from rekindle_inference.usecases.uploads import (
     require_upload,
     whole_key,
 )
-from rekindle_inference.usecases.volumes import Uploaded, upload_volume
+from rekindle_inference.usecases.volumes import Uploaded, Volumes, upload_volume
 
 _READ_BYTES = 1024 * 1024
 #: Refusals that may be due to how busy the service is: the upload stays, to be finalized again.
 _PASSING_REASONS = frozenset({"TOO_LARGE"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finalized:
+    """What an upload has become: a volume, or the series of a study."""
+
+    uploaded: Uploaded | None = None
+    series: tuple[SeriesOutcome, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +50,7 @@ class Gathered:
 
 def gather_upload(
     uploads: Uploads, request: Request, project_id: str, upload_id: str, file: Path, cancellation: Cancellation
-) -> Gathered | Uploaded:
+) -> Gathered | Finalized:
     """Put the file together at `file`; or what it has become before.
 
     IllegalTransition (INCOMPLETE, UPLOAD_ENDED), IntegrityError (DIGEST_MISMATCH, SIZE_MISMATCH: what has arrived is
@@ -50,8 +59,11 @@ def gather_upload(
     with uploads.state.write() as writes:
         upload = require_upload(writes, project_id, upload_id)
         writes.answer_to(request)  # whether its id was another request's
-        if upload.state is UploadState.FINALIZED:
+        if upload.state is UploadState.FINALIZED and not upload.act.is_study:
             return _uploaded(writes, upload)
+        if upload.state is UploadState.FINALIZED:
+            # Answered by its act, without the file.
+            return Gathered(upload=upload, file=file)
         check_open(upload, writes.now)
         # What has arrived must not expire while it is read.
         writes.renew_upload(upload.upload_id, writes.now + uploads.lifetime)
@@ -71,11 +83,11 @@ def gather_upload(
     return Gathered(upload=upload, file=file)
 
 
-def complete_upload(uploads: Uploads, request: Request, gathered: Gathered, cancellation: Cancellation) -> Uploaded:
-    """Take the file in as UploadVolume does, and end the upload. Errors: those of `upload_volume`."""
+def complete_upload(uploads: Uploads, request: Request, gathered: Gathered, cancellation: Cancellation) -> Finalized:
+    """Take the file in as a stream of it is, and end the upload. Errors: those of `upload_volume`, `upload_study`."""
     upload = gathered.upload
     try:
-        uploaded = upload_volume(uploads.volumes, request_of(upload), header_of(upload), gathered.file, cancellation)
+        finalized = _take_in(uploads.volumes, gathered, cancellation)
     except InvalidInput as error:
         if error.reason not in _PASSING_REASONS:
             with uploads.state.write() as writes:
@@ -83,16 +95,26 @@ def complete_upload(uploads: Uploads, request: Request, gathered: Gathered, canc
             remove_objects(uploads.objects, upload.upload_id)
         raise
     with uploads.state.write() as writes:
-        writes.end_upload(upload.upload_id, UploadState.FINALIZED, volume_id=uploaded.volume.volume_id)
+        volume_id = None if finalized.uploaded is None else finalized.uploaded.volume.volume_id
+        writes.end_upload(upload.upload_id, UploadState.FINALIZED, volume_id=volume_id)
         if writes.answer_to(request) is None:
             writes.answer(request, upload.upload_id)
     remove_objects(uploads.objects, upload.upload_id)
-    return uploaded
+    return finalized
 
 
-def _uploaded(reads: Reads, upload: UploadRecord) -> Uploaded:
+def _take_in(volumes: Volumes, gathered: Gathered, cancellation: Cancellation) -> Finalized:
+    upload, request = gathered.upload, request_of(gathered.upload)
+    if upload.act.is_study:
+        sha256 = upload.header.get("sha256", "")
+        return Finalized(series=upload_study(volumes, request, upload.project_id, sha256, gathered.file, cancellation))
+    return Finalized(uploaded=upload_volume(volumes, request, header_of(upload), gathered.file, cancellation))
+
+
+def _uploaded(reads: Reads, upload: UploadRecord) -> Finalized:
     volume = require_volume(reads, upload.project_id, upload.volume_id or "", field="upload_id")
-    return Uploaded(volume=volume, receipt=reads.receipt_of(upload.project_id, volume.volume_id))
+    receipt = reads.receipt_of(upload.project_id, volume.volume_id)
+    return Finalized(uploaded=Uploaded(volume=volume, receipt=receipt))
 
 
 def _whole(uploads: Uploads, upload: UploadRecord) -> str:

@@ -55,6 +55,14 @@ class Uploads:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StudyHeader:
+    """What a client says of a study that it sends."""
+
+    project_id: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
     upload: UploadRecord
     #: Where the whole file can be sent; empty where there is no such address.
@@ -72,15 +80,22 @@ class Chunk:
 
 
 def create_upload(
-    uploads: Uploads, request: Request, header: Upload, act: Request, size_bytes: int, *, presigned: bool
+    uploads: Uploads,
+    request: Request,
+    header: Upload | StudyHeader,
+    act: Request,
+    size_bytes: int,
+    *,
+    presigned: bool,
 ) -> Started:
     """Begin an upload, once per request.
 
-    `act` is the identity of an UploadVolume with the same header: where that has arrived already, the upload is
-    finalized from the start. An `act` without a request id stands for no other call. InvalidInput, NotFound (image,
-    coarse label), CapacityExceeded (TOO_MANY_UPLOADS).
+    `act` is the identity of an UploadVolume or UploadStudy with the same header: where that has arrived already, the
+    upload is finalized from the start. An `act` without a request id stands for no other call. InvalidInput, NotFound
+    (image, coarse label), CapacityExceeded (TOO_MANY_UPLOADS).
     """
-    check_upload(header)
+    if isinstance(header, Upload):
+        check_upload(header)
     _check_size(size_bytes, uploads.max_file_bytes)
     upload_id = UploadId(str(uuid4()))
     lifetime_s = uploads.lifetime.total_seconds()
@@ -189,7 +204,7 @@ def request_of(upload: UploadRecord) -> Request:
 
 
 def header_of(upload: UploadRecord) -> Upload:
-    """What the client said of the file."""
+    """What the client said of the file; not for studies."""
     fields: dict[str, Any] = dict(upload.header)
     source: dict[str, Any] = {**fields["source"]}
     source["sop_instance_uids"] = tuple(source["sop_instance_uids"])
@@ -207,19 +222,22 @@ def _organ(fields: Mapping[str, Any]) -> Organ:
     )
 
 
-def _new(uploads: Uploads, writes: Writes, upload_id: UploadId, header: Upload, act: Request) -> UploadRecord:
+def _new(
+    uploads: Uploads, writes: Writes, upload_id: UploadId, header: Upload | StudyHeader, act: Request
+) -> UploadRecord:
     project_id = check_project(header.project_id)
     # A wrong id is told before any byte is sent.
-    bases_of(writes, header)
+    if isinstance(header, Upload):
+        bases_of(writes, header)
     if not act.request_id:
-        act = replace(act, method="FinalizeUpload.volume", request_id=upload_id)
-    volume_id = writes.answer_to(act)
-    if volume_id is None:
+        act = replace(act, request_id=upload_id)
+    done = writes.answer_to(act)
+    if done is None:
         _check_room(uploads, writes, project_id)
     return UploadRecord(
         upload_id=upload_id,
         project_id=project_id,
-        state=UploadState.OPEN if volume_id is None else UploadState.FINALIZED,
+        state=UploadState.OPEN if done is None else UploadState.FINALIZED,
         act=Act(
             issuer=act.principal.issuer,
             subject=act.principal.subject,
@@ -227,14 +245,14 @@ def _new(uploads: Uploads, writes: Writes, upload_id: UploadId, header: Upload, 
             request_id=act.request_id,
             digest=act.digest,
         ),
-        header=asdict(header) if volume_id is None else {},
+        header=asdict(header) if done is None else {},
         size_bytes=0,
         received_bytes=0,
         chunks=0,
         presigned=False,
         created_at=writes.now,
         expires_at=writes.now + uploads.lifetime,
-        volume_id=None if volume_id is None else VolumeId(volume_id),
+        volume_id=VolumeId(done) if done is not None and isinstance(header, Upload) else None,
     )
 
 
