@@ -177,4 +177,4 @@ def test_every_rpc_has_a_client_method(called: set[str]) -> None:
 
 def test_services_are_those_of_the_protos() -> None:
     """These services are looked at; a further one would be too."""
-    assert {"scheduler", "volumes", "inference", "trainer", "info"} == set(services())
+    assert {"scheduler", "volumes", "inference", "trainer", "info", "admin"} == set(services())

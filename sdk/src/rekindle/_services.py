@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rekindle._call import Caller, Credentials, open_channel
+from rekindle.api.common.v1.admin_pb2_grpc import AdminServiceStub
 from rekindle.api.common.v1.info_pb2_grpc import InfoServiceStub
 from rekindle.api.inference.v1.inference_pb2_grpc import InferenceServiceStub
 from rekindle.api.inference.v1.volumes_pb2_grpc import VolumeServiceStub
@@ -25,6 +26,7 @@ class Services:
         self.inference = InferenceServiceStub(self.channels["inference"])
         self.trainer = TrainerServiceStub(self.channels["trainer"])
         #: What every service answers, by the service asked.
+        self.admin = {name: AdminServiceStub(channel) for name, channel in self.channels.items()}
         self.info = {name: InfoServiceStub(channel) for name, channel in self.channels.items()}
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ from typing import Self, Unpack
 from rekindle._call import Caller, Credentials, Retry, UploadWay, new_request_id
 from rekindle._project_models import selector
 from rekindle._services import Services
+from rekindle.admin import AdminCalls
 from rekindle.api.common.v1 import common_pb2 as common
 from rekindle.api.inference.v1 import inference_pb2 as inference
 from rekindle.api.scheduler.v1 import scheduler_pb2 as scheduler
@@ -39,7 +40,7 @@ class Segmentation:
     quality: tuple[OrganQuality, ...]
 
 
-class Client(InfoCalls):
+class Client(AdminCalls, InfoCalls):
     """A connection to the three services. Synchronous; safe to share between threads."""
 
     def __init__(self, services: Services) -> None:

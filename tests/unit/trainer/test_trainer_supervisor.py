@@ -51,6 +51,45 @@ def test_further_runs_wait_and_say_for_how_many(service: Any, spec: MakeSpec) ->
     assert "waits for 1 run to end" == service.get("run-3").reason
 
 
+def test_an_interrupted_run_that_waits_goes_on_saying_why(service: Any, spec: MakeSpec) -> None:
+    """The reason of a preempted run stays beside the number of runs that it waits for, and is not piled up."""
+    for name in ("run-1", "run-2"):
+        service.start(spec(name))
+    service.pass_()
+    service.launcher.ended["run-1/1"] = 143
+    service.supervisor.max_concurrent_runs = 0
+    for _ in range(3):
+        service.pass_()
+    run = service.get("run-1")
+    assert run.state is RunState.PREEMPTED
+    assert run.reason == "stopped after a checkpoint: goes on from there; waits for 1 run to end"
+
+
+def test_checkpoints_go_once_the_run_has_succeeded(service: Any, spec: MakeSpec) -> None:
+    """Those of all attempts are removed; metrics, result and another run's checkpoints stay."""
+    service.start(spec())
+    service.pass_()
+    for key in ("run-1/1/checkpoint/00000004/state.json", "run-1/1/metrics/000001.json", "run-9/1/checkpoint/1/a"):
+        service.objects.put(f"runs/{key}", b"{}")
+    service.succeed(spec(), 1)
+    service.pass_()
+    left = set(service.objects.list("runs/"))
+    assert "runs/run-1/1/checkpoint/00000004/state.json" not in left
+    assert {"runs/run-1/1/metrics/000001.json", "runs/run-1/1/result.json", "runs/run-9/1/checkpoint/1/a"} <= left
+
+
+def test_checkpoints_that_a_dead_supervisor_left_are_removed_at_the_next_start(service: Any, spec: MakeSpec) -> None:
+    """A supervisor that died between the commit and the removal is made up for."""
+    service.start(spec())
+    service.pass_()
+    service.succeed(spec(), 1)
+    service.pass_()
+    service.objects.put("runs/run-1/1/checkpoint/00000004/state.json", b"{}")
+    again = Supervisor(state=service.state, objects=service.objects, launcher=service.launcher)
+    again.run_pass()
+    assert not [key for key in service.objects.list("runs/") if "checkpoint" in key]
+
+
 def test_a_result_is_committed_once_it_is_proved(service: Any, spec: MakeSpec) -> None:
     """The numbers of result.json become the run's; undefined ones stay undefined."""
     service.start(spec())

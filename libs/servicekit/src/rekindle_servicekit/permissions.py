@@ -57,6 +57,9 @@ _SERVICES: Final[Mapping[str, Mapping[str, Permission]]] = {
     "rekindle.api.common.v1.InfoService": {
         "GetServerInfo": _P.DISCOVER,
     },
+    "rekindle.api.common.v1.AdminService": {
+        "Verify": _P.ADMINISTER,
+    },
     "rekindle.api.scheduler.v1.SchedulerService": {
         "CreateProject": _P.PROJECT_WRITE,
         "GetProject": _P.PROJECT_READ,

@@ -14,7 +14,7 @@ from rekindle.cli.drafts import draft, take_up
 from rekindle.cli.info import info
 from rekindle.cli.leases import leases
 from rekindle.cli.models import models
-from rekindle.cli.options import RekindleGroup, Root
+from rekindle.cli.options import RekindleCommand, RekindleGroup, Root
 from rekindle.cli.project import project
 from rekindle.cli.report import report
 from rekindle.cli.rounds import rounds
@@ -24,6 +24,7 @@ from rekindle.cli.session import Session
 from rekindle.cli.sessions import session as session_group
 from rekindle.cli.submissions import submission
 from rekindle.cli.token import token
+from rekindle.cli.verify import verify
 from rekindle.cli.work import next_case, submit
 from rekindle.client import DEFAULT_ADDRESS
 from rekindle.credentials import AccessOptions
@@ -115,5 +116,6 @@ def rekindle(
 
 LABELS: tuple[RekindleGroup, ...] = (session_group, draft, leases, submission)
 GROUPS: tuple[RekindleGroup, ...] = (*LABELS, project, seeds, cases, rounds, models, runs, token)
-for command in (*GROUPS, next_case, submit, take_up, segment, report, info):
+OPERATING: tuple[RekindleCommand, ...] = (info, verify)
+for command in (*GROUPS, next_case, submit, take_up, segment, report, *OPERATING):
     rekindle.add_command(command)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 from rekindle.api.inference.v1.inference_pb2_grpc import add_InferenceServiceServicer_to_server
 from rekindle.api.inference.v1.volumes_pb2_grpc import add_VolumeServiceServicer_to_server
+from rekindle_servicekit.admin import serve_admin
 from rekindle_servicekit.info import ServerFacts, database_capabilities, serve_info
 from rekindle_servicekit.listening import make_authenticator, server_options
 from rekindle_servicekit.objects import DirectoryObjects, Objects, PrefixedObjects
@@ -17,6 +19,7 @@ from rekindle_servicekit.workers import Workers
 from rekindle_inference.adapters.engines import open_engine
 from rekindle_inference.adapters.files import FileWriter
 from rekindle_inference.adapters.incoming import Incoming
+from rekindle_inference.adapters.inventory import SqlInventory
 from rekindle_inference.adapters.sandbox_child import Limits
 from rekindle_inference.adapters.sandbox_reader import SandboxReader
 from rekindle_inference.adapters.sandbox_segmentations import SandboxSegmentations
@@ -32,6 +35,7 @@ from rekindle_inference.usecases.models import Models
 from rekindle_inference.usecases.predictions import MAX_VOLUMES, Predictions
 from rekindle_inference.usecases.slices import Slices
 from rekindle_inference.usecases.uploads import Uploads
+from rekindle_inference.usecases.verification import verify
 from rekindle_inference.usecases.volumes import MAX_BATCH, Volumes
 
 VOLUME_SERVICE = "rekindle.api.inference.v1.VolumeService"
@@ -126,6 +130,7 @@ def build_service(settings: Settings, *, engine: Engine | None = None, objects: 
         add_InferenceServiceServicer_to_server,
     )
     serve_info(server, _facts(settings, objects))
+    serve_admin(server, "inference", transfers, verify=partial(verify, SqlInventory(state.engine), objects))
     sweeper = Sweeper(uploads, transfers, every_s=settings.upload_sweep_s)
     return Service(
         server=server,

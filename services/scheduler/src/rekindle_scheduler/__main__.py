@@ -10,6 +10,7 @@ from functools import partial
 from rekindle.api.scheduler.v1.scheduler_pb2_grpc import add_SchedulerServiceServicer_to_server
 from rekindle.credentials import Access
 from rekindle.errors import RekindleError
+from rekindle_servicekit.admin import serve_admin
 from rekindle_servicekit.arguments import read_arguments
 from rekindle_servicekit.info import ServerFacts, database_capabilities, serve_info
 from rekindle_servicekit.listening import make_authenticator, server_options
@@ -22,6 +23,7 @@ from rekindle_scheduler.actions.world import World
 from rekindle_scheduler.adapters.channels import open_channel
 from rekindle_scheduler.adapters.inference import GrpcInference
 from rekindle_scheduler.adapters.prometheus import SchedulerMetrics, queue_metrics
+from rekindle_scheduler.adapters.sql.inventory import SqlInventory
 from rekindle_scheduler.adapters.sql.store import open_store
 from rekindle_scheduler.adapters.trainer import GrpcTrainer
 from rekindle_scheduler.bell import Bell
@@ -29,6 +31,7 @@ from rekindle_scheduler.grpc.base import Backend
 from rekindle_scheduler.grpc.servicer import SERVICE_NAME, SchedulerServicer
 from rekindle_scheduler.reconciler import Reconciler
 from rekindle_scheduler.settings import Settings
+from rekindle_scheduler.usecases.verification import Verification
 
 
 def main() -> int:
@@ -86,6 +89,8 @@ async def _serve(settings: Settings) -> None:
     )
     server.add(SERVICE_NAME, SchedulerServicer(backend), add_SchedulerServiceServicer_to_server)
     serve_info(server, _facts(settings))
+    verification = Verification(SqlInventory(store.engine), backend.inference, GrpcTrainer(trainer))
+    serve_admin(server, "scheduler", workers, verify=verification)
     try:
         await serve(server, [reconciler.run])
     finally:

@@ -13,6 +13,7 @@ from functools import cache, partial
 from rekindle.api.trainer.v1 import trainer_pb2, trainer_pb2_grpc
 from rekindle.errors import RekindleError
 from rekindle_servicekit import database
+from rekindle_servicekit.admin import serve_admin
 from rekindle_servicekit.arguments import read_arguments
 from rekindle_servicekit.info import ServerFacts, database_capabilities, serve_info
 from rekindle_servicekit.listening import make_authenticator, server_options
@@ -30,6 +31,7 @@ from rekindle_trainer.grpc.servicer import TrainerServicer
 from rekindle_trainer.ports import Catalogue
 from rekindle_trainer.settings import TrainerSettings
 from rekindle_trainer.supervisor import Supervisor, supervise
+from rekindle_trainer.verification import verify
 
 SERVICE_NAME: str = trainer_pb2.DESCRIPTOR.services_by_name["TrainerService"].full_name
 _log = logging.getLogger(__name__)
@@ -93,6 +95,7 @@ async def run_service(settings: TrainerSettings, command: Sequence[str]) -> None
         servicer = TrainerServicer(state, objects, load_catalogue, supervisor.advance, workers, server.stopping)
         server.add(SERVICE_NAME, servicer, trainer_pb2_grpc.add_TrainerServiceServicer_to_server)
         serve_info(server, _facts(settings))
+        serve_admin(server, "trainer", workers, verify=partial(verify, state, objects))
         # The first run need not wait for torch to be imported.
         threading.Thread(target=load_catalogue, name="catalogue", daemon=True).start()
         supervision_loop = partial(

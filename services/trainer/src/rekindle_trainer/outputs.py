@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 
 from rekindle.errors import NotFound
 from rekindle_servicekit.objects import Objects
@@ -16,6 +17,7 @@ from rekindle_trainer.domain.runs import Run
 _log = logging.getLogger(__name__)
 #: Failure messages are shown to people and travel in trailers.
 _MAX_MESSAGE_CHARACTERS = 500
+_CHECKPOINT = re.compile(r"runs/[^/]+/\d+/checkpoint/")
 
 
 def read_metrics(objects: Objects, run_id: str, attempt: int, seen: int) -> list[tuple[int, MetricRecord]]:
@@ -46,6 +48,18 @@ def read_end(
         failure=_read_failure(objects, run.run_id, attempt),
         was_told_to_stop=was_told_to_stop,
     )
+
+
+def runs_with_checkpoints(objects: Objects) -> list[str]:
+    """Ids of the runs that have any."""
+    return sorted({key.split("/")[1] for key in objects.list("runs/") if _CHECKPOINT.match(key)})
+
+
+def remove_checkpoints(objects: Objects, run_id: str) -> None:
+    """Remove those of all attempts; metrics, results and failures stay."""
+    for key in list(objects.list(f"runs/{run_id}/")):
+        if _CHECKPOINT.match(key):
+            objects.delete(key)
 
 
 def _read_result(objects: Objects, run: Run, attempt: int) -> tuple[RunResult | None, str | None]:

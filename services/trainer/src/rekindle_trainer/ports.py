@@ -37,6 +37,10 @@ class Transaction(Protocol):
         """Runs of a project, newest first, that come after the one with this (created_at, run_id)."""
         ...
 
+    def runs_after(self, run_id: str, limit: int) -> list[Run]:
+        """Runs of all projects in the order of their ids, from behind this one on."""
+        ...
+
     def open_runs(self) -> list[Run]:
         """Runs that have not ended, oldest first."""
         ...

@@ -47,11 +47,16 @@ class Supervisor:
     max_concurrent_runs: int = 1
     #: How long a claim without a process may be somebody's who is about to start it.
     claim_timeout_s: float = 30.0
+    #: Whether what an earlier process left behind has been looked for.
+    _has_tidied: bool = False
     #: Set once no further process may be started.
     _is_closing: threading.Event = field(default_factory=threading.Event)
 
     def run_pass(self) -> None:
         """Take every open run one step further. What goes wrong with one leaves the others alone."""
+        if not self._has_tidied:
+            self._has_tidied = True
+            self._guarded("", lambda _: self._tidy())
         for run in self._open_runs():
             if run.state is RunState.RUNNING:
                 self._guarded(run.run_id, self.advance)
@@ -161,12 +166,22 @@ class Supervisor:
                 changed = _decided(run, attempt, end, decision.verdict, decision.reason, tx)
             tx.end_attempt(ended)
             tx.update_run(changed)
+        if changed.state is RunState.SUCCEEDED:
+            outputs.remove_checkpoints(self.objects, run.run_id)
         _log.info(
             "attempt %d ended, the run is %s",
             attempt.number,
             changed.state,
             extra={"action": "run.attempt-ended"},
         )
+
+    def _tidy(self) -> None:
+        """Remove the checkpoints of runs whose supervisor died between their success and this."""
+        for run_id in outputs.runs_with_checkpoints(self.objects):
+            with self.state.read() as tx:
+                run = tx.find_run(run_id)
+            if run is not None and run.state is RunState.SUCCEEDED:
+                outputs.remove_checkpoints(self.objects, run_id)
 
     def _tail_metrics(self, run: Run, attempt: Attempt) -> None:
         with self.state.read() as tx:

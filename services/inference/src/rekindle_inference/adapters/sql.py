@@ -55,6 +55,11 @@ class SqlState:
         self._clock = clock
         prepare_schema(self._engine, "rekindle_inference:migrations", migrates=migrates)
 
+    @property
+    def engine(self) -> sa.Engine:
+        """For what reads the database as a whole."""
+        return self._engine
+
     @contextmanager
     def read(self) -> Generator[SqlReads]:
         with read(self._engine) as connection:

@@ -91,6 +91,9 @@ class SqlTransaction:
             query = query.where(older | ((runs.c.created_at == created_at) & (runs.c.run_id < run_id)))
         return self._runs(query.order_by(runs.c.created_at.desc(), runs.c.run_id.desc()).limit(limit))
 
+    def runs_after(self, run_id: str, limit: int) -> list[Run]:
+        return self._runs(sa.select(runs).where(runs.c.run_id > run_id).order_by(runs.c.run_id).limit(limit))
+
     def open_runs(self) -> list[Run]:
         query = sa.select(runs).where(runs.c.state.not_in([state.value for state in ENDED]))
         return self._runs(query.order_by(runs.c.created_at, runs.c.run_id))

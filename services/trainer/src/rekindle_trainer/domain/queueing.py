@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from rekindle_trainer.domain.runs import WAITING, Run, RunState
 
+_AND = "; "
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -26,8 +28,14 @@ def plan_queue(runs: Sequence[Run], max_concurrent_runs: int) -> Plan:
     launch, rest = waiting[:free], waiting[free:]
     # A run starts when all but (slots - 1) of those before it have ended.
     before = running + len(launch) - max_concurrent_runs + 1
-    told = [(run, waits_for(before + place)) for place, run in enumerate(rest)]
+    told = [(run, _reason(run, before + place)) for place, run in enumerate(rest)]
     return Plan(tuple(launch), tuple((run, reason) for run, reason in told if run.reason != reason))
+
+
+def _reason(run: Run, runs: int) -> str:
+    """A run that was interrupted goes on saying why."""
+    why = run.reason.split(_AND)[0] if run.attempts else ""
+    return f"{why}{_AND}{waits_for(runs)}" if why else waits_for(runs)
 
 
 def waits_for(runs: int) -> str:

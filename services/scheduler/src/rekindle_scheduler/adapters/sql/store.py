@@ -68,6 +68,11 @@ class SqlStore:
         self._clock = clock
         self._observe = observe
 
+    @property
+    def engine(self) -> sa.Engine:
+        """For what reads the database as a whole."""
+        return self._engine
+
     @contextmanager
     def write(self) -> Generator[SqlUnitOfWork]:
         with write(self._engine) as connection:

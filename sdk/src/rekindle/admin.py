@@ -1,0 +1,91 @@
+"""What operators do: check that everything that is stored agrees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from rekindle._services import Services
+from rekindle.api.common.v1 import admin_pb2 as pb
+from rekindle.config import enum_name
+
+#: The trainer first, as inference needs to know which packages belong to its runs.
+_ORDER = ("trainer", "inference", "scheduler")
+_VERIFY_TIMEOUT_S = 24 * 3600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that is not as it should be."""
+
+    #: "missing", "orphaned", "damaged" or "inconsistent".
+    kind: str
+    service: str
+    #: Object key, or table and id of the row.
+    where: str
+    #: Empty where no one project is concerned.
+    project_id: str
+    message: str
+    #: What to do.
+    remedy: str
+
+    @property
+    def is_harmless(self) -> bool:
+        """Whether it only takes space."""
+        return self.kind == "orphaned"
+
+
+@dataclass(kw_only=True)
+class Verification:
+    """What a check of all services found."""
+
+    findings: list[Finding] = field(default_factory=list[Finding])
+    rows: int = 0
+    objects: int = 0
+    #: Read and compared with their digests; 0 unless deep.
+    bytes_read: int = 0
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether nothing is missing, damaged or inconsistent; orphans do no harm."""
+        return all(finding.is_harmless for finding in self.findings)
+
+
+class AdminCalls:
+    """The part of the client that operators use."""
+
+    _services: Services
+
+    def verify(self, *, deep: bool = False, grace_s: int = 0) -> Verification:
+        """Compares the rows of every service with the objects and with the other services; changes nothing.
+
+        `deep` reads every object and computes its digest. Objects younger than `grace_s` seconds (0: 24 hours)
+        that nothing refers to belong to uploads under way and are left out.
+        """
+        done, shared = Verification(), list[str]()
+        for service in _ORDER:
+            known = shared if service == "inference" else []
+            request = pb.VerifyRequest(deep=deep, grace_seconds=grace_s, known_objects=known)
+            for part in self._verified(service, request):
+                if part.WhichOneof("part") == "finding":
+                    done.findings.append(_finding(part.finding))
+                else:
+                    done.rows += part.summary.rows
+                    done.objects += part.summary.objects
+                    done.bytes_read += part.summary.bytes_read
+                    shared.extend(part.summary.shared_objects)
+        return done
+
+    def _verified(self, service: str, request: pb.VerifyRequest) -> Iterator[pb.VerifyResponse]:
+        return self._services.caller.stream(self._services.admin[service].Verify, request, timeout_s=_VERIFY_TIMEOUT_S)
+
+
+def _finding(finding: pb.Finding) -> Finding:
+    return Finding(
+        kind=enum_name(pb.FindingKind, "FINDING_KIND", finding.kind),
+        service=finding.service,
+        where=finding.where,
+        project_id=finding.project_id,
+        message=finding.message,
+        remedy=finding.remedy,
+    )

@@ -1,0 +1,115 @@
+"""`rekindle verify` over running services whose stores are damaged by hand."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from rekindle.cli.commands import rekindle
+from rekindle.client import Client
+from rekindle.projects import Project
+from rekindle_local.stack import Stack, StackOptions
+from small_campaign import begin, label_next, wait_for
+
+INSTALLATION = "site-a"
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Services of an installation with a name."""
+    options = StackOptions(state=tmp_path_factory.mktemp("state"), port=0, installation_id=INSTALLATION)
+    with Stack(options) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def client(stack: Stack) -> Iterator[Client]:
+    with stack.client() as connected:
+        yield connected
+
+
+@pytest.fixture(scope="module")
+def project(client: Client, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """One round labelled and trained to its end."""
+    project = begin(client, tmp_path_factory.mktemp("files"), groups=["a", "b"])
+    label_next(project)
+    wait_for(lambda: project.round(1).state == "closed", "round 1 does not close")
+    return project
+
+
+def verify(stack: Stack, *options: str) -> tuple[int, dict[str, Any]]:
+    """Exit code and JSON of the command, with a grace period of a second."""
+    addresses = {f"REKINDLE_{name.upper()}": address for name, address in stack.addresses.items()}
+    environment = {**addresses, "REKINDLE_ADDRESS": stack.addresses["scheduler"]}
+    done = CliRunner().invoke(
+        rekindle, ["verify", "--json", "--grace", "0.0002", *options], env=environment, catch_exceptions=False
+    )
+    return done.exit_code, json.loads(done.stdout)
+
+
+def found(answer: dict[str, Any]) -> set[tuple[str, str, str]]:
+    return {(item["kind"], item["service"], item["where"]) for item in answer["findings"]}
+
+
+def test_a_trained_project_is_sound_to_the_last_byte(stack: Stack, project: Project) -> None:
+    """Nothing is missing, damaged, inconsistent or orphaned, no checkpoint is left, every object has the prefix."""
+    wait_for(lambda: verify(stack)[1]["findings"] == [], "something is young or orphaned for ever")
+
+    code, answer = verify(stack, "--deep")
+
+    stored = [path for path in stack.objects_dir.rglob("*") if path.is_file()]
+    assert (code, answer["findings"], answer["is_sound"]) == (0, [], True)
+    assert answer["objects"] >= len(stored)
+    assert stored
+    assert {path.relative_to(stack.objects_dir).parts[0] for path in stored} == {INSTALLATION}
+    assert not [path for path in stored if "checkpoint" in path.parts]
+
+
+def test_what_is_missing_damaged_orphaned_and_lost_is_named(stack: Stack, project: Project) -> None:
+    """Each by its key or row, with the exit code 1; a damaged byte is seen only by --deep."""
+    objects = stack.objects_dir / INSTALLATION
+    first, second = (project.volume(case.volume_id) for case in project.cases())
+    canonical = objects / "canonical" / first.canonical_digest
+    kept = canonical.read_bytes()
+    canonical.unlink()
+    original = objects / "volumes" / second.original_digest
+    original.write_bytes(original.read_bytes()[:-1] + b"?")
+    spare = objects / "canonical" / ("ab" * 32)
+    spare.write_bytes(b"of an upload that never ended")
+    os.utime(spare, (0, 0))
+    weights = project.runs()[0].weights_digest
+    (objects / "weights" / weights).unlink()
+
+    code, answer = verify(stack)
+    deep_code, deep = verify(stack, "--deep")
+
+    shallow = {
+        ("missing", "inference", f"canonical/{first.canonical_digest}"),
+        ("missing", "trainer", f"weights/{weights}"),
+        ("orphaned", "inference", f"canonical/{'ab' * 32}"),
+    }
+    assert (code, found(answer)) == (1, shallow)
+    assert (deep_code, found(deep)) == (1, shallow | {("damaged", "inference", f"volumes/{second.original_digest}")})
+    canonical.write_bytes(kept)
+
+
+def test_a_database_from_an_older_backup_is_found(stack: Stack, project: Project) -> None:
+    """Rows of the scheduler that inference has forgotten are missing, and a pointer elsewhere is inconsistent."""
+    case = next(project.cases())
+    state = Path(stack.objects_dir).parent / "inference.sqlite3"
+    with sqlite3.connect(state) as database:
+        database.execute("UPDATE volumes SET project_id = 'elsewhere' WHERE volume_id = ?", [case.volume_id])
+        database.execute("DELETE FROM active_models")
+    database.close()
+
+    code, answer = verify(stack)
+
+    assert code == 1
+    assert ("missing", "scheduler", f"cases/{case.id}") in found(answer)
+    assert ("inconsistent", "scheduler", f"projects/{project.id}") in found(answer)
