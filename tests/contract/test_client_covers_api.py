@@ -120,6 +120,7 @@ ARGUMENTS: dict[str, Any] = {
     "manifest": b"{}",
     "onnx": b"onnx",
     "source": b"file",
+    "study": b"archive",
     "service": "scheduler",
     "verdict": "accept",
 }

@@ -8,6 +8,7 @@ from rekindle._services import Services
 from rekindle.api.scheduler.v1 import records_pb2 as records
 from rekindle.api.scheduler.v1 import scheduler_pb2 as scheduler
 from rekindle.errors import NotFound, RekindleError
+from rekindle.formats import FormatName
 from rekindle.records import Case
 from rekindle.slices import SliceRank, SliceStack, rank_slices, read_slices
 from rekindle.volumes import Progress, VolumeFile, download
@@ -25,19 +26,19 @@ class LeaseFiles:
     def case(self) -> Case:
         return Case.from_proto(self._lease.case)
 
-    def image(self, progress: Progress | None = None) -> VolumeFile:
+    def image(self, progress: Progress | None = None, *, format: FormatName = "nifti") -> VolumeFile:
         """The case's image: fetched ahead, or downloaded now."""
-        return self._fetch(self._lease.case.volume_id, progress)
+        return self._fetch(self._lease.case.volume_id, progress, format)
 
-    def coarse_label(self, progress: Progress | None = None) -> VolumeFile | None:
+    def coarse_label(self, progress: Progress | None = None, *, format: FormatName = "nifti") -> VolumeFile | None:
         """The model's label to correct; None when there is none and one draws from nothing."""
         volume_id = self._lease.case.coarse_label.mask_volume_id
-        return self._fetch(volume_id, progress) if volume_id else None
+        return self._fetch(volume_id, progress, format) if volume_id else None
 
-    def standing_label(self, progress: Progress | None = None) -> VolumeFile | None:
+    def standing_label(self, progress: Progress | None = None, *, format: FormatName = "nifti") -> VolumeFile | None:
         """The label that counts, where this lease is to correct it; the correction is measured against it."""
         volume_id = self._standing_mask()
-        return self._fetch(volume_id, progress) if volume_id else None
+        return self._fetch(volume_id, progress, format) if volume_id else None
 
     def prefetch(self, pool: Executor) -> None:
         """Fetches image and coarse label in the background; `image` and `coarse_label` then wait for that."""
@@ -69,14 +70,14 @@ class LeaseFiles:
                 raise
             return []
 
-    def _fetch(self, volume_id: str, progress: Progress | None) -> VolumeFile:
-        ahead = self._ahead.get(volume_id)
+    def _fetch(self, volume_id: str, progress: Progress | None, format: FormatName) -> VolumeFile:
+        ahead = self._ahead.get(volume_id) if format == "nifti" else None
         if ahead is not None:
             try:
                 return ahead.result()
             except (RekindleError, CancelledError):
                 self._ahead.pop(volume_id, None)  # what failed ahead is tried once more, in the open
-        return download(self._services, self._lease.project_id, volume_id, progress)
+        return download(self._services, self._lease.project_id, volume_id, progress, format=format)
 
     def _standing_mask(self) -> str:
         """The mask of the label that is to be corrected; empty for a lease of an open case."""

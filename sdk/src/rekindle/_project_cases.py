@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any, Self
 
 from rekindle._call import content_request_id, new_request_id
@@ -13,10 +14,11 @@ from rekindle.api.inference.v1 import volumes_pb2 as volumes
 from rekindle.api.scheduler.v1 import records_pb2 as records
 from rekindle.api.scheduler.v1 import scheduler_pb2 as scheduler
 from rekindle.config import ModalityName, enum_value, modality_value
+from rekindle.formats import FormatName, format_to_write
 from rekindle.records import Case
 from rekindle.slices import SliceRank, SliceStack, rank_slices, read_slices
 from rekindle.uploads import Upload, create
-from rekindle.volumes import Progress, Source, VolumeFile, download, file_bytes, upload
+from rekindle.volumes import Progress, Source, VolumeFile, download, payload, upload
 
 
 class ProjectCases(ProjectBase):
@@ -25,29 +27,39 @@ class ProjectCases(ProjectBase):
     def upload_image(
         self, image: Source, *, modality: ModalityName | str | None = None, progress: Progress | None = None
     ) -> str:
-        """Sends an image (NIfTI) and returns its volume id. `modality` defaults to the project's."""
+        """Sends an image (a file, or a folder with a DICOM series) and returns its volume id.
+
+        `modality` defaults to the project's; a DICOM series must be of it.
+        """
+        sent = payload(image)
         header = volumes.UploadVolumeHeader(
             project_id=self.id,
             kind=common.VOLUME_KIND_IMAGE,
-            format=common.FILE_FORMAT_NIFTI,
+            format=sent.format_value,
             modality=modality_value(modality or self.modality),  # type: ignore[arg-type]
         )
-        return upload(self._services, header, file_bytes(image), progress).volume.volume_id
+        return upload(self._services, header, sent.data, progress).volume.volume_id
 
     def upload_mask(self, mask: Source, *, image_volume_id: str, progress: Progress | None = None) -> volumes.Receipt:
-        """Sends a mask on the grid of an image and returns its receipt."""
+        """Sends a mask on the grid of an image (or a DICOM SEG that refers to it) and returns its receipt."""
+        sent = payload(mask, is_mask=True)
         header = volumes.UploadVolumeHeader(
             project_id=self.id,
             kind=common.VOLUME_KIND_MASK,
-            format=common.FILE_FORMAT_NIFTI,
+            format=sent.format_value,
             image_volume_id=image_volume_id,
             organs=self._project.organs,
         )
-        return upload(self._services, header, file_bytes(mask), progress).receipt
+        return upload(self._services, header, sent.data, progress).receipt
 
-    def download(self, volume_id: str, progress: Progress | None = None) -> VolumeFile:
-        """Downloads any volume of the project."""
-        return download(self._services, self.id, volume_id, progress)
+    def download(self, volume_id: str, progress: Progress | None = None, *, format: FormatName = "nifti") -> VolumeFile:
+        """Downloads any volume of the project; masks of DICOM images also as "dicom-seg"."""
+        return download(self._services, self.id, volume_id, progress, format=format)
+
+    def save(self, volume_id: str, path: str | Path, progress: Progress | None = None) -> Path:
+        """Downloads a volume in the format that the name ends in (.nii.gz, .nrrd, .mha, masks: .dcm) and writes it."""
+        format = format_to_write(Path(path)) or "nifti"
+        return self.download(volume_id, progress, format=format).save(path)
 
     def begin_upload(
         self, image: Source, *, modality: ModalityName | str | None = None, address: bool = False
@@ -57,16 +69,16 @@ class ProjectCases(ProjectBase):
         `Upload.send` and `Upload.finalize` do the rest. `address` asks for one of the object store's own, where the
         file can be sent by HTTP. `upload_image` of a client connected with `uploads="pieces"` does it all at once.
         """
-        data = file_bytes(image)
+        sent = payload(image)
         header = volumes.UploadVolumeHeader(
             project_id=self.id,
             kind=common.VOLUME_KIND_IMAGE,
-            format=common.FILE_FORMAT_NIFTI,
+            format=sent.format_value,
             modality=modality_value(modality or self.modality),  # type: ignore[arg-type]
-            sha256=hashlib.sha256(data).hexdigest(),
+            sha256=hashlib.sha256(sent.data).hexdigest(),
         )
         header.request_id = content_request_id(header)
-        return create(self._services, header, len(data), address=address)
+        return create(self._services, header, len(sent.data), address=address)
 
     def read_slices(self, volume_id: str, first_slice: int = 0, slice_count: int = 0, *, level: int = 0) -> SliceStack:
         """Voxels of some slices, without the rest of the volume; a count of 0 reads to the end.

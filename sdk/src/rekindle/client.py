@@ -18,12 +18,13 @@ from rekindle.api.scheduler.v1 import scheduler_pb2 as scheduler
 from rekindle.config import ModalityName, Organ, Policy, modality_value
 from rekindle.credentials import AccessOptions, from_environment
 from rekindle.errors import IntegrityError, InvalidInput
+from rekindle.formats import FormatName, format_name, format_value
 from rekindle.leases import Lease
 from rekindle.projects import Project
 from rekindle.records import OrganQuality
 from rekindle.server_info import InfoCalls
 from rekindle.tickets import read_token
-from rekindle.volumes import CHUNK_BYTES, Source, VolumeFile, file_bytes
+from rekindle.volumes import CHUNK_BYTES, Payload, Source, VolumeFile, payload
 
 __all__ = ["DEFAULT_ADDRESS", "Client", "Credentials", "Retry", "Segmentation", "connect"]
 
@@ -139,17 +140,21 @@ class Client(AdminCalls, InfoCalls):
         *,
         project_id: str,
         model_version_id: str | None = None,
+        result_format: FormatName | None = None,
         progress: Callable[[int, int], None] | None = None,
         timeout_s: float = 600.0,
     ) -> Segmentation:
-        """Segments one volume outside any round; nothing is stored. `progress` gets (slices done, in all)."""
-        data = file_bytes(image)
+        """Segments one volume outside any round; nothing is stored. `progress` gets (slices done, in all).
+
+        The mask comes in the image's format, of a DICOM series as "dicom-seg", unless `result_format` says otherwise.
+        """
+        sent = payload(image)
         caller = self._services.caller
 
         def attempt() -> Segmentation:
             parts = caller.stream(
                 self._services.inference.Segment,
-                _segment_parts(project_id, model_version_id, data),
+                _segment_parts(project_id, model_version_id, sent, result_format),
                 timeout_s=timeout_s,
             )
             return _collect_segmentation(parts, progress)
@@ -196,19 +201,22 @@ def _collect_segmentation(
     if result is None or hashlib.sha256(received).hexdigest() != result.sha256:
         raise IntegrityError("the mask arrived damaged; segment the volume again")
     return Segmentation(
-        mask=VolumeFile(bytes(received), ""),
+        mask=VolumeFile(bytes(received), "", format_name(result.format)),
         model_version_id=result.model_version_id,
         quality=tuple(OrganQuality.from_proto(item) for item in result.quality),
     )
 
 
-def _segment_parts(project_id: str, model_version_id: str | None, data: bytes) -> Iterator[inference.SegmentRequest]:
+def _segment_parts(
+    project_id: str, model_version_id: str | None, sent: Payload, result_format: FormatName | None
+) -> Iterator[inference.SegmentRequest]:
     header = inference.SegmentHeader(
         project_id=project_id,
         model=selector(model_version_id),
-        format=common.FILE_FORMAT_NIFTI,
-        sha256=hashlib.sha256(data).hexdigest(),
+        format=sent.format_value,
+        result_format=format_value(result_format) if result_format else common.FILE_FORMAT_UNSPECIFIED,
+        sha256=hashlib.sha256(sent.data).hexdigest(),
     )
     yield inference.SegmentRequest(header=header)
-    for start in range(0, len(data), CHUNK_BYTES):
-        yield inference.SegmentRequest(chunk=data[start : start + CHUNK_BYTES])
+    for start in range(0, len(sent.data), CHUNK_BYTES):
+        yield inference.SegmentRequest(chunk=sent.data[start : start + CHUNK_BYTES])

@@ -26,7 +26,7 @@ from rekindle.errors import InvalidInput, LeaseLost, NotFound, RekindleError
 from rekindle.records import Submission
 from rekindle.tickets import read_token, write_token
 from rekindle.timer import ActiveTimer, TimeSegment
-from rekindle.volumes import Progress, Source, file_bytes, upload
+from rekindle.volumes import Payload, Progress, Source, payload, upload
 
 DAY_S = 86_400.0
 
@@ -136,7 +136,7 @@ class Lease(LeaseFiles):
         """
         self._check_organs(statuses or {})
         organ_states = [self._organ_state(organ, statuses or {}) for organ in self._organs]
-        receipt = self._upload_mask(file_bytes(mask), progress)
+        receipt = self._upload_mask(payload(mask, is_mask=True), progress)
         self.timer.stop()
         segments = self.timer.segments() if time_segments is None else time_segments
         request = scheduler.SubmitRequest(
@@ -168,7 +168,7 @@ class Lease(LeaseFiles):
         the draft is kept all the same, named by the error's metadata as draft_id.
         """
         self._check_organs(statuses or {})
-        receipt = self._upload_mask(file_bytes(mask), progress)
+        receipt = self._upload_mask(payload(mask, is_mask=True), progress)
         segments = self.timer.cut() if time_segments is None else time_segments
         request = annotation.SaveDraftRequest(
             request_id=new_request_id(),
@@ -300,17 +300,17 @@ class Lease(LeaseFiles):
         status = enum_value(common.OrganStatus, "ORGAN_STATUS", statuses.get(organ.id, "edited"))
         return common.OrganState(organ_id=organ.id, status=status)  # type: ignore[arg-type]
 
-    def _upload_mask(self, data: bytes, progress: Progress | None) -> volumes.Receipt:
+    def _upload_mask(self, mask: Payload, progress: Progress | None) -> volumes.Receipt:
         case = self._lease.case
         header = volumes.UploadVolumeHeader(
             project_id=self._lease.project_id,
             kind=common.VOLUME_KIND_MASK,
-            format=common.FILE_FORMAT_NIFTI,
+            format=mask.format_value,
             image_volume_id=case.volume_id,
             coarse_mask_volume_id=self._standing_mask() or case.coarse_label.mask_volume_id,
             organs=[organ.to_proto() for organ in self._organs],
         )
-        return upload(self._services, header, data, progress, occasion=self.id).receipt
+        return upload(self._services, header, mask.data, progress, occasion=self.id).receipt
 
 
 def _span_s(lease: records.Lease, fresh: bool) -> float:

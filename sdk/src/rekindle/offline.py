@@ -1,9 +1,9 @@
 """Cases in folders: written to be worked on without the service, handed in later, each once.
 
-A case's folder holds image.nii.gz, coarse.nii.gz (where there is one) and lease.json. The tool adds mask.nii.gz
-and, if it has more to say, label.json: `{"statuses": {"spleen": "absent"}, "minutes": 7.5}`, or instead of the minutes
-`"time_segments"`, each as `TimeSegment.to_dict` writes it. What was handed in leaves submission.json in place of
-lease.json.
+A case's folder holds image.nii.gz, coarse.nii.gz (where there is one) and lease.json. The tool adds mask.nii.gz (or
+mask.nrrd, mask.mha, a DICOM SEG as mask.dcm) and, if it has more to say, label.json:
+`{"statuses": {"spleen": "absent"}, "minutes": 7.5}`, or instead of the minutes `"time_segments"`, each as
+`TimeSegment.to_dict` writes it. What was handed in leaves submission.json in place of lease.json.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from rekindle.config import OrganStatusName
 from rekindle.errors import InvalidInput, LeaseLost, NotFound
+from rekindle.formats import MASK_SUFFIXES, SUFFIXES, FormatName
 from rekindle.leases import Lease
 from rekindle.records import Submission
 from rekindle.tickets import read_token
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 IMAGE, COARSE, LEASE, SUBMISSION = "image.nii.gz", "coarse.nii.gz", "lease.json", "submission.json"
 LABEL, SESSION, ELAPSED, BOOKED = "label.json", "session.json", "elapsed.json", "booked.json"
-MASKS = ("mask.nii.gz", "mask.nii")
+MASKS = tuple(f"mask{ending}" for ending in MASK_SUFFIXES)
 TOOL = "rekindle offline"
 
 OutcomeName = Literal["handed-in", "kept-as-draft", "no-mask", "handed-in-before"]
@@ -113,6 +114,17 @@ def hand_in_case(client: Client, folder: Path) -> HandIn:
 def mask_in(folder: Path) -> Path | None:
     """The corrected mask, None while there is none."""
     return next((folder / name for name in MASKS if (folder / name).is_file()), None)
+
+
+def draft_in(folder: Path) -> Path | None:
+    """The label that came with the case, whatever its format; None where there is none."""
+    named = (folder / f"{COARSE.partition('.')[0]}{ending}" for ending in MASK_SUFFIXES)
+    return next((path for path in named if path.is_file()), None)
+
+
+def in_format(name: str, format: FormatName) -> str:
+    """The name that a file of the folder has in another format: image.nii.gz, image.nrrd."""
+    return name.partition(".")[0] + SUFFIXES[format][0]
 
 
 def finish(folder: Path, submission: Submission) -> None:

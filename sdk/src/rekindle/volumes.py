@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rekindle._call import content_request_id
 from rekindle._services import Services
+from rekindle.api.common.v1 import common_pb2 as common
 from rekindle.api.inference.v1 import volumes_pb2 as volumes
+from rekindle.dicom import archive_of
 from rekindle.errors import IntegrityError, InvalidInput
+from rekindle.formats import SUFFIXES, FormatName, format_of, format_to_write, format_value
 from rekindle.uploads import upload_by_way
 
 if TYPE_CHECKING:
@@ -21,8 +25,10 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 1024 * 1024
 DOWNLOAD_TIMEOUT_S = 3600.0
+GZIP = b"\x1f\x8b"
 
-#: A NIfTI file by path or as bytes, or (extra `imaging`) a SimpleITK image.
+#: A file (NIfTI, NRRD, MetaImage, DICOM) by path or as bytes, a folder with the DICOM files of a series, or (extra
+#: `imaging`) a SimpleITK image.
 Source: TypeAlias = "str | Path | bytes | sitk.Image"
 #: Called with (bytes done, bytes in all).
 Progress: TypeAlias = Callable[[int, int], None]
@@ -30,24 +36,39 @@ Progress: TypeAlias = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class VolumeFile:
-    """A downloaded volume: the NIfTI file's bytes and views on them."""
+    """A downloaded volume: the file's bytes and views on them."""
 
     data: bytes
     volume_id: str
+    format: FormatName = "nifti"
+    #: Fetches the same volume in another format; None where it is not stored.
+    fetch: Callable[[FormatName], VolumeFile] | None = field(default=None, repr=False, compare=False)
 
     def save(self, path: str | Path) -> Path:
-        """Writes the file; the name should end in .nii.gz."""
+        """Writes the file in the format that the name ends in: .nii.gz, .nii, .nrrd, .mha, or .dcm (masks: DICOM SEG).
+
+        Another format than the one at hand is fetched from the service. Raises InvalidInput where it has none.
+        """
         path = Path(path)
+        data = self.as_format(format_to_write(path) or self.format).data
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(self.data)
+        path.write_bytes(gzip.decompress(data) if path.name.endswith(".nii") and data[:2] == GZIP else data)
         return path
+
+    def as_format(self, format: FormatName) -> VolumeFile:
+        """The volume in a format. Raises InvalidInput where it cannot be had in it."""
+        if format == self.format:
+            return self
+        if self.fetch is None:
+            raise InvalidInput(f"this volume came as {self.format} and is not stored: ask for {format} to begin with")
+        return self.fetch(format)
 
     def image(self) -> sitk.Image:
         """The volume as a SimpleITK image. Needs the extra `imaging`."""
         import SimpleITK as sitk
 
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "volume.nii.gz"
+            path = Path(folder) / f"volume{SUFFIXES[self.format][0]}"
             path.write_bytes(self.data)
             return sitk.ReadImage(str(path))
 
@@ -58,16 +79,35 @@ class VolumeFile:
         return sitk.GetArrayFromImage(self.image())
 
 
-def file_bytes(source: Source) -> bytes:
-    """The bytes to send for `source`; a SimpleITK image is written as NIfTI first."""
-    if isinstance(source, bytes):
-        return source
+@dataclass(frozen=True)
+class Payload:
+    """What is sent for a volume."""
+
+    data: bytes
+    format: FormatName
+
+    @property
+    def format_value(self) -> common.FileFormat.ValueType:
+        """The API's word for the format."""
+        return format_value(self.format)
+
+
+def payload(source: Source, *, is_mask: bool = False) -> Payload:
+    """The bytes to send for `source` and their format, which is told by their content.
+
+    A folder becomes an archive of its DICOM files, a SimpleITK image a NIfTI file. Raises InvalidInput.
+    """
     if isinstance(source, str | Path):
         path = Path(source)
+        if path.is_dir() and not is_mask:
+            return Payload(archive_of(path), "dicom")
         if not path.is_file():
-            raise InvalidInput(f"{path.name} is not a file; give a NIfTI file (.nii or .nii.gz)")
-        return path.read_bytes()
-    return _nifti_bytes(source)
+            what = "a mask" if is_mask else "an image"
+            raise InvalidInput(f"{path.name} is not a file; give {what} as NIfTI, NRRD, MetaImage or DICOM")
+        source = path.read_bytes()
+    if isinstance(source, bytes):
+        return Payload(source, format_of(source, is_mask=is_mask))
+    return Payload(_nifti_bytes(source), "nifti")
 
 
 def with_geometry(voxels: np.ndarray[Any, Any], like: sitk.Image) -> sitk.Image:
@@ -118,15 +158,25 @@ def upload_parts(
             progress(start + len(chunk), len(data))
 
 
-def download(services: Services, project_id: str, volume_id: str, progress: Progress | None = None) -> VolumeFile:
-    """Fetches one volume as a NIfTI file, from the start again when the service goes away meanwhile."""
-    request = volumes.DownloadVolumeRequest(project_id=project_id, volume_id=volume_id)
+def download(
+    services: Services,
+    project_id: str,
+    volume_id: str,
+    progress: Progress | None = None,
+    *,
+    format: FormatName = "nifti",
+) -> VolumeFile:
+    """Fetches one volume as a file, from the start again when the service goes away meanwhile."""
+    request = volumes.DownloadVolumeRequest(project_id=project_id, volume_id=volume_id, format=format_value(format))
     caller = services.caller
+
+    def fetch(other: FormatName) -> VolumeFile:
+        return download(services, project_id, volume_id, format=other)
 
     def attempt() -> VolumeFile:
         # The size is told by the answer only; an hour bounds a call that hangs.
         parts = caller.stream(services.volumes.DownloadVolume, request, timeout_s=DOWNLOAD_TIMEOUT_S)
-        return collect_download(parts, progress)
+        return replace(collect_download(parts, progress), format=format, fetch=fetch)
 
     return caller.repeat(attempt)
 

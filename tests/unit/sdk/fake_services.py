@@ -215,6 +215,26 @@ class FakeVolumes(volumes_pb2_grpc.VolumeServiceServicer):
             self.world.uploads[header.request_id] = self._ingest(header, data)
         return self.world.uploads[header.request_id]
 
+    def UploadStudy(self, requests: Any, context: Any) -> Any:
+        header = next(requests).header
+        data = b"".join(part.chunk for part in requests)
+        assert header.sha256 == hashlib.sha256(data).hexdigest()
+        ct = self.world.add_volume(volumes.Volume(project_id=header.project_id, modality=common.MODALITY_CT), data)
+        failure = volumes.SeriesFailure(reason="NOT_AN_IMAGE", message="the series holds a report")
+        return volumes.UploadStudyResponse(
+            series=[
+                volumes.SeriesOutcome(series_instance_uid="1.2", modality="CT", volume=ct),
+                volumes.SeriesOutcome(series_instance_uid="1.3", modality="SR", failure=failure),
+            ]
+        )
+
+    def FindVolumes(self, request: Any, context: Any) -> Any:
+        # One a page, so that a client that stops at the first page is found out.
+        found = [v for v, _ in self.world.volumes.values() if v.source.accession_number == request.accession_number]
+        at = int(request.page_token or 0)
+        token = str(at + 1) if at + 1 < len(found) else ""
+        return volumes.FindVolumesResponse(volumes=found[at : at + 1], next_page_token=token)
+
     def CreateUpload(self, request: Any, context: Any) -> Any:
         upload = volumes.Upload(
             upload_id=request.request_id,
@@ -256,7 +276,11 @@ class FakeVolumes(volumes_pb2_grpc.VolumeServiceServicer):
         if request.volume_id not in self.world.volumes:
             raise NotFound(f"there is no volume {request.volume_id!r} in this project")
         volume, data = self.world.volumes[request.volume_id]
-        header = volumes.DownloadHeader(volume=volume, sha256=volume.original_digest, size_bytes=len(data))
+        sha256 = volume.original_digest
+        if request.format != common.FILE_FORMAT_NIFTI:
+            data = common.FileFormat.Name(request.format).encode() + b" of " + data
+            sha256 = hashlib.sha256(data).hexdigest()
+        header = volumes.DownloadHeader(volume=volume, sha256=sha256, size_bytes=len(data), format=request.format)
         yield volumes.DownloadVolumeResponse(header=header)
         for start in range(0, len(data), CHUNK):
             yield volumes.DownloadVolumeResponse(chunk=data[start : start + CHUNK])
@@ -300,7 +324,10 @@ class FakeInference(inference_pb2_grpc.InferenceServiceServicer):
             organ_id="liver", soft_dice_confidence=0.9, predicted_ml=1500, components=1, slices=3
         )
         result = inference.SegmentResult(
-            model_version_id="model-1", sha256=hashlib.sha256(mask).hexdigest(), quality=[quality]
+            model_version_id="model-1",
+            sha256=hashlib.sha256(mask).hexdigest(),
+            quality=[quality],
+            format=header.result_format or header.format,
         )
         yield inference.SegmentResponse(result=result)
         yield inference.SegmentResponse(chunk=mask)

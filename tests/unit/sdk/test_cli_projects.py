@@ -135,7 +135,7 @@ def test_folder_without_scans_is_refused(command: Any, project: Project, tmp_pat
     """An empty folder is named."""
     result = command("cases", "add", tmp_path)
     assert 2 == result.exit_code
-    assert "holds no NIfTI files" in result.stderr
+    assert "holds no scans" in result.stderr
 
 
 def test_cases_are_listed_and_filtered(command: Any, project: Project, ready_case: str) -> None:

@@ -40,7 +40,9 @@ def seeds() -> None:
 )
 @pass_session
 def add_seeds(session: Session, folder: Path, modality: ModalityName, not_reviewed: tuple[str, ...]) -> None:
-    """Add the labelled scans of DIR, which has a folder images/ and a folder labels/ with the same file names.
+    """Add the labelled scans of DIR, which has a folder images/ and a folder labels/ with the same names.
+
+    Scans are NIfTI, NRRD or MetaImage files or folders of DICOM files; labels may be DICOM SEG (.dcm) too.
 
     Adding the same files again changes nothing, so an interrupted upload is simply repeated.
     """
@@ -93,7 +95,7 @@ def cases() -> None:
 @click.option("--close", is_flag=True, help="These are all: close registration afterwards.")
 @pass_session
 def add_cases(session: Session, folder: Path, group_from: str | None, close: bool) -> None:
-    """Add the scans (NIfTI files) of DIR.
+    """Add the scans of DIR: NIfTI, NRRD or MetaImage files, and folders that each hold the DICOM files of a series.
 
     Adding the same files again changes nothing, so an interrupted upload is simply repeated.
     """

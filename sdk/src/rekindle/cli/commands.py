@@ -22,6 +22,7 @@ from rekindle.cli.runs import runs
 from rekindle.cli.segment import segment
 from rekindle.cli.session import Session
 from rekindle.cli.sessions import session as session_group
+from rekindle.cli.sources import study, volumes
 from rekindle.cli.submissions import submission
 from rekindle.cli.token import token
 from rekindle.cli.verify import verify
@@ -115,7 +116,7 @@ def rekindle(
 
 
 LABELS: tuple[RekindleGroup, ...] = (session_group, draft, leases, submission)
-GROUPS: tuple[RekindleGroup, ...] = (*LABELS, project, seeds, cases, rounds, models, runs, token)
+GROUPS: tuple[RekindleGroup, ...] = (*LABELS, project, seeds, cases, rounds, models, runs, token, study, volumes)
 OPERATING: tuple[RekindleCommand, ...] = (info, verify)
 for command in (*GROUPS, next_case, submit, take_up, segment, report, *OPERATING):
     rekindle.add_command(command)

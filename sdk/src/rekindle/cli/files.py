@@ -5,33 +5,51 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from rekindle.dicom import dicom_files, is_dicom
 from rekindle.errors import InvalidInput
-
-SUFFIXES = (".nii.gz", ".nii")
+from rekindle.formats import IMAGE_SUFFIXES, MASK_SUFFIXES
 
 
 def stem(path: Path) -> str:
-    """The file's name without .nii or .nii.gz."""
-    return next((path.name.removesuffix(end) for end in SUFFIXES if path.name.endswith(end)), path.name)
+    """The name of a file without its ending, or of a folder."""
+    return next((path.name.removesuffix(end) for end in MASK_SUFFIXES if path.name.endswith(end)), path.name)
 
 
 def scans_in(folder: Path) -> list[Path]:
-    """The NIfTI files of a folder by name. Raises InvalidInput where there is none."""
+    """The scans of a folder by name: NIfTI, NRRD and MetaImage files, and folders of DICOM files.
+
+    A folder with DICOM files of its own, and no other scans, is one scan. Raises InvalidInput where there is none.
+    """
+    found = _files_in(folder, IMAGE_SUFFIXES)
+    if not found and any(path.is_file() and is_dicom(path) for path in folder.iterdir()):
+        return [folder]
+    found += [path for path in folder.iterdir() if path.is_dir() and any(dicom_files(path))]
+    if not found:
+        raise InvalidInput(f"{folder} holds no scans ({', '.join(IMAGE_SUFFIXES)}, or folders of DICOM files)")
+    return sorted(found)
+
+
+def labels_in(folder: Path) -> list[Path]:
+    """The masks of a folder by name. Raises InvalidInput where there is none."""
+    found = _files_in(folder, MASK_SUFFIXES)
+    if not found:
+        raise InvalidInput(f"{folder} holds no masks ({', '.join(MASK_SUFFIXES)})")
+    return sorted(found)
+
+
+def _files_in(folder: Path, endings: tuple[str, ...]) -> list[Path]:
     if not folder.is_dir():
         raise InvalidInput(f"{folder} is not a folder")
-    found = sorted(
+    return [
         path
         for path in folder.iterdir()
-        if path.is_file() and path.name.endswith(SUFFIXES) and not path.name.startswith(".")
-    )
-    if not found:
-        raise InvalidInput(f"{folder} holds no NIfTI files (.nii or .nii.gz)")
-    return found
+        if path.is_file() and path.name.endswith(endings) and not path.name.startswith(".")
+    ]
 
 
 def pairs_in(folder: Path) -> list[tuple[Path, Path]]:
     """(image, label) of a folder with images/ and labels/. Raises InvalidInput naming images without a label."""
-    labels = {stem(path): path for path in scans_in(folder / "labels")}
+    labels = {stem(path): path for path in labels_in(folder / "labels")}
     images = scans_in(folder / "images")
     missing = [path.name for path in images if stem(path) not in labels]
     if missing:

@@ -13,8 +13,21 @@ from rekindle.cli.options import RekindleCommand, pass_session
 from rekindle.cli.session import Session
 from rekindle.config import OrganStatusName
 from rekindle.errors import InvalidInput, NotFound, RekindleError
+from rekindle.formats import FormatName
 from rekindle.leases import Lease
-from rekindle.offline import COARSE, IMAGE, LEASE, MASKS, SUBMISSION, elapsed, finish, mask_in, reckoned
+from rekindle.offline import (
+    COARSE,
+    IMAGE,
+    LEASE,
+    MASKS,
+    SUBMISSION,
+    draft_in,
+    elapsed,
+    finish,
+    in_format,
+    mask_in,
+    reckoned,
+)
 from rekindle.projects import NoCase, Project
 from rekindle.records import Submission
 from rekindle.tickets import read_token
@@ -48,8 +61,24 @@ LOOK_FIRST = 5
     metavar="MINUTES",
     help="Wait this long while the model is being prepared, instead of giving up at once.",
 )
+@click.option(
+    "--format",
+    "format",
+    type=click.Choice(("nifti", "nrrd", "metaimage")),
+    default="nifti",
+    show_default=True,
+    help="What your viewer reads: .nii.gz, .nrrd or .mha.",
+)
 @pass_session
-def next_case(session: Session, out: Path, case_id: str | None, revise: bool, hold: float | None, wait: float) -> None:
+def next_case(
+    session: Session,
+    out: Path,
+    case_id: str | None,
+    revise: bool,
+    hold: float | None,
+    wait: float,
+    format: FormatName,
+) -> None:
     """Fetch the next scan to correct.
 
     Makes a folder named after the case with image.nii.gz (the scan), coarse.nii.gz (the model's draft, where
@@ -69,13 +98,13 @@ def next_case(session: Session, out: Path, case_id: str | None, revise: bool, ho
         return
     folder = out / lease.case.id
     try:
-        _write(session, lease, folder)
+        _write(session, lease, folder, format)
     except BaseException:
         lease.release("the scan could not be fetched")
         raise
     first = _look_first(lease)
     data = {**describe_lease(lease), "complete": False, "folder": str(folder), "look_first": first}
-    session.out.done(_instructions(lease, project, folder, first), data)
+    session.out.done(_instructions(lease, project, folder, first, format), data)
 
 
 @click.command("submit", cls=RekindleCommand)
@@ -112,7 +141,8 @@ def submit(
 ) -> None:
     """Hand in a correction.
 
-    Name the folder that `rekindle next` made, with your mask.nii.gz in it, or the mask file in that folder.
+    Name the folder that `rekindle next` made, with your mask.nii.gz (.nrrd, .mha, or a DICOM SEG as .dcm) in
+    it, or the mask file in that folder.
 
     Your time: this command cannot see when you worked and when the telephone rang, so it counts nothing by
     itself. Say --minutes 7.5 if you know. --count-elapsed takes the whole time since `rekindle next`, up to
@@ -153,14 +183,14 @@ def _lease_next(session: Session, project: Project, hold: float | None, wait: fl
     return project.lease_next(hold, wait_s=wait * 60, waiting=waiting)
 
 
-def _write(session: Session, lease: Lease, folder: Path) -> None:
+def _write(session: Session, lease: Lease, folder: Path, format: FormatName) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with session.out.progress() as bars:
-        lease.image(bars.bar("fetching the scan")).save(folder / IMAGE)
+        lease.image(bars.bar("fetching the scan"), format=format).save(folder / in_format(IMAGE, format))
         fetch = lease.standing_label if lease.revises else lease.coarse_label
-        coarse = fetch(bars.bar("fetching the draft"))
+        coarse = fetch(bars.bar("fetching the draft"), format=format)
     if coarse is not None:
-        coarse.save(folder / COARSE)
+        coarse.save(folder / in_format(COARSE, format))
     (folder / LEASE).write_text(lease.ticket())
 
 
@@ -176,12 +206,13 @@ def _look_first(lease: Lease) -> list[int]:
         return []
 
 
-def _instructions(lease: Lease, project: Project, folder: Path, look_first: list[int]) -> str:
-    draft = (folder / COARSE).exists()
+def _instructions(lease: Lease, project: Project, folder: Path, look_first: list[int], format: FormatName) -> str:
+    image, coarse, mask = (in_format(name, format) for name in (IMAGE, COARSE, MASKS[0]))
+    draft = (folder / coarse).exists()
     expected = lease.case.predicted_minutes
     values = ", ".join(f"{organ.id} = {organ.label_value}" for organ in project.organs)
-    first = f"1. Open {folder / IMAGE}" + (
-        f" with {COARSE} as the segmentation, and correct it." if draft else " and draw the organs."
+    first = f"1. Open {folder / image}" + (
+        f" with {coarse} as the segmentation, and correct it." if draft else " and draw the organs."
     )
     if look_first:
         first += f"\n   Look first at slices {', '.join(map(str, look_first))} (counted from 0)."
@@ -190,7 +221,7 @@ def _instructions(lease: Lease, project: Project, folder: Path, look_first: list
             f"Case {lease.case.id} (round {lease.round}) is yours until {lease.expires.astimezone():%d %b %H:%M}."
             + (f" Expected: about {expected:.0f} min." if draft and expected is not None else ""),
             first,
-            f"2. Save the result as {folder / MASKS[0]} ({values}).",
+            f"2. Save the result as {folder / mask} ({values}).",
             f"3. rekindle submit {folder} --minutes <how long it took>",
             f"Cannot do it now? rekindle leases release {folder}",
         ]
@@ -208,8 +239,8 @@ def lease_token(folder: Path) -> str:
 
 def _mask(path: Path, accept: bool) -> Path:
     if accept:
-        coarse = (path if path.is_dir() else path.parent) / COARSE
-        if not coarse.is_file() or path.is_file():
+        coarse = draft_in(path) if path.is_dir() else None
+        if coarse is None:
             raise InvalidInput("--accept hands in the draft: give the folder, with coarse.nii.gz in it")
         return coarse
     if path.is_file():

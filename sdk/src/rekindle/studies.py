@@ -1,0 +1,60 @@
+"""DICOM studies: several series in one archive, each of which becomes a volume or says why not."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rekindle._call import content_request_id
+from rekindle._services import Services
+from rekindle.api.inference.v1 import volumes_pb2 as volumes
+from rekindle.volumes import CHUNK_BYTES, Progress
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """What became of one series of a study."""
+
+    series_instance_uid: str
+    #: As the files say it, for example "CT" or "SR".
+    modality: str
+    #: Empty where it became none.
+    volume_id: str = ""
+    #: Why it became no volume; empty where it did.
+    reason: str = ""
+    message: str = ""
+
+    @classmethod
+    def from_proto(cls, outcome: volumes.SeriesOutcome) -> Series:
+        return cls(
+            series_instance_uid=outcome.series_instance_uid,
+            modality=outcome.modality,
+            volume_id=outcome.volume.volume_id,
+            reason=outcome.failure.reason,
+            message=outcome.failure.message,
+        )
+
+
+def send_study(services: Services, project_id: str, data: bytes, progress: Progress | None = None) -> list[Series]:
+    """Sends an archive; sending the same again is the same study, answered without a copy."""
+    header = volumes.UploadStudyHeader(project_id=project_id, sha256=hashlib.sha256(data).hexdigest())
+    header.request_id = content_request_id(header)
+    caller = services.caller
+    answer = caller.repeat(
+        lambda: services.volumes.UploadStudy(
+            _parts(header, data, progress), timeout=2 * caller.transfer_timeout_s(len(data))
+        )
+    )
+    return [Series.from_proto(outcome) for outcome in answer.series]
+
+
+def _parts(
+    header: volumes.UploadStudyHeader, data: bytes, progress: Progress | None
+) -> Iterator[volumes.UploadStudyRequest]:
+    yield volumes.UploadStudyRequest(header=header)
+    for start in range(0, len(data), CHUNK_BYTES):
+        chunk = data[start : start + CHUNK_BYTES]
+        yield volumes.UploadStudyRequest(chunk=chunk)
+        if progress:
+            progress(start + len(chunk), len(data))
