@@ -15,8 +15,10 @@ import SimpleITK as sitk
 from phantom import ORGANS, Phantom, manifest_for, threshold_onnx
 from rekindle.api.common.v1 import common_pb2 as common
 from rekindle.api.inference.v1 import inference_pb2 as inference
+from rekindle.api.inference.v1 import segmentations_pb2 as segmentations
 from rekindle.api.inference.v1 import volumes_pb2 as volumes
 from rekindle.api.inference.v1.inference_pb2_grpc import InferenceServiceStub
+from rekindle.api.inference.v1.segmentations_pb2_grpc import SegmentationServiceStub
 from rekindle.api.inference.v1.volumes_pb2_grpc import VolumeServiceStub
 from rekindle_inference.adapters.sandbox import start_forkserver
 from rekindle_inference.service import Service, build_service
@@ -32,6 +34,7 @@ class Running:
     service: Service
     volumes: VolumeServiceStub
     inference: InferenceServiceStub
+    segmentations: SegmentationServiceStub
     objects_directory: Path
 
     def upload(self, path: Path, **header: Any) -> volumes.UploadVolumeResponse:
@@ -97,6 +100,67 @@ class Running:
         )
         return list(self.inference.PredictVolumes(request, timeout=60))
 
+    def create(self, volume_id: str, **fields: Any) -> segmentations.Segmentation:
+        """Ask for a segmentation with the active model, unless `fields` say otherwise."""
+        given = {
+            "request_id": uuid.uuid4().hex,
+            "project_id": PROJECT,
+            "volume_id": volume_id,
+            "model": inference.ModelSelector(active=True),
+            **fields,
+        }
+        request = segmentations.CreateSegmentationRequest(**given)
+        return self.segmentations.CreateSegmentation(request, timeout=60).segmentation
+
+    def watch(self, segmentation: segmentations.Segmentation, after: int = 0) -> Any:
+        """The call that answers each change."""
+        request = segmentations.WatchSegmentationRequest(
+            project_id=PROJECT, segmentation_id=segmentation.segmentation_id, after_cursor=after
+        )
+        return self.segmentations.WatchSegmentation(request, timeout=60)
+
+    def ended(self, segmentation: segmentations.Segmentation) -> segmentations.Segmentation:
+        """How it has ended, once it has."""
+        return list(self.watch(segmentation))[-1].segmentation
+
+    def get(self, segmentation: segmentations.Segmentation) -> segmentations.Segmentation:
+        request = segmentations.GetSegmentationRequest(project_id=PROJECT, segmentation_id=segmentation.segmentation_id)
+        return self.segmentations.GetSegmentation(request, timeout=60).segmentation
+
+    def cancel(self, segmentation: segmentations.Segmentation) -> segmentations.Segmentation:
+        request = segmentations.CancelSegmentationRequest(
+            request_id=uuid.uuid4().hex, project_id=PROJECT, segmentation_id=segmentation.segmentation_id
+        )
+        return self.segmentations.CancelSegmentation(request, timeout=60).segmentation
+
+    def result(self, result_id: str) -> segmentations.Result:
+        request = segmentations.GetResultRequest(project_id=PROJECT, result_id=result_id)
+        return self.segmentations.GetResult(request, timeout=60).result
+
+    def publish(self, mask_volume_id: str, submission_id: str, **fields: Any) -> segmentations.Result:
+        """Publish a corrected mask, unless `fields` say otherwise."""
+        given = {
+            "request_id": uuid.uuid4().hex,
+            "project_id": PROJECT,
+            "mask_volume_id": mask_volume_id,
+            "submission_id": submission_id,
+            "origin": segmentations.RESULT_ORIGIN_CORRECTED,
+            **fields,
+        }
+        return self.segmentations.PublishResult(segmentations.PublishResultRequest(**given), timeout=60).result
+
+    def feed(self, count: int, after: int = 0) -> list[segmentations.Result]:
+        """The next `count` results of the project's feed."""
+        request = segmentations.WatchResultsRequest(project_id=PROJECT, after_cursor=after)
+        call = self.segmentations.WatchResults(request, timeout=60)
+        found = [next(call).result for _ in range(count)]
+        call.cancel()
+        return found
+
+    def limit(self, *limits: inference.QualityLimit) -> None:
+        request = segmentations.SetQualityLimitsRequest(request_id=uuid.uuid4().hex, project_id=PROJECT, limits=limits)
+        self.segmentations.SetQualityLimits(request, timeout=60)
+
     def download(self, volume_id: str, folder: Path) -> tuple[volumes.DownloadHeader, sitk.Image]:
         request = volumes.DownloadVolumeRequest(project_id=PROJECT, volume_id=volume_id)
         answers = list(self.volumes.DownloadVolume(request, timeout=60))
@@ -154,29 +218,44 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def start(settings: Settings, forkserver: None) -> Iterator[Any]:
-    """Starts services, on a loop in a thread, and ends them with the test."""
+    """Starts services, on a loop in a thread, and ends them with the test; `start.stop` ends one before."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
-    started: list[tuple[Service, grpc.Channel]] = []
+    started: dict[str, tuple[Service, grpc.Channel, Any]] = {}
 
-    async def start_service(engine: Any, changed: Settings, parts: dict[str, Any]) -> Service:
+    async def start_service(engine: Any, changed: Settings, parts: dict[str, Any]) -> tuple[Service, Any]:
         service = build_service(changed, engine=engine, **parts)
         await service.server.start()
-        return service
+        return service, asyncio.ensure_future(service.dispatcher.run(service.server.stopping))
 
     def start(engine: Any = None, *, changes: dict[str, Any] | None = None, **parts: Any) -> Running:
         changed = settings.model_copy(update=changes or {})
-        service = asyncio.run_coroutine_threadsafe(start_service(engine, changed, parts), loop).result(60)
+        service, work = asyncio.run_coroutine_threadsafe(start_service(engine, changed, parts), loop).result(60)
         channel = grpc.insecure_channel(service.server.address)
-        started.append((service, channel))
-        return Running(service, VolumeServiceStub(channel), InferenceServiceStub(channel), settings.objects_directory)
+        started[service.server.address] = (service, channel, work)
+        return Running(
+            service,
+            VolumeServiceStub(channel),
+            InferenceServiceStub(channel),
+            SegmentationServiceStub(channel),
+            settings.objects_directory,
+        )
 
-    yield start
-    for service, channel in started:
+    async def stop_service(service: Service, work: Any, grace_s: float) -> None:
+        await service.server.stop(grace_s)
+        await work
+
+    def stop(running: Running, grace_s: float = 5.0) -> None:
+        service, channel, work = started.pop(running.service.server.address)
+        asyncio.run_coroutine_threadsafe(stop_service(service, work, grace_s), loop).result(60)
         channel.close()
-        asyncio.run_coroutine_threadsafe(service.server.stop(0), loop).result(60)
         service.close()
+
+    start.stop = stop
+    yield start
+    for service, _, _ in list(started.values()):
+        stop(Running(service, None, None, None, settings.objects_directory), 0)
     loop.call_soon_threadsafe(loop.stop)
     thread.join(10)
     loop.close()

@@ -7,12 +7,18 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import grpc
 import pytest
 from rekindle.api.common.v1 import common_pb2 as common
+from rekindle.api.inference.v1 import segmentations_pb2 as segmentations
 from rekindle.api.inference.v1 import volumes_pb2 as volumes
+from rekindle.api.inference.v1.inference_pb2_grpc import InferenceServiceStub
+from rekindle.api.inference.v1.segmentations_pb2_grpc import SegmentationServiceStub
 from rekindle.api.inference.v1.volumes_pb2_grpc import VolumeServiceStub
+
+SUPPORT = Path(__file__).parents[2] / "support"
 
 
 @pytest.fixture
@@ -20,7 +26,7 @@ def launch(tmp_path):
     """Starts processes over one state, and leaves none behind."""
     started = []
 
-    def launch(**settings):
+    def launch(module="rekindle_inference", **settings):
         port_file = tmp_path / "port.json"
         port_file.unlink(missing_ok=True)
         environment = {
@@ -32,8 +38,9 @@ def launch(tmp_path):
             "REKINDLE_INFERENCE_TEMPORARY_DIRECTORY": str(tmp_path / "incoming"),
             "REKINDLE_INFERENCE_PORT_FILE": str(port_file),
             **{f"REKINDLE_INFERENCE_{name.upper()}": str(value) for name, value in settings.items()},
+            "PYTHONPATH": str(SUPPORT),
         }
-        process = subprocess.Popen([sys.executable, "-m", "rekindle_inference"], env=environment)
+        process = subprocess.Popen([sys.executable, "-m", module], env=environment)
         started.append(process)
         deadline = time.monotonic() + 60
         while not port_file.exists():
@@ -106,3 +113,36 @@ def test_an_upload_goes_on_after_a_kill(launch, phantom, tmp_path):
         while list((tmp_path / "objects").glob("uploads/*/*")):
             assert time.monotonic() < deadline
             time.sleep(0.05)
+
+
+def connect(running, channel):
+    """Let `running` talk to another process."""
+    running.volumes = VolumeServiceStub(channel)
+    running.inference = InferenceServiceStub(channel)
+    running.segmentations = SegmentationServiceStub(channel)
+    return running
+
+
+def test_a_segmentation_survives_a_kill_in_its_middle(launch, running, package, phantom, tmp_path):
+    """Killed between two slice batches and started again: it succeeds, once, with one result."""
+    process, address = launch("hooked_engine", segmentation_claim_s=4)
+    with grpc.insecure_channel(address) as channel:
+        active = connect(running, channel)
+        active.activate(active.register(active.upload_package(*package)))
+        asked = active.create(active.upload(phantom.file(tmp_path)).volume.volume_id)
+        for answer in active.watch(asked):
+            if 0 < answer.segmentation.slices_done < 12:
+                break
+        assert segmentations.SEGMENTATION_STATE_RUNNING == answer.segmentation.state
+        process.kill()
+        process.wait()
+    process, address = launch()
+    with grpc.insecure_channel(address) as channel:
+        active = connect(running, channel)
+        done = list(active.watch(asked, after=answer.cursor))[-1].segmentation
+        (result,) = active.feed(1)
+        request = segmentations.ListResultsRequest(project_id="project-a", volume_id=asked.volume_id)
+        listed = active.segmentations.ListResults(request, timeout=10).results
+    assert segmentations.SEGMENTATION_STATE_SUCCEEDED == done.state
+    assert answer.segmentation.model_version_id == done.model_version_id
+    assert [done.result_id] == [result.result_id] == [each.result_id for each in listed]

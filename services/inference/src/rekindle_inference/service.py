@@ -8,8 +8,10 @@ from functools import partial
 from pathlib import Path
 
 from rekindle.api.inference.v1.inference_pb2_grpc import add_InferenceServiceServicer_to_server
+from rekindle.api.inference.v1.segmentations_pb2_grpc import add_SegmentationServiceServicer_to_server
 from rekindle.api.inference.v1.volumes_pb2_grpc import add_VolumeServiceServicer_to_server
 from rekindle_servicekit.admin import serve_admin
+from rekindle_servicekit.bell import Bell
 from rekindle_servicekit.info import ServerFacts, database_capabilities, serve_info
 from rekindle_servicekit.listening import make_authenticator, server_options
 from rekindle_servicekit.objects import DirectoryObjects, Objects, PrefixedObjects
@@ -24,8 +26,11 @@ from rekindle_inference.adapters.sandbox_child import Limits
 from rekindle_inference.adapters.sandbox_reader import SandboxReader
 from rekindle_inference.adapters.sandbox_segmentations import SandboxSegmentations
 from rekindle_inference.adapters.sql import SqlState
+from rekindle_inference.dispatcher import Dispatcher
+from rekindle_inference.domain.segmentations import Priority
 from rekindle_inference.domain.uploads import MAX_CHUNK_BYTES
 from rekindle_inference.grpc.inference import InferenceServicer
+from rekindle_inference.grpc.segmentations import Backend, SegmentationServicer
 from rekindle_inference.grpc.volumes import VolumeServicer
 from rekindle_inference.ports import Engine
 from rekindle_inference.settings import Settings
@@ -33,6 +38,7 @@ from rekindle_inference.sweeper import Sweeper
 from rekindle_inference.usecases.decoded import DecodedVolumes
 from rekindle_inference.usecases.models import Models
 from rekindle_inference.usecases.predictions import MAX_VOLUMES, Predictions
+from rekindle_inference.usecases.segmentations import QueueRules
 from rekindle_inference.usecases.slices import Slices
 from rekindle_inference.usecases.uploads import Uploads
 from rekindle_inference.usecases.verification import verify
@@ -42,6 +48,7 @@ VOLUME_SERVICE = "rekindle.api.inference.v1.VolumeService"
 INFERENCE_SERVICE = "rekindle.api.inference.v1.InferenceService"
 #: Models that are proven or made ready at a time, beside the predictions.
 PUBLISHING_THREADS = 2
+SEGMENTATION_SERVICE = "rekindle.api.inference.v1.SegmentationService"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,9 +63,12 @@ class Service:
     pools: tuple[Workers, ...]
     #: Work beside the calls, for as long as the server runs.
     background: tuple[Background, ...]
+    #: To be run beside the server.
+    dispatcher: Dispatcher
 
     def close(self) -> None:
         """Once the server has stopped."""
+        self.dispatcher.close()
         for pool in self.pools:
             pool.close()
         self.engine.close()
@@ -101,6 +111,17 @@ def build_service(settings: Settings, *, engine: Engine | None = None, objects: 
     transfers = Workers(max_threads=settings.transfer_threads, name="transfer")
     compute = Workers(max_threads=settings.compute_threads, name="compute")
     publishing = Workers(max_threads=PUBLISHING_THREADS, name="publishing")
+    lanes = {
+        priority: Workers(max_threads=settings.compute_threads, name=f"predict-{priority}") for priority in Priority
+    }
+    bell = Bell()
+    dispatcher = Dispatcher(
+        predictions,
+        bell,
+        transfers,
+        per_priority=settings.segmentation_workers,
+        claim_for=timedelta(seconds=settings.segmentation_claim_s),
+    )
     server = Server(server_options(settings), make_authenticator(settings))
     server.add(
         VOLUME_SERVICE,
@@ -124,6 +145,7 @@ def build_service(settings: Settings, *, engine: Engine | None = None, objects: 
             transfers=transfers,
             compute=compute,
             publishing=publishing,
+            lanes=lanes,
             max_file_bytes=settings.max_file_bytes,
             max_model_bytes=settings.max_model_bytes,
         ),
@@ -132,14 +154,24 @@ def build_service(settings: Settings, *, engine: Engine | None = None, objects: 
     serve_info(server, _facts(settings, objects))
     serve_admin(server, "inference", transfers, verify=partial(verify, SqlInventory(state.engine), objects))
     sweeper = Sweeper(uploads, transfers, every_s=settings.upload_sweep_s)
+    backend = Backend(
+        state=state,
+        rules=_rules(settings),
+        transfers=transfers,
+        bell=bell,
+        stopping=server.stopping,
+        call_off=dispatcher.call_off,
+    )
+    server.add(SEGMENTATION_SERVICE, SegmentationServicer(backend), add_SegmentationServiceServicer_to_server)
     return Service(
         server=server,
         state=state,
         engine=engine,
         objects=objects,
         incoming=incoming,
-        pools=(transfers, compute, publishing),
-        background=(sweeper,),
+        background=(sweeper, dispatcher.run),
+        pools=(compute, publishing, *lanes.values(), transfers),
+        dispatcher=dispatcher,
     )
 
 
@@ -151,7 +183,7 @@ def open_objects(directory: Path, installation_id: str | None) -> Objects:
 
 def _facts(settings: Settings, objects: Objects) -> ServerFacts:
     engine = "triton" if settings.triton_address else "onnxruntime"
-    always = {"nifti", "resumable-uploads", "slices", engine}
+    always = {"durable-segmentations", "nifti", "resumable-uploads", "slices", engine}
     return ServerFacts(
         service="inference",
         capabilities=database_capabilities(settings.database_url) | always | _addresses(objects),
@@ -163,6 +195,8 @@ def _facts(settings: Settings, objects: Objects) -> ServerFacts:
             "max_open_uploads_per_project": settings.max_open_uploads,
             "max_volumes_per_prediction": MAX_VOLUMES,
             "max_volumes_per_batch": MAX_BATCH,
+            "max_queued_segmentations": settings.segmentation_queue_most,
+            "max_time_to_live_s": settings.segmentation_longest_time_to_live_s,
         },
         installation_id=settings.installation_id or "",
     )
@@ -181,4 +215,13 @@ def _limits(settings: Settings) -> Limits:
         wall_s=settings.parser_wall_s,
         output_bytes=2 * settings.max_voxels + 1024 * 1024,
         max_voxels=settings.max_voxels,
+    )
+
+
+def _rules(settings: Settings) -> QueueRules:
+    return QueueRules(
+        most=settings.segmentation_queue_most,
+        time_to_live=timedelta(seconds=settings.segmentation_time_to_live_s),
+        longest_time_to_live=timedelta(seconds=settings.segmentation_longest_time_to_live_s),
+        batch_patience=timedelta(seconds=settings.segmentation_batch_patience_s),
     )

@@ -42,7 +42,25 @@ class Settings(ListenSettings):
         Path(tempfile.gettempdir()), description="directory for files that are on their way in or out"
     )
     compute_threads: int = Field(
-        2, ge=1, le=256, description="volumes that are parsed, measured or predicted at a time"
+        2, ge=1, le=256, description="volumes parsed or measured at a time, and predicted at a time in each priority"
+    )
+    segmentation_workers: int = Field(
+        2, ge=1, le=256, description="durable segmentations of one priority that run at a time"
+    )
+    segmentation_claim_s: float = Field(
+        20.0, gt=0, description="seconds after which a segmentation is taken over from a process that is gone"
+    )
+    segmentation_queue_most: int = Field(
+        1000, ge=1, description="queued segmentations of one project and priority; more are refused for a while"
+    )
+    segmentation_time_to_live_s: int = Field(
+        24 * 3600, ge=1, description="seconds that a segmentation is worth starting, where its request does not say"
+    )
+    segmentation_longest_time_to_live_s: int = Field(
+        7 * 24 * 3600, ge=1, description="seconds that a request may say at most"
+    )
+    segmentation_batch_patience_s: int = Field(
+        3600, ge=0, description="seconds after which a BATCH segmentation stands in line like a ROUTINE one"
     )
     transfer_threads: int = Field(16, ge=2, le=256, description="threads that move bytes and ask the database")
     engine_threads: int = Field(1, ge=1, le=256, description="threads that ONNX Runtime uses for one batch")

@@ -12,6 +12,7 @@ from rekindle.credentials import Access
 from rekindle.errors import RekindleError
 from rekindle_servicekit.admin import serve_admin
 from rekindle_servicekit.arguments import read_arguments
+from rekindle_servicekit.bell import Bell
 from rekindle_servicekit.info import ServerFacts, database_capabilities, serve_info
 from rekindle_servicekit.listening import make_authenticator, server_options
 from rekindle_servicekit.logs import install_logging
@@ -26,7 +27,6 @@ from rekindle_scheduler.adapters.prometheus import SchedulerMetrics, queue_metri
 from rekindle_scheduler.adapters.sql.inventory import SqlInventory
 from rekindle_scheduler.adapters.sql.store import open_store
 from rekindle_scheduler.adapters.trainer import GrpcTrainer
-from rekindle_scheduler.bell import Bell
 from rekindle_scheduler.grpc.base import Backend
 from rekindle_scheduler.grpc.servicer import SERVICE_NAME, SchedulerServicer
 from rekindle_scheduler.reconciler import Reconciler

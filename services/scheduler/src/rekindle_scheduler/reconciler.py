@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable
 
 from rekindle.errors import Cancelled, RekindleError
+from rekindle_servicekit.bell import Bell
 from rekindle_servicekit.workers import Workers
 
 from rekindle_scheduler.actions.carry_out import TRANSIENT, clear_waiting, note_waiting, run_pass
 from rekindle_scheduler.actions.world import World
-from rekindle_scheduler.bell import Bell
 from rekindle_scheduler.domain.ids import ProjectId
 
 _log = logging.getLogger(__name__)

@@ -36,14 +36,12 @@ def volume_row(volume: VolumeRecord) -> dict[str, Any]:
 
 
 def volume_of(row: Row) -> VolumeRecord:
-    source = row["source"]
-    sop_instance_uids = tuple(source["sop_instance_uids"])
     converted = _replaced(
         row,
         kind=VolumeKind(row["kind"]),
         geometry=Geometry.from_dict(row["geometry"]),
         original_format=FileFormat(row["original_format"]),
-        source=SourceReference(**_replaced(source, sop_instance_uids=sop_instance_uids)),
+        source=source_of(row["source"]),
         modality=None if row["modality"] is None else Modality(row["modality"]),
         organs=tuple(_organ(organ) for organ in row["organs"] or ()),
     )
@@ -62,6 +60,10 @@ def source_rows(volume: VolumeRecord) -> list[dict[str, str]]:
     parts = [*single, *(("sop_instance_uid", uid) for uid in dict.fromkeys(source.sop_instance_uids))]
     of_volume = {"volume_id": volume.volume_id, "project_id": volume.project_id}
     return [{**of_volume, "kind": kind, "value": value} for kind, value in parts if value]
+
+
+def source_of(source: Row) -> SourceReference:
+    return SourceReference(**_replaced(source, sop_instance_uids=tuple(source["sop_instance_uids"])))
 
 
 def receipt_row(receipt: Receipt) -> dict[str, Any]:

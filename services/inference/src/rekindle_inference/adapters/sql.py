@@ -15,6 +15,8 @@ from rekindle_servicekit.database import make_engine, prepare_schema, read, writ
 from sqlalchemy.exc import IntegrityError
 
 from rekindle_inference.adapters import rows
+from rekindle_inference.adapters.sql_results import SqlResults
+from rekindle_inference.adapters.sql_segmentations import SqlSegmentations
 from rekindle_inference.adapters.sql_uploads import SqlUploadReads, SqlUploadWrites
 from rekindle_inference.adapters.tables import (
     active_models,
@@ -25,6 +27,7 @@ from rekindle_inference.adapters.tables import (
     volume_sources,
     volumes,
 )
+from rekindle_inference.domain.abstention import QualityLimit
 from rekindle_inference.domain.records import (
     ModelRole,
     ModelVersion,
@@ -63,7 +66,7 @@ class SqlState:
     @contextmanager
     def read(self) -> Generator[SqlReads]:
         with read(self._engine) as connection:
-            yield SqlReads(connection)
+            yield SqlReads(connection, self._clock())
 
     @contextmanager
     def write(self) -> Generator[SqlWrites]:
@@ -85,8 +88,11 @@ class SqlState:
 class SqlReads(SqlUploadReads):
     """Everything as one transaction sees it."""
 
-    def __init__(self, connection: sa.Connection) -> None:
+    def __init__(self, connection: sa.Connection, now: datetime) -> None:
         super().__init__(connection)
+        self._now = now
+        self.segmentations = SqlSegmentations(connection, now)
+        self.results = SqlResults(connection)
 
     def answer_to(self, request: Request) -> str | None:
         response = idempotency.remember(
@@ -151,7 +157,7 @@ class SqlReads(SqlUploadReads):
     def model_of_mask(self, project_id: ProjectId, mask: VolumeId) -> ModelVersion | None:
         predicted = sa.select(predictions.c.model_version_id).where(predictions.c.mask_volume_id == mask)
         found = self._models(project_id, models.c.model_version_id.in_(predicted))
-        return found[0] if found else None
+        return found[0] if found else self._model_of_reduced(project_id, mask)
 
     def find_volumes(
         self, project_id: ProjectId, criteria: Mapping[str, str], *, limit: int, after: VolumeId | None
@@ -168,6 +174,13 @@ class SqlReads(SqlUploadReads):
             query = query.where(_is_older_than(after))
         query = query.order_by(volumes.c.created_at.desc(), volumes.c.volume_id.desc()).limit(limit)
         return [rows.volume_of(dict(row)) for row in self._connection.execute(query).mappings()]
+
+    def quality_limits(self, project_id: ProjectId) -> list[QualityLimit]:
+        return self.results.limits(project_id)
+
+    def _model_of_reduced(self, project_id: ProjectId, mask: VolumeId) -> ModelVersion | None:
+        version = self.results.model_of_mask(project_id, mask)
+        return None if version is None else self.model(project_id, version)
 
     def _receipt(self, project_id: ProjectId, is_it: sa.ColumnElement[bool]) -> Receipt | None:
         query = sa.select(receipts).where(receipts.c.project_id == project_id, is_it)
@@ -193,10 +206,6 @@ class SqlReads(SqlUploadReads):
 
 class SqlWrites(SqlReads, SqlUploadWrites):
     """A transaction that writes."""
-
-    def __init__(self, connection: sa.Connection, now: datetime) -> None:
-        super().__init__(connection)
-        self._now = now
 
     @property
     def now(self) -> datetime:
@@ -241,6 +250,9 @@ class SqlWrites(SqlReads, SqlUploadWrites):
 
     def add_slice_ranks(self, ranks: SliceRanks) -> None:
         self._insert(slice_ranks, rows.slice_ranks_row(ranks))
+
+    def set_quality_limits(self, project_id: ProjectId, limits: Iterable[QualityLimit]) -> None:
+        self.results.set_limits(project_id, limits)
 
     def _insert(self, table: sa.Table, row: dict[str, Any]) -> None:
         self._connection.execute(sa.insert(table).values(row))

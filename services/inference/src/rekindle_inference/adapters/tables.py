@@ -126,3 +126,75 @@ predictions = sa.Table(
     sa.Column("predicted_minutes", sa.Float, nullable=False),
     sa.Column("created_at", UtcDateTime, nullable=False),
 )
+
+segmentations = sa.Table(
+    "segmentations",
+    metadata,
+    sa.Column("segmentation_id", sa.Text, primary_key=True),
+    sa.Column("project_id", sa.Text, nullable=False),
+    sa.Column("volume_id", sa.Text, nullable=False),
+    sa.Column("requested_model_version_id", sa.Text, nullable=True),
+    sa.Column("model_version_id", sa.Text, nullable=True),
+    sa.Column("priority", sa.Text, nullable=False),
+    sa.Column("lane", sa.Integer, nullable=False),
+    sa.Column("due_at", UtcDateTime, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("failure_reason", sa.Text, nullable=False),
+    sa.Column("slices_done", sa.Integer, nullable=False),
+    sa.Column("slices_total", sa.Integer, nullable=False),
+    sa.Column("result_id", sa.Text, nullable=True),
+    sa.Column("revision", sa.BigInteger, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("claim", sa.Text, nullable=True),
+    sa.Column("claim_until", UtcDateTime, nullable=True),
+    sa.Column("not_before", UtcDateTime, nullable=True),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("started_at", UtcDateTime, nullable=True),
+    sa.Column("ended_at", UtcDateTime, nullable=True),
+    sa.Column("expire_at", UtcDateTime, nullable=False),
+    sa.Index("ix_segmentations_queue", "state", "lane", "due_at"),
+    sa.Index("ix_segmentations_project", "project_id", "created_at"),
+)
+
+results = sa.Table(
+    "results",
+    metadata,
+    sa.Column("result_id", sa.Text, primary_key=True),
+    sa.Column("project_id", sa.Text, nullable=False),
+    sa.Column("cursor", sa.BigInteger, nullable=False),
+    sa.Column("image_volume_id", sa.Text, nullable=False),
+    sa.Column("mask_volume_id", sa.Text, nullable=False),
+    sa.Column("origin", sa.Text, nullable=False),
+    sa.Column("model_version_id", sa.Text, nullable=True),
+    sa.Column("supersedes_result_id", sa.Text, nullable=True),
+    sa.Column("outranked_by_result_id", sa.Text, nullable=True),
+    sa.Column("retracted", sa.Boolean, nullable=False),
+    sa.Column("leads", sa.Boolean, nullable=False),
+    sa.Column("quality", sa.JSON, nullable=False),
+    sa.Column("abstentions", sa.JSON, nullable=False),
+    sa.Column("segmentation_id", sa.Text, nullable=True),
+    sa.Column("submission_id", sa.Text, nullable=True),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.UniqueConstraint("project_id", "cursor", name="uq_results_project_cursor"),
+    sa.Index("ix_results_image", "project_id", "image_volume_id", "cursor"),
+    sa.Index("ix_results_submission", "project_id", "submission_id"),
+    sa.Index("ix_results_mask", "project_id", "mask_volume_id"),
+)
+
+#: The last cursor given in each project; its row is locked while a result is added, so that none comes late.
+result_cursors = sa.Table(
+    "result_cursors",
+    metadata,
+    sa.Column("project_id", sa.Text, primary_key=True),
+    sa.Column("last", sa.BigInteger, nullable=False),
+)
+
+quality_limits = sa.Table(
+    "quality_limits",
+    metadata,
+    sa.Column("project_id", sa.Text, primary_key=True),
+    sa.Column("organ_id", sa.Text, primary_key=True),
+    sa.Column("min_soft_dice_confidence", sa.Float, nullable=False),
+    sa.Column("abstain_when_nothing_found", sa.Boolean, nullable=False),
+)

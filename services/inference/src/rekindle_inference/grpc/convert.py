@@ -43,12 +43,12 @@ Word = TypeVar("Word", bound=StrEnum)
 
 
 def to_kind(value: int) -> records.VolumeKind:
-    return _known(_KINDS, value, "kind")
+    return known(_KINDS, value, "kind")
 
 
 def to_format(value: int, *, field: str = "format") -> records.FileFormat:
     """InvalidInput where it is unspecified or unknown."""
-    return _known(_FORMATS, value, field)
+    return known(_FORMATS, value, field)
 
 
 def to_format_or(value: int, default: records.FileFormat, *, field: str) -> records.FileFormat:
@@ -57,7 +57,7 @@ def to_format_or(value: int, default: records.FileFormat, *, field: str) -> reco
 
 
 def to_role(value: int) -> records.ModelRole:
-    return _known(_ROLES, value, "role")
+    return known(_ROLES, value, "role")
 
 
 def to_organs(organs: Iterable[common.Organ]) -> tuple[records.Organ, ...]:
@@ -76,7 +76,7 @@ def to_upload(header: messages.UploadVolumeHeader) -> Upload:
         format=to_format(header.format),
         sha256=header.sha256,
         source=_to_source(header.source),
-        modality=_known(_MODALITIES, header.modality, "modality") if is_given else None,
+        modality=known(_MODALITIES, header.modality, "modality") if is_given else None,
         image_volume_id=header.image_volume_id,
         coarse_mask_volume_id=header.coarse_mask_volume_id,
         organs=to_organs(header.organs),
@@ -120,15 +120,15 @@ def from_volume(volume: records.VolumeRecord, *, whole: bool = True) -> messages
     return messages.Volume(
         volume_id=volume.volume_id,
         project_id=volume.project_id,
-        kind=_back(_KINDS, volume.kind),
+        kind=back(_KINDS, volume.kind),
         geometry=from_geometry(volume.geometry),
         original_digest=volume.original_digest,
         canonical_digest=volume.canonical_digest,
         original_format=from_format(volume.original_format),
-        source=_from_source(volume.source if whole else replace(volume.source, sop_instance_uids=())),
-        create_time=_from_moment(volume.created_at),
+        source=from_source(volume.source if whole else replace(volume.source, sop_instance_uids=())),
+        create_time=from_moment(volume.created_at),
         image_volume_id=volume.image_volume_id or "",
-        modality=common.MODALITY_UNSPECIFIED if modality is None else _back(_MODALITIES, modality),
+        modality=common.MODALITY_UNSPECIFIED if modality is None else back(_MODALITIES, modality),
     )
 
 
@@ -142,7 +142,7 @@ def from_geometry(geometry: Geometry) -> common.Geometry:
 
 
 def from_format(format: records.FileFormat) -> common.FileFormat.ValueType:
-    return _back(_FORMATS, format)
+    return back(_FORMATS, format)
 
 
 def from_receipt(receipt: records.Receipt) -> messages.Receipt:
@@ -166,7 +166,7 @@ def from_receipt(receipt: records.Receipt) -> messages.Receipt:
             )
             for e in receipt.effort
         ],
-        create_time=_from_moment(receipt.created_at),
+        create_time=from_moment(receipt.created_at),
         image_digest=receipt.image_digest,
     )
 
@@ -175,13 +175,13 @@ def from_model(model: records.ModelVersion) -> inference.Model:
     return inference.Model(
         model_version_id=model.model_version_id,
         project_id=model.project_id,
-        role=_back(_ROLES, model.role),
+        role=back(_ROLES, model.role),
         version=model.version,
         package_digest=model.package_digest,
         organs=[_from_organ(organ) for organ in model.organs],
-        modality=_back(_MODALITIES, model.modality),
+        modality=back(_MODALITIES, model.modality),
         active=model.active,
-        create_time=_from_moment(model.created_at),
+        create_time=from_moment(model.created_at),
         weights_digest=model.weights_digest,
         snapshot_digest=model.snapshot_digest,
     )
@@ -233,7 +233,7 @@ def _to_source(source: common.SourceReference) -> records.SourceReference:
     )
 
 
-def _from_source(source: records.SourceReference) -> common.SourceReference | None:
+def from_source(source: records.SourceReference) -> common.SourceReference | None:
     if source == records.SourceReference():
         return None
     return common.SourceReference(
@@ -245,18 +245,20 @@ def _from_source(source: records.SourceReference) -> common.SourceReference | No
     )
 
 
-def _from_moment(moment: datetime) -> Timestamp:
+def from_moment(moment: datetime) -> Timestamp:
     stamp = Timestamp()
     stamp.FromDatetime(moment)
     return stamp
 
 
-def _known(words: dict[Any, Word], value: int, field: str) -> Word:
+def known(words: dict[Any, Word], value: int, field: str) -> Word:
+    """The word that a number stands for; InvalidInput where it is unspecified or unknown."""
     if value not in words:
         listed = ", ".join(word.value for word in words.values())
         raise wrong_field(field, f"must be one of: {listed}")
     return words[value]
 
 
-def _back(words: dict[Any, Word], word: Word) -> Any:
+def back(words: dict[Any, Word], word: Word) -> Any:
+    """The number that stands for a word."""
     return next(value for value, known in words.items() if known is word)

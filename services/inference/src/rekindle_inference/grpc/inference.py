@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from pathlib import Path
 from uuid import uuid4
 
@@ -18,8 +18,10 @@ from rekindle_servicekit.workers import Workers
 
 from rekindle_inference.domain.manifest import parse_manifest
 from rekindle_inference.domain.records import FileFormat, ModelVersion
+from rekindle_inference.domain.segmentations import Priority
 from rekindle_inference.grpc import convert
 from rekindle_inference.grpc.calls import Context, Folders, make_request
+from rekindle_inference.grpc.convert_segmentations import from_abstentions, to_priority
 from rekindle_inference.grpc.streams import (
     check_arrived,
     check_sha256,
@@ -39,8 +41,10 @@ _OF_THE_CALL = (Cancelled, DeadlineExceeded, DependencyUnavailable)
 
 
 class InferenceServicer(InferenceServiceServicer):
-    """Convert, call, convert. `transfers` moves bytes and asks the database, `compute` predicts, `publishing`
-    makes models ready: however long that takes, predictions with other models go on.
+    """Convert, call, convert. `transfers` moves bytes and asks the database.
+
+    `lanes` predict, each priority in its own, so that what is urgent never waits for a thread that a batch holds.
+    `publishing` makes models ready: however long that takes, predictions with other models go on.
     """
 
     def __init__(
@@ -52,6 +56,7 @@ class InferenceServicer(InferenceServiceServicer):
         transfers: Workers,
         compute: Workers,
         publishing: Workers,
+        lanes: Mapping[Priority, Workers],
         max_file_bytes: int,
         max_model_bytes: int,
     ) -> None:
@@ -61,6 +66,7 @@ class InferenceServicer(InferenceServiceServicer):
         self._transfers = transfers
         self._compute = compute
         self._publishing = publishing
+        self._lanes = lanes
         self._max_file_bytes = max_file_bytes
         self._max_model_bytes = max_model_bytes
 
@@ -72,17 +78,23 @@ class InferenceServicer(InferenceServiceServicer):
         format = convert.to_format(header.format)
         own = FileFormat.DICOM_SEG if format is FileFormat.DICOM else format
         formats = (format, convert.to_format_or(header.result_format, own, field="result_format"))
+        priority = to_priority(header.priority)
         model = await self._model(header.project_id, header.model)
         with ambient.bind(project=header.project_id), self._folders.folder() as folder:
             received = await receive_file(
                 request_iterator, folder / "upload", max_bytes=self._max_file_bytes, workers=self._transfers
             )
             check_arrived(received, header.sha256)
-            async for response in self._segment(model, received.path, formats, context):
+            async for response in self._segment(model, received.path, formats, priority, context):
                 yield response
 
     async def _segment(
-        self, model: ModelVersion, file: Path, formats: tuple[FileFormat, FileFormat], context: Context
+        self,
+        model: ModelVersion,
+        file: Path,
+        formats: tuple[FileFormat, FileFormat],
+        priority: Priority,
+        context: Context,
     ) -> AsyncGenerator[messages.SegmentResponse]:
         progress: asyncio.Queue[messages.SegmentProgress | None] = asyncio.Queue()
         loop = asyncio.get_running_loop()
@@ -92,10 +104,10 @@ class InferenceServicer(InferenceServiceServicer):
             loop.call_soon_threadsafe(progress.put_nowait, message)
 
         work = asyncio.ensure_future(
-            self._compute.run_cancellable(
+            self._lanes[priority].run_cancellable(
                 context,
                 lambda stop: prediction_usecases.segment_file(
-                    self._predictions, model, file, formats, on_progress, stop
+                    self._predictions, model, file, formats, on_progress, stop, priority=priority
                 ),
             )
         )
@@ -124,7 +136,7 @@ class InferenceServicer(InferenceServiceServicer):
 
     async def _predict(self, model: ModelVersion, volume_id: str, context: Context) -> messages.PredictVolumesResponse:
         try:
-            prediction = await self._compute.run_cancellable(
+            prediction = await self._lanes[Priority.BATCH].run_cancellable(
                 context,
                 lambda stop: prediction_usecases.predict_volume(self._predictions, model, volume_id, stop),
             )
@@ -222,6 +234,7 @@ def _segment_result(
         model_version_id=model.model_version_id,
         geometry=convert.from_geometry(result.mask.geometry),
         quality=convert.from_quality(result.quality),
+        abstentions=from_abstentions(result.abstentions),
         format=convert.from_format(format),
         sha256=result.sha256,
         size_bytes=result.size_bytes,

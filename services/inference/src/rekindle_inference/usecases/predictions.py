@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from uuid import uuid4
 
@@ -12,11 +13,13 @@ from rekindle_imaging import canonical
 from rekindle_imaging.volume import Volume
 from rekindle_servicekit.workers import Cancellation
 
+from rekindle_inference.domain.abstention import Abstention, decide_abstentions, kept_organs, without_organs
 from rekindle_inference.domain.easiness import predicted_minutes
 from rekindle_inference.domain.records import (
     FileFormat,
     Modality,
     ModelVersion,
+    Organ,
     OrganQuality,
     Prediction,
     SourceReference,
@@ -24,6 +27,7 @@ from rekindle_inference.domain.records import (
     VolumeKind,
     VolumeRecord,
 )
+from rekindle_inference.domain.segmentations import Priority
 from rekindle_inference.domain.slices import SliceRanks
 from rekindle_inference.ports import (
     Engine,
@@ -38,6 +42,7 @@ from rekindle_inference.ports import (
 )
 from rekindle_inference.usecases.checks import canonical_key, load_volume, require_volume
 from rekindle_inference.usecases.dicom_seg import no_dicom_source
+from rekindle_inference.usecases.gate import PriorityGate
 from rekindle_inference.usecases.packages import package_of
 from rekindle_inference.usecases.segmentation import Progress, Segmentation, segment
 
@@ -55,6 +60,7 @@ class Predictions:
     writer: Writer
     segmentations: Segmentations
     max_voxels: int
+    gate: PriorityGate = field(default_factory=PriorityGate)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,10 +72,22 @@ class SegmentedFile:
     size_bytes: int
     mask: Volume
     quality: tuple[OrganQuality, ...]
+    #: Organs that the mask lacks, for their quality.
+    abstentions: tuple[Abstention, ...]
+
+
+def _unwatched(_done: int, _total: int) -> None:
+    """For predictions whose progress nobody watches."""
 
 
 def predict_volume(
-    predictions: Predictions, model: ModelVersion, volume_id: str, cancellation: Cancellation
+    predictions: Predictions,
+    model: ModelVersion,
+    volume_id: str,
+    cancellation: Cancellation,
+    *,
+    priority: Priority = Priority.BATCH,
+    on_progress: Progress = _unwatched,
 ) -> Prediction:
     """The prediction of a registered image with a model version: the stored one, or a new one that is stored.
 
@@ -80,10 +98,11 @@ def predict_volume(
         known = reads.prediction(model.model_version_id, image.volume_id)
     if known is not None:
         return known
-    _check_fits(image, model)
+    check_fits(image, model)
     package = package_of(predictions.objects, model)
     voxels = load_volume(predictions.objects, image.canonical_digest, predictions.max_voxels)
-    result = segment(voxels, package, predictions.engine, cancellation, _unwatched)
+    with predictions.gate.present(priority) as turn:
+        result = segment(voxels, package, predictions.engine, turn, cancellation, on_progress)
     data = canonical.encode(result.mask, VolumeKind.MASK.value)
     digest = canonical.digest(data)
     predictions.objects.put(canonical_key(digest), data)
@@ -99,11 +118,13 @@ def segment_file(
     formats: tuple[FileFormat, FileFormat],
     on_progress: Progress,
     cancellation: Cancellation,
+    *,
+    priority: Priority = Priority.ROUTINE,
 ) -> SegmentedFile:
     """Segment one foreign file, `formats` being its own and the mask's; nothing is stored.
 
-    The mask's file lies beside the one that came. A DICOM SEG is a new object each time.
-    InvalidInput, Cancelled, DeadlineExceeded.
+    The mask's file lies beside the one that came. A DICOM SEG is a new object each time. Organs below the project's
+    quality limits are left out. InvalidInput, Cancelled, DeadlineExceeded.
     """
     if formats[1] is FileFormat.DICOM_SEG and formats[0] is not FileFormat.DICOM:
         raise no_dicom_source()
@@ -112,27 +133,33 @@ def segment_file(
     if parsed.modality is not None:
         _check_modality(parsed.modality, model)
     package = package_of(predictions.objects, model)
-    result = segment(image, package, predictions.engine, cancellation, on_progress)
+    with predictions.gate.present(priority) as turn:
+        result = segment(image, package, predictions.engine, turn, cancellation, on_progress)
+    with predictions.state.read() as reads:
+        abstentions = decide_abstentions(result.quality, reads.quality_limits(model.project_id))
+    mask = Volume(without_organs(result.mask.voxels, model.organs, abstentions), result.mask.geometry)
     if formats[1] is FileFormat.DICOM_SEG:
         source = SegmentationSource(path=file, series_instance_uid=parsed.source.series_instance_uid)
         with predictions.state.write() as writes:
             origin = Origin(is_corrected=False, model=model, created_at=writes.now)
         write = predictions.segmentations.write
-        path = write(source, result.mask, model.organs, origin, file.parent, cancellation)
+        path = write(source, mask, kept_organs(model.organs, abstentions), origin, file.parent, cancellation)
     else:
-        path = predictions.writer.write(result.mask, formats[1], file.parent)
+        path = predictions.writer.write(mask, formats[1], file.parent)
     with path.open("rb") as written:
         sha256 = hashlib.file_digest(written, "sha256").hexdigest()
     return SegmentedFile(
         path=path,
         sha256=sha256,
         size_bytes=path.stat().st_size,
-        mask=result.mask,
+        mask=mask,
         quality=result.quality,
+        abstentions=abstentions,
     )
 
 
-def _check_fits(image: VolumeRecord, model: ModelVersion) -> None:
+def check_fits(image: VolumeRecord, model: ModelVersion) -> None:
+    """InvalidInput: NOT_AN_IMAGE, MODALITY_MISMATCH."""
     if image.kind is not VolumeKind.IMAGE:
         raise InvalidInput("the volume is a mask: only images can be predicted", reason="NOT_AN_IMAGE")
     _check_modality(image.modality, model)
@@ -147,19 +174,7 @@ def _check_modality(modality: Modality | None, model: ModelVersion) -> None:
 
 
 def _record(writes: Writes, model: ModelVersion, image: VolumeRecord, result: Segmentation, digest: str) -> Prediction:
-    mask = VolumeRecord(
-        volume_id=VolumeId(str(uuid4())),
-        project_id=model.project_id,
-        kind=VolumeKind.MASK,
-        geometry=result.mask.geometry,
-        original_digest="",
-        canonical_digest=digest,
-        original_format=FileFormat.NIFTI,
-        source=SourceReference(),
-        created_at=writes.now,
-        image_volume_id=image.volume_id,
-        organs=model.organs,
-    )
+    mask = made_mask(image, model.organs, digest, writes.now)
     prediction = Prediction(
         model_version_id=model.model_version_id,
         image_volume_id=image.volume_id,
@@ -182,5 +197,18 @@ def _record(writes: Writes, model: ModelVersion, image: VolumeRecord, result: Se
     return prediction
 
 
-def _unwatched(_done: int, _total: int) -> None:
-    """For predictions whose progress nobody watches."""
+def made_mask(image: VolumeRecord, organs: tuple[Organ, ...], digest: str, now: datetime) -> VolumeRecord:
+    """The record of a mask of `organs` that the service made itself, on the grid of `image`."""
+    return VolumeRecord(
+        volume_id=VolumeId(str(uuid4())),
+        project_id=image.project_id,
+        kind=VolumeKind.MASK,
+        geometry=image.geometry,
+        original_digest="",
+        canonical_digest=digest,
+        original_format=FileFormat.NIFTI,
+        source=SourceReference(),
+        created_at=now,
+        image_volume_id=image.volume_id,
+        organs=organs,
+    )

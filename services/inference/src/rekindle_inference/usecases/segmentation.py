@@ -20,6 +20,7 @@ from rekindle_inference.domain.manifest import Manifest
 from rekindle_inference.domain.records import OrganQuality
 from rekindle_inference.domain.slices import ALL_ORGANS, SliceRank, ranked
 from rekindle_inference.ports import Engine, Package
+from rekindle_inference.usecases.gate import Turn
 
 #: Slices done, slices in all; of the model's grid.
 Progress = Callable[[int, int], None]
@@ -35,9 +36,9 @@ class Segmentation:
 
 
 def segment(
-    image: Volume, package: Package, engine: Engine, cancellation: Cancellation, on_progress: Progress
+    image: Volume, package: Package, engine: Engine, turn: Turn, cancellation: Cancellation, on_progress: Progress
 ) -> Segmentation:
-    """Predict a whole volume with one package.
+    """Predict a whole volume with one package, waiting for its turn before each slice batch.
 
     Prepared as the manifest says, softmax per slice, probabilities interpolated back to the native grid, then
     argmax and clean-up. InvalidInput (of the volume or the model), Cancelled, DeadlineExceeded.
@@ -46,7 +47,7 @@ def segment(
     try:
         prepared = prepare(image, manifest.preprocessing)
         with engine.hold(package):
-            probabilities = _probabilities(prepared, package, engine, cancellation, on_progress)
+            probabilities = _probabilities(prepared, package, engine, turn, cancellation, on_progress)
         classes = restore_labels(probabilities, prepared.grid, prepared.source)
     except VolumeError as error:
         raise InvalidInput(error.message, reason=error.reason) from error
@@ -61,7 +62,12 @@ def segment(
 
 
 def _probabilities(
-    prepared: Prepared, package: Package, engine: Engine, cancellation: Cancellation, on_progress: Progress
+    prepared: Prepared,
+    package: Package,
+    engine: Engine,
+    turn: Turn,
+    cancellation: Cancellation,
+    on_progress: Progress,
 ) -> NDArray[np.float32]:
     """Softmax (D, K, H, W) on the model grid."""
     manifest, depth = package.manifest, len(prepared.images)
@@ -69,6 +75,7 @@ def _probabilities(
     result = np.empty((depth, manifest.n_classes, rows, columns), dtype=np.float32)
     on_progress(0, depth)
     for first in range(0, depth, engine.batch_size):
+        turn.wait(cancellation)
         cancellation.raise_if_set()
         indices = np.arange(first, min(first + engine.batch_size, depth))
         images = stack_channels(prepared.images, indices, manifest.preprocessing.channels)

@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 from rekindle_servicekit import context, idempotency
+from rekindle_servicekit.bell import Bell
 from rekindle_servicekit.principal import Principal
 from rekindle_servicekit.workers import Workers
 
-from rekindle_scheduler.bell import Bell
 from rekindle_scheduler.ports import Inference, Store, UnitOfWork
 
 M = TypeVar("M", bound=Message)

@@ -108,7 +108,9 @@ class Segmentation(_message.Message):
     reason: _builtins.str
     """Why it failed, expired, or waits longer than the queue alone explains; for people."""
     slices_done: _builtins.int
-    """Slices predicted, of the model's grid. Brought up to date about once a second."""
+    """Slices predicted, of the model's grid. Brought up to date about once a second; 0 of 0 where the image had been
+    predicted with the version before, and nothing remained to be done.
+    """
     slices_total: _builtins.int
     queue_position: _builtins.int
     """1 for the next of its kind to be started; 0 once it is not queued."""

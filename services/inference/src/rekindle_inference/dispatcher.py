@@ -1,0 +1,138 @@
+"""The dispatcher: starts durable segmentations as workers become free, and keeps the claims on those that run."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from rekindle.errors import RekindleError
+from rekindle_servicekit import context
+from rekindle_servicekit.bell import Bell
+from rekindle_servicekit.workers import Cancellation, Workers
+
+from rekindle_inference.domain.segmentations import Priority
+from rekindle_inference.usecases.predictions import Predictions
+from rekindle_inference.usecases.working_off import Taken, carry_out, keep_claims, take_next
+
+_log = logging.getLogger(__name__)
+
+#: Claims are extended this many times before they would run out.
+_EXTENSIONS = 4
+_LONGEST_INTERVAL_S = 1.0
+
+
+@dataclass(slots=True)
+class _Running:
+    taken: Taken
+    cancellation: Cancellation = field(default_factory=Cancellation)
+    #: Slices done, slices in all.
+    progress: tuple[int, int] = (0, 0)
+
+    def on_progress(self, done: int, total: int) -> None:
+        self.progress = (done, total)
+
+
+class Dispatcher:
+    """Carries out durable segmentations, at most `per_priority` of each priority at a time.
+
+    Each priority has workers of its own, so that what is urgent never waits for one that a batch holds; at the
+    gate the others pause. Any number of dispatchers may work off one queue.
+    """
+
+    def __init__(
+        self, work: Predictions, bell: Bell, transfers: Workers, *, per_priority: int, claim_for: timedelta
+    ) -> None:
+        self._work = work
+        self._bell = bell
+        self._transfers = transfers
+        self._per_priority = per_priority
+        self._claim_for = claim_for
+        self._interval_s = min(_LONGEST_INTERVAL_S, claim_for.total_seconds() / _EXTENSIONS)
+        self._pool = Workers(max_threads=per_priority * len(Priority), name="segmentation")
+        self._running: dict[str, _Running] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Until told to stop; what runs then goes back into the queue."""
+        stop = asyncio.create_task(stopping.wait())
+        kept_at = time.monotonic()
+        try:
+            while not stopping.is_set():
+                heard = self._bell.count
+                await self._quietly(self._start_free)
+                if time.monotonic() - kept_at >= self._interval_s:
+                    kept_at = time.monotonic()
+                    await self._quietly(self._keep)
+                ring = asyncio.create_task(self._bell.wait(heard, self._interval_s))
+                await asyncio.wait([ring, stop], return_when=asyncio.FIRST_COMPLETED)
+                ring.cancel()
+        finally:
+            stop.cancel()
+            for running in self._running.values():
+                running.cancellation.set()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def call_off(self, segmentation_id: str) -> None:
+        """Stop working on one that was cancelled; another process finds out when it extends its claim."""
+        for running in self._running.values():
+            if running.taken.segmentation.segmentation_id == segmentation_id:
+                running.cancellation.set()
+
+    def close(self) -> None:
+        """Once it has ended."""
+        self._pool.close()
+
+    async def _quietly(self, step: Callable[[], Awaitable[None]]) -> None:
+        """The queue is worked off whatever happens to one step: the next look tries it again."""
+        try:
+            await step()
+        except RekindleError as error:
+            _log.warning("the queue waits: %s", error, extra={"action": "dispatch.waiting", "reason": error.reason})
+        except Exception:
+            _log.exception("a look at the queue failed", extra={"action": "dispatch.error"})
+
+    async def _start_free(self) -> None:
+        while free := [priority for priority in Priority if self._count(priority) < self._per_priority]:
+            taken = await self._transfers.run_blocking(take_next, self._work, free, self._claim_for)
+            if taken is None:
+                return
+            self._start(taken)
+
+    def _start(self, taken: Taken) -> None:
+        running = _Running(taken)
+        # By claim: one that was lost may still be ending here while it has been taken up again.
+        self._running[taken.claim] = running
+        task = asyncio.create_task(self._carry_out(running))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        self._bell.ring()
+
+    async def _carry_out(self, running: _Running) -> None:
+        taken = running.taken
+        try:
+            with context.bind(project=taken.segmentation.project_id):
+                await self._pool.run_blocking(carry_out, self._work, taken, running.cancellation, running.on_progress)
+        except RekindleError as error:
+            # Nothing could be written: its claim runs out, and it is taken up again.
+            _log.warning("a segmentation was left behind: %s", error, extra={"action": "segmentation.left"})
+        except Exception:
+            _log.exception("a segmentation was left behind", extra={"action": "segmentation.left"})
+        finally:
+            del self._running[taken.claim]
+            self._bell.ring()
+
+    async def _keep(self) -> None:
+        held = [(running.taken, running.progress) for running in self._running.values()]
+        if not held:
+            return
+        for taken in await self._transfers.run_blocking(keep_claims, self._work, held, self._claim_for):
+            if taken.claim in self._running:
+                self._running[taken.claim].cancellation.set()
+        self._bell.ring()
+
+    def _count(self, priority: Priority) -> int:
+        return sum(running.taken.segmentation.priority is priority for running in self._running.values())

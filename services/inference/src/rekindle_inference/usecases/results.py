@@ -1,0 +1,197 @@
+"""The feed of results: add to it, read it, and the limits below which organs are left out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from uuid import uuid4
+
+from rekindle.errors import InvalidInput, NotFound
+
+from rekindle_inference.domain.abstention import QualityLimit
+from rekindle_inference.domain.records import ModelVersionId, ProjectId, VolumeId, VolumeKind
+from rekindle_inference.domain.results import Result, ResultId, ResultOrigin, place_mask, place_retraction, says_already
+from rekindle_inference.ports import Reads, Request, State, Writes
+from rekindle_inference.usecases.checks import check_project, require_volume, wrong_field
+from rekindle_inference.usecases.models import MAX_PAGE, require_model
+from rekindle_inference.usecases.paging import page_limit, page_number
+
+_SUBMISSION_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_ORGAN_ID = re.compile(r"[a-z0-9_]{1,64}")
+#: Results that a watcher is given at a time.
+FEED_PAGE = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publication:
+    """A person's mask that is to be delivered, or to be taken back."""
+
+    mask_volume_id: str
+    origin: ResultOrigin
+    model_version_id: str
+    submission_id: str
+    retracted: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultPage:
+    #: Newest first.
+    results: tuple[Result, ...]
+    #: Empty at the end.
+    next_page_token: str
+
+
+def get_result(state: State, project_id: str, result_id: str) -> Result:
+    """NotFound where it does not exist in the project."""
+    with state.read() as reads:
+        return _require(reads, check_project(project_id), result_id)
+
+
+def list_results(state: State, project_id: str, volume_id: str, page_size: int, page_token: str) -> ResultPage:
+    """The results of one image, newest first. NotFound for an image that is not in the project."""
+    limit, before = page_limit(page_size, most=MAX_PAGE), page_number(page_token)
+    with state.read() as reads:
+        image = require_volume(reads, check_project(project_id), volume_id, field="volume_id")
+        found = reads.results.of_image(image.project_id, image.volume_id, before=before, limit=limit + 1)
+    page = tuple(found[:limit])
+    return ResultPage(results=page, next_page_token=str(page[-1].cursor) if len(found) > limit else "")
+
+
+def results_after(state: State, project_id: str, cursor: int) -> list[Result]:
+    """Those that come next in the project's feed; InvalidInput for a cursor below 0."""
+    if cursor < 0:
+        raise wrong_field("after_cursor", "must be 0, or the cursor of a result")
+    with state.read() as reads:
+        return reads.results.after(check_project(project_id), cursor, limit=FEED_PAGE)
+
+
+def publish_result(state: State, request: Request, project_id: str, publication: Publication) -> Result:
+    """Add a person's mask to the feed, or its withdrawal; what the feed says already is answered, not repeated.
+
+    NotFound (mask, model version, RESULT_NOT_FOUND), InvalidInput.
+    """
+    project = check_project(project_id)
+    _check_publication(publication)
+    with state.write() as writes:
+        answered = writes.answer_to(request)
+        if answered is not None:
+            return _require(writes, project, answered)
+        mask = require_volume(writes, project, publication.mask_volume_id, field="mask_volume_id")
+        if mask.kind is not VolumeKind.MASK or mask.image_volume_id is None:
+            raise wrong_field("mask_volume_id", "names an image: name the mask that was submitted")
+        if publication.model_version_id:
+            require_model(writes, project, publication.model_version_id)
+        result = _publish(writes, project, mask.image_volume_id, publication)
+        writes.answer(request, result.result_id)
+    return result
+
+
+def add_result(writes: Writes, result: Result) -> Result:
+    """Add a mask to the feed; its cursor, and its place among the others of its image, are decided here."""
+    writes.results.lock_feed(result.project_id)
+    place = place_mask(writes.results.head(result.project_id, result.image_volume_id), result.origin)
+    placed = replace(
+        result,
+        cursor=writes.results.next_cursor(result.project_id),
+        supersedes_result_id=place.supersedes,
+        outranked_by_result_id=place.outranked_by,
+        leads=place.leads,
+    )
+    writes.results.add(placed)
+    return placed
+
+
+def get_limits(state: State, project_id: str) -> list[QualityLimit]:
+    """By organ."""
+    with state.read() as reads:
+        return reads.quality_limits(check_project(project_id))
+
+
+def set_limits(state: State, request: Request, project_id: str, limits: Sequence[QualityLimit]) -> list[QualityLimit]:
+    """Replace all limits of a project. InvalidInput names the limit that is wrong."""
+    project = check_project(project_id)
+    _check_limits(limits)
+    with state.write() as writes:
+        if writes.answer_to(request) is None:
+            _check_predicted(writes, project, limits)
+            writes.set_quality_limits(project, limits)
+            writes.answer(request, "")
+        return writes.quality_limits(project)
+
+
+def _publish(writes: Writes, project: ProjectId, image: VolumeId, publication: Publication) -> Result:
+    writes.results.lock_feed(project)
+    newest = writes.results.newest_of_submission(project, publication.submission_id)
+    mask = VolumeId(publication.mask_volume_id)
+    if newest is not None and says_already(
+        newest, mask_volume_id=mask, origin=publication.origin, retracted=publication.retracted
+    ):
+        return newest
+    head = writes.results.head(project, image)
+    if publication.retracted:
+        if newest is None:
+            raise NotFound(
+                "nothing was published of this submission, so there is nothing to take back", reason="RESULT_NOT_FOUND"
+            )
+        place = place_retraction(head, newest)
+    else:
+        place = place_mask(head, publication.origin)
+    result = Result(
+        result_id=ResultId(str(uuid4())),
+        project_id=project,
+        cursor=writes.results.next_cursor(project),
+        image_volume_id=image,
+        mask_volume_id=mask,
+        origin=publication.origin,
+        model_version_id=ModelVersionId(publication.model_version_id) if publication.model_version_id else None,
+        supersedes_result_id=place.supersedes,
+        retracted=publication.retracted,
+        leads=place.leads,
+        submission_id=publication.submission_id,
+        created_at=writes.now,
+    )
+    writes.results.add(result)
+    # Read again, with the image's source.
+    return _require(writes, project, result.result_id)
+
+
+def _require(reads: Reads, project: ProjectId, result_id: str) -> Result:
+    found = reads.results.get(project, ResultId(result_id))
+    if found is None:
+        raise NotFound(f"there is no result {result_id[:64]!r} in this project", reason="RESULT_NOT_FOUND")
+    return found
+
+
+def _check_publication(publication: Publication) -> None:
+    if publication.origin is ResultOrigin.MODEL:
+        raise wrong_field("origin", "must be corrected or reviewed: a model's masks come from segmentations")
+    if _SUBMISSION_ID.fullmatch(publication.submission_id) is None:
+        raise wrong_field(
+            "submission_id", "must be 1 to 128 letters, digits, dots, dashes and underscores: the submission's id"
+        )
+
+
+def _check_limits(limits: Sequence[QualityLimit]) -> None:
+    for index, limit in enumerate(limits):
+        if _ORGAN_ID.fullmatch(limit.organ_id) is None:
+            raise wrong_field(f"limits[{index}].organ_id", "must be the id of one of the project's organs")
+        # Also refuses what is no number.
+        if not 0.0 <= limit.min_soft_dice_confidence <= 1.0:
+            raise wrong_field(f"limits[{index}].min_soft_dice_confidence", "must be 0 to 1")
+    if len({limit.organ_id for limit in limits}) < len(limits):
+        raise wrong_field("limits", "must name each organ once")
+
+
+def _check_predicted(reads: Reads, project: ProjectId, limits: Sequence[QualityLimit]) -> None:
+    """A misspelt organ would never be limited; told where the project has a model that knows its organs."""
+    models = reads.models(project, limit=1, before_version=None)
+    if not models:
+        return
+    known = [organ.id for organ in models[0].organs]
+    for index, limit in enumerate(limits):
+        if limit.organ_id not in known:
+            raise InvalidInput(
+                f"limits[{index}].organ_id is no organ of this project: it has {', '.join(known)}",
+                reason="UNKNOWN_ORGAN",
+            )

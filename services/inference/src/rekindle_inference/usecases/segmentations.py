@@ -1,0 +1,182 @@
+"""Durable segmentations: ask for one, look at it, call it off."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import uuid4
+
+from rekindle.errors import CapacityExceeded, NotFound
+
+from rekindle_inference.domain import segmentations as domain
+from rekindle_inference.domain.records import ModelVersionId, ProjectId, VolumeId
+from rekindle_inference.domain.segmentations import (
+    Priority,
+    Segmentation,
+    SegmentationId,
+    SegmentationState,
+    queue_place,
+)
+from rekindle_inference.ports import Reads, Request, State, Writes
+from rekindle_inference.usecases.checks import check_project, require_volume, wrong_field
+from rekindle_inference.usecases.models import MAX_PAGE, require_model
+from rekindle_inference.usecases.paging import page_limit, wrong_token
+from rekindle_inference.usecases.predictions import check_fits
+
+_QUEUE_RETRY_S = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueRules:
+    """How long the queue may be, and how long one may wait in it."""
+
+    #: Queued segmentations of one project and priority.
+    most: int
+    time_to_live: timedelta
+    longest_time_to_live: timedelta
+    #: How much later BATCH stands in the line of ROUTINE than it came.
+    batch_patience: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What a client asks for."""
+
+    volume_id: str
+    #: None for whichever is active when work begins.
+    model_version_id: str | None
+    priority: Priority
+    #: None for the default.
+    time_to_live: timedelta | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """A segmentation and its place in the queue; 0 where it is not queued."""
+
+    segmentation: Segmentation
+    position: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentationPage:
+    #: Newest first.
+    segmentations: tuple[Seen, ...]
+    #: Empty at the end.
+    next_page_token: str
+
+
+def create_segmentation(state: State, rules: QueueRules, request: Request, project_id: str, wanted: Wanted) -> Seen:
+    """Put one image into the queue, once per request id.
+
+    InvalidInput, NotFound, ModelNotReady; CapacityExceeded (QUEUE_FULL) with the time to wait.
+    """
+    project = check_project(project_id)
+    time_to_live = _time_to_live(rules, wanted.time_to_live)
+    with state.write() as writes:
+        answered = writes.answer_to(request)
+        if answered is None:
+            segmentation = _new(writes, rules, project, wanted, time_to_live)
+            writes.segmentations.add(segmentation)
+            writes.answer(request, segmentation.segmentation_id)
+            answered = segmentation.segmentation_id
+        return _seen(writes, _require(writes, project, answered))
+
+
+def get_segmentation(state: State, project_id: str, segmentation_id: str) -> Seen:
+    """NotFound where it does not exist in the project."""
+    with state.read() as reads:
+        return _seen(reads, _require(reads, check_project(project_id), segmentation_id))
+
+
+def list_segmentations(
+    state: State,
+    project_id: str,
+    *,
+    states: frozenset[SegmentationState],
+    volume_id: str,
+    page_size: int,
+    page_token: str,
+) -> SegmentationPage:
+    """Newest first; of some states and of one image where these are given."""
+    project, limit = check_project(project_id), page_limit(page_size, most=MAX_PAGE)
+    with state.read() as reads:
+        before = reads.segmentations.get(project, SegmentationId(page_token)) if page_token else None
+        if page_token and before is None:
+            raise wrong_token()
+        found = reads.segmentations.page(
+            project,
+            states=states,
+            volume_id=VolumeId(volume_id) if volume_id else None,
+            before=before,
+            limit=limit + 1,
+        )
+        page = found[:limit]
+        places = reads.segmentations.positions(each.segmentation_id for each in page)
+    seen = tuple(Seen(segmentation=each, position=places.get(each.segmentation_id, 0)) for each in page)
+    return SegmentationPage(segmentations=seen, next_page_token=page[-1].segmentation_id if len(found) > limit else "")
+
+
+def cancel_segmentation(state: State, request: Request, project_id: str, segmentation_id: str) -> Seen:
+    """End it, also while it runs: what its worker does from now on is not kept.
+
+    NotFound, IllegalTransition where it has ended otherwise.
+    """
+    project = check_project(project_id)
+    with state.write() as writes:
+        if writes.answer_to(request) is None:
+            _require(writes, project, segmentation_id)
+            current = writes.segmentations.lock(SegmentationId(segmentation_id))
+            assert current is not None
+            writes.segmentations.update(domain.cancel(current, writes.now))
+            writes.answer(request, segmentation_id)
+        return _seen(writes, _require(writes, project, segmentation_id))
+
+
+def _new(
+    writes: Writes, rules: QueueRules, project: ProjectId, wanted: Wanted, time_to_live: timedelta
+) -> Segmentation:
+    image = require_volume(writes, project, wanted.volume_id, field="volume_id")
+    # Also where the active one is meant: it may be another one when work begins, but there must be one.
+    check_fits(image, require_model(writes, project, wanted.model_version_id))
+    if writes.segmentations.queued(project, wanted.priority) >= rules.most:
+        raise CapacityExceeded(
+            f"{rules.most} segmentations of priority {wanted.priority} are queued already: try again later",
+            reason="QUEUE_FULL",
+            retry_after_s=_QUEUE_RETRY_S,
+        )
+    lane, due_at = queue_place(wanted.priority, writes.now, rules.batch_patience)
+    return Segmentation(
+        segmentation_id=SegmentationId(str(uuid4())),
+        project_id=project,
+        volume_id=image.volume_id,
+        requested_model_version_id=ModelVersionId(wanted.model_version_id) if wanted.model_version_id else None,
+        priority=wanted.priority,
+        lane=lane,
+        due_at=due_at,
+        created_at=writes.now,
+        expire_at=writes.now + time_to_live,
+    )
+
+
+def _time_to_live(rules: QueueRules, wanted: timedelta | None) -> timedelta:
+    if wanted is None:
+        return rules.time_to_live
+    if not timedelta(0) < wanted <= rules.longest_time_to_live:
+        most = int(rules.longest_time_to_live.total_seconds())
+        raise wrong_field("time_to_live", f"must be above 0 and at most {most} seconds")
+    return wanted
+
+
+def _seen(reads: Reads, segmentation: Segmentation) -> Seen:
+    places = reads.segmentations.positions([segmentation.segmentation_id])
+    return Seen(segmentation=segmentation, position=places.get(segmentation.segmentation_id, 0))
+
+
+def _require(reads: Reads, project: ProjectId, segmentation_id: str) -> Segmentation:
+    found = reads.segmentations.get(project, SegmentationId(segmentation_id))
+    if found is None:
+        raise NotFound(
+            f"there is no segmentation {segmentation_id[:64]!r} in this project", reason="SEGMENTATION_NOT_FOUND"
+        )
+    return found

@@ -1,0 +1,225 @@
+"""Working off the queue of durable segmentations: take one up, carry it out, end it exactly once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import uuid4
+
+from rekindle.errors import (
+    Cancelled,
+    CapacityExceeded,
+    DeadlineExceeded,
+    DependencyUnavailable,
+    ModelNotReady,
+    NotFound,
+    RekindleError,
+)
+from rekindle_imaging import canonical
+from rekindle_imaging.volume import Volume
+from rekindle_servicekit.workers import Cancellation
+
+from rekindle_inference.domain import segmentations as domain
+from rekindle_inference.domain.abstention import Abstention, decide_abstentions, kept_organs, without_organs
+from rekindle_inference.domain.records import ModelVersion, Prediction, VolumeId, VolumeKind
+from rekindle_inference.domain.results import Result, ResultId, ResultOrigin
+from rekindle_inference.domain.segmentations import Priority, Segmentation
+from rekindle_inference.ports import Writes
+from rekindle_inference.usecases.checks import canonical_key, load_volume, require_volume
+from rekindle_inference.usecases.models import require_model
+from rekindle_inference.usecases.predictions import Predictions, made_mask, predict_volume
+from rekindle_inference.usecases.results import add_result
+from rekindle_inference.usecases.segmentation import Progress
+
+_log = logging.getLogger(__name__)
+
+#: What passes: tried again until the time to live is over.
+_PASSING = (DependencyUnavailable, CapacityExceeded, DeadlineExceeded)
+_EXPIRED_AT_ONCE = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """A segmentation that this process works on, until its claim is lost."""
+
+    segmentation: Segmentation
+    model: ModelVersion
+    claim: str
+
+
+def take_next(work: Predictions, priorities: Iterable[Priority], claim_for: timedelta) -> Taken | None:
+    """Take up the first that may be started now, among these priorities; None where there is none.
+
+    On the way those are ended whose time is over, and those that cannot be started any more.
+    """
+    wanted = list(priorities)
+    while True:
+        with work.state.write() as writes:
+            for late in writes.segmentations.lock_expired(_EXPIRED_AT_ONCE):
+                writes.segmentations.update(domain.expire(late, writes.now))
+            found = writes.segmentations.lock_next(wanted) if wanted else None
+            if found is None:
+                return None
+            taken = _take(writes, found, claim_for)
+        if taken is not None:
+            return taken
+
+
+def keep_claims(work: Predictions, held: Iterable[tuple[Taken, tuple[int, int]]], claim_for: timedelta) -> list[Taken]:
+    """Extend the claims on what is worked on, noting progress; those that are lost: cancelled, or taken over."""
+    with work.state.write() as writes:
+        until = writes.now + claim_for
+        return [
+            taken
+            for taken, progress in held
+            if not writes.segmentations.keep(taken.segmentation.segmentation_id, taken.claim, until, progress)
+        ]
+
+
+def carry_out(work: Predictions, taken: Taken, cancellation: Cancellation, on_progress: Progress) -> None:
+    """Predict, and end the segmentation with what came of it; nothing is raised for what went wrong with it.
+
+    Called off, it goes back into the queue, unless its claim is lost.
+    """
+    slices = 0
+
+    def note(done: int, total: int) -> None:
+        nonlocal slices
+        slices = total
+        on_progress(done, total)
+
+    try:
+        prediction = predict_volume(
+            work,
+            taken.model,
+            taken.segmentation.volume_id,
+            cancellation,
+            priority=taken.segmentation.priority,
+            on_progress=note,
+        )
+        _deliver(work, taken, prediction, slices)
+    except Cancelled:
+        _change(work, taken, lambda current, _: domain.put_back(current))
+    except _PASSING as error:
+        _postpone(work, taken, error)
+    except RekindleError as error:
+        reason, message = error.reason, error.message
+        _change(work, taken, lambda current, writes: domain.fail(current, writes.now, reason=reason, message=message))
+    except Exception:
+        _note_incident(work, taken)
+
+
+def _take(writes: Writes, found: Segmentation, claim_for: timedelta) -> Taken | None:
+    """Start it; None where it had to be ended instead."""
+    if domain.is_worn_out(found):
+        message = f"the service ended or failed {found.attempts} times while it worked on this volume"
+        writes.segmentations.update(domain.fail(found, writes.now, reason="WORN_OUT", message=message))
+        return None
+    # A version that was recorded before stays, so that all that was ever told of it is of one version.
+    version = found.model_version_id or found.requested_model_version_id
+    try:
+        model = require_model(writes, found.project_id, version)
+    except (NotFound, ModelNotReady) as error:
+        writes.segmentations.update(domain.fail(found, writes.now, reason=error.reason, message=error.message))
+        return None
+    claim = str(uuid4())
+    started = domain.start(
+        found,
+        model_version_id=model.model_version_id,
+        claim=claim,
+        now=writes.now,
+        until=writes.now + claim_for,
+    )
+    writes.segmentations.update(started)
+    return Taken(segmentation=started, model=model, claim=claim)
+
+
+def _deliver(work: Predictions, taken: Taken, prediction: Prediction, slices: int) -> None:
+    """Make the result and end the segmentation, both or neither; only while the claim holds."""
+    with work.state.read() as reads:
+        image = require_volume(reads, taken.model.project_id, prediction.image_volume_id, field="volume_id")
+        limits = reads.quality_limits(taken.model.project_id)
+    abstentions = decide_abstentions(prediction.quality, limits)
+    reduced = _store_reduced(work, taken.model, prediction, abstentions) if abstentions else None
+
+    def deliver(current: Segmentation, writes: Writes) -> Segmentation:
+        mask_volume_id = prediction.mask_volume_id
+        if reduced is not None:
+            mask = made_mask(image, kept_organs(taken.model.organs, abstentions), reduced, writes.now)
+            writes.add_volume(mask)
+            mask_volume_id = mask.volume_id
+        result = _result(writes, taken, prediction, mask_volume_id, abstentions)
+        return domain.succeed(current, add_result(writes, result).result_id, writes.now, slices=slices)
+
+    _change(work, taken, deliver)
+
+
+def _store_reduced(
+    work: Predictions, model: ModelVersion, prediction: Prediction, abstentions: tuple[Abstention, ...]
+) -> str:
+    """The digest of the predicted mask without the organs left out, once it is in the object store."""
+    whole = load_volume(work.objects, prediction.mask_digest, work.max_voxels)
+    mask = Volume(without_organs(whole.voxels, model.organs, abstentions), whole.geometry)
+    data = canonical.encode(mask, VolumeKind.MASK.value)
+    digest = canonical.digest(data)
+    work.objects.put(canonical_key(digest), data)
+    return digest
+
+
+def _result(
+    writes: Writes,
+    taken: Taken,
+    prediction: Prediction,
+    mask_volume_id: VolumeId,
+    abstentions: tuple[Abstention, ...],
+) -> Result:
+    return Result(
+        result_id=ResultId(str(uuid4())),
+        project_id=taken.segmentation.project_id,
+        cursor=0,  # decided when it is added, as is its place
+        leads=False,
+        image_volume_id=prediction.image_volume_id,
+        mask_volume_id=mask_volume_id,
+        origin=ResultOrigin.MODEL,
+        model_version_id=taken.model.model_version_id,
+        quality=prediction.quality,
+        abstentions=abstentions,
+        segmentation_id=taken.segmentation.segmentation_id,
+        created_at=writes.now,
+    )
+
+
+def _postpone(work: Predictions, taken: Taken, error: RekindleError) -> None:
+    """Back into the queue for a while; it expires there if what is away does not come back."""
+    reason = f"waits for what is away: {error.message}"
+    _log.warning("a segmentation waits: %s", error, extra={"action": "segmentation.waiting", "reason": error.reason})
+    _change(
+        work,
+        taken,
+        lambda current, writes: domain.put_back(current, reason=reason, not_before=writes.now + domain.RETRY_AFTER),
+    )
+
+
+def _note_incident(work: Predictions, taken: Taken) -> None:
+    """What nobody foresaw goes to the log; tried again a few times, as a service that ended would be."""
+    incident_id = uuid4().hex
+    _log.exception("incident %s", incident_id, extra={"action": "incident", "incident_id": incident_id})
+    message = f"it failed: the service's log has the details as incident {incident_id}"
+
+    def after(current: Segmentation, writes: Writes) -> Segmentation:
+        if domain.is_worn_out(current):
+            return domain.fail(current, writes.now, reason="INTERNAL_ERROR", message=message)
+        later = writes.now + domain.RETRY_AFTER
+        return domain.put_back(current, reason=message, not_before=later, counted=True)
+
+    _change(work, taken, after)
+
+
+def _change(work: Predictions, taken: Taken, change: Callable[[Segmentation, Writes], Segmentation]) -> None:
+    """Write what becomes of a segmentation, unless somebody has called it off or taken it over."""
+    with work.state.write() as writes:
+        current = writes.segmentations.lock(taken.segmentation.segmentation_id)
+        if current is not None and current.claim == taken.claim:
+            writes.segmentations.update(change(current, writes))
