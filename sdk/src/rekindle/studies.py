@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from rekindle._call import content_request_id
 from rekindle._services import Services
 from rekindle.api.inference.v1 import volumes_pb2 as volumes
+from rekindle.uploads import by_way, upload_in_pieces
 from rekindle.volumes import CHUNK_BYTES, Progress
 
 
@@ -41,12 +42,18 @@ def send_study(services: Services, project_id: str, data: bytes, progress: Progr
     header = volumes.UploadStudyHeader(project_id=project_id, sha256=hashlib.sha256(data).hexdigest())
     header.request_id = content_request_id(header)
     caller = services.caller
-    answer = caller.repeat(
-        lambda: services.volumes.UploadStudy(
-            _parts(header, data, progress), timeout=2 * caller.transfer_timeout_s(len(data))
+
+    def stream() -> list[volumes.SeriesOutcome]:
+        parts = _parts(header, data, progress)
+        return list(services.volumes.UploadStudy(parts, timeout=2 * caller.transfer_timeout_s(len(data))).series)
+
+    def pieces() -> list[volumes.SeriesOutcome]:
+        said = volumes.UploadVolumeHeader(
+            request_id=header.request_id, project_id=header.project_id, sha256=header.sha256
         )
-    )
-    return [Series.from_proto(outcome) for outcome in answer.series]
+        return list(upload_in_pieces(services, said, data, progress, study=True).series)
+
+    return [Series.from_proto(outcome) for outcome in by_way(caller, len(data), stream, pieces)]
 
 
 def _parts(

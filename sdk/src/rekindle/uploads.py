@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from rekindle._call import content_request_id, new_request_id
+from rekindle._call import Answer, Caller, content_request_id, new_request_id
 from rekindle._services import Services
 from rekindle.api.inference.v1 import volumes_pb2 as volumes
 from rekindle.config import enum_name
@@ -19,7 +19,7 @@ from rekindle.errors import (
     DependencyUnavailable,
     IllegalTransition,
     IntegrityError,
-    InternalError,
+    Unsupported,
 )
 
 if TYPE_CHECKING:
@@ -149,9 +149,16 @@ class Upload:
         self._upload = self._services.caller.unary(self._services.volumes.AbortUpload, request).upload
 
 
-def create(services: Services, header: volumes.UploadVolumeHeader, size_bytes: int, *, address: bool = False) -> Upload:
+def create(
+    services: Services,
+    header: volumes.UploadVolumeHeader,
+    size_bytes: int,
+    *,
+    address: bool = False,
+    study: bool = False,
+) -> Upload:
     """Begins an upload, or finds the one of the same file that was begun before and has not ended in vain."""
-    request = volumes.CreateUploadRequest(header=header, size_bytes=size_bytes, presigned=address)
+    request = volumes.CreateUploadRequest(header=header, size_bytes=size_bytes, presigned=address, study=study)
     attempt = 0
     while True:
         request.request_id = f"{content_request_id(header)}-{'a' if address else 'c'}{attempt}"
@@ -168,10 +175,11 @@ def upload_in_pieces(
     data: bytes,
     progress: Progress | None = None,
     *,
-    address: bool = False,
+    study: bool = False,
 ) -> volumes.FinalizeUploadResponse:
     """Sends a file so that nothing that has arrived is sent again, in this process or a later one."""
-    upload = create(services, header, len(data), address=address)
+    address = services.caller.uploads == "address"
+    upload = create(services, header, len(data), address=address, study=study)
     try:
         return _send_and_finalize(upload, data, progress, address)
     except IntegrityError:
@@ -190,16 +198,13 @@ def _send_and_finalize(
     return upload.finalize()
 
 
-def upload_by_way(
-    services: Services,
-    header: volumes.UploadVolumeHeader,
-    data: bytes,
-    progress: Progress | None,
-    stream: Callable[[], volumes.UploadVolumeResponse],
-) -> volumes.UploadVolumeResponse:
-    """Sends a file the way that the client was told; `stream` sends it whole. Either way it is the same act."""
-    caller, way = services.caller, services.caller.uploads
-    if way == "stream" or (way == "auto" and len(data) < PIECES_FROM_BYTES):
+def by_way(caller: Caller, size_bytes: int, stream: Callable[[], Answer], pieces: Callable[[], Answer]) -> Answer:
+    """Sends a file the way that the client was told; either way it is the same act.
+
+    `stream` sends it whole, `pieces` in pieces or by an address.
+    """
+    way = caller.uploads
+    if way == "stream" or (way == "auto" and size_bytes < PIECES_FROM_BYTES):
         return caller.repeat(stream)
     if way == "auto":
         try:
@@ -208,10 +213,6 @@ def upload_by_way(
             if error.reason not in _BROKEN_LINE:
                 return caller.repeat(stream)
     try:
-        answer = upload_in_pieces(services, header, data, progress, address=way == "address")
-    except InternalError as error:
-        if error.reason != "UNIMPLEMENTED":
-            raise
-        return caller.repeat(stream)  # an older service
-    receipt = answer.receipt if answer.HasField("receipt") else None
-    return volumes.UploadVolumeResponse(volume=answer.volume, receipt=receipt)
+        return pieces()
+    except Unsupported:  # an older service
+        return caller.repeat(stream)

@@ -17,7 +17,7 @@ from rekindle.api.inference.v1 import volumes_pb2 as volumes
 from rekindle.dicom import archive_of
 from rekindle.errors import IntegrityError, InvalidInput
 from rekindle.formats import SUFFIXES, FormatName, format_of, format_to_write, format_value
-from rekindle.uploads import upload_by_way
+from rekindle.uploads import by_way, upload_in_pieces
 
 if TYPE_CHECKING:
     import numpy as np
@@ -135,15 +135,17 @@ def upload(
     header.request_id = occasion
     header.request_id = content_request_id(header)
     caller = services.caller
-    return upload_by_way(
-        services,
-        header,
-        data,
-        progress,
-        stream=lambda: services.volumes.UploadVolume(
-            upload_parts(header, data, progress), timeout=caller.transfer_timeout_s(len(data))
-        ),
-    )
+
+    def stream() -> volumes.UploadVolumeResponse:
+        parts = upload_parts(header, data, progress)
+        return services.volumes.UploadVolume(parts, timeout=caller.transfer_timeout_s(len(data)))
+
+    def pieces() -> volumes.UploadVolumeResponse:
+        answer = upload_in_pieces(services, header, data, progress)
+        receipt = answer.receipt if answer.HasField("receipt") else None
+        return volumes.UploadVolumeResponse(volume=answer.volume, receipt=receipt)
+
+    return by_way(caller, len(data), stream, pieces)
 
 
 def upload_parts(

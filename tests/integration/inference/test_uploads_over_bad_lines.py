@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from bad_line import BadLine
+from dicom_phantom import archive, series, to_bytes
 from http_objects import HttpObjects
 from rekindle._call import Retry
 from rekindle.api.common.v1 import common_pb2 as common
@@ -161,3 +162,16 @@ def test_a_file_goes_to_an_address_of_the_store(start, connect, phantom, tmp_pat
     plain = start()
     project = connect(plain.service.server.address, uploads="address")
     project.upload_image(phantom.file(tmp_path, voxels=phantom.image + 2))
+
+
+@pytest.mark.parametrize("way", ["auto", "pieces"])
+def test_a_study_gets_through_too(service, connect, way):
+    """Its series are answered as by a stream, and there is one of each."""
+    ct = series(np.random.default_rng(3).integers(0, 4000, (6, 700, 700), dtype=np.uint16))
+    data = archive([*(to_bytes(dataset) for dataset in ct), b"readme " * 100], shuffle=None)
+    line = BadLine(service.service.server.address, cut_after_bytes=3 * MIB)
+    sent = connect(line.address, uploads=way).upload_study(data)
+    assert line.cuts >= 1
+    assert [("CT", ""), ("", "NOT_DICOM")] == [(one.modality, one.reason) for one in sent]
+    assert sent == connect(service.service.server.address, uploads="stream").upload_study(data)
+    line.close()
