@@ -41,7 +41,10 @@ def format_value(name: str) -> common.FileFormat.ValueType:
 
 def format_name(value: int) -> FormatName:
     """The name of the API's word; what it does not say is NIfTI."""
-    return next((name for name, known in _VALUES.items() if known == value), "nifti")
+    for name, known in _VALUES.items():
+        if known == value:
+            return name
+    return "nifti"
 
 
 def format_to_write(path: Path) -> FormatName | None:

@@ -1,11 +1,11 @@
-"""MetaImage in one file (.mha), read and written by hand: nothing in a file can point to another one."""
+"""MetaImage in one file (.mha), read by hand: nothing in a file can point to another one."""
 
 import re
-import zlib
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import SimpleITK as sitk
 
 from rekindle_imaging.errors import VolumeError
 from rekindle_imaging.geometry import Geometry
@@ -22,7 +22,6 @@ _TYPES: Final = {
     "MET_FLOAT": "f4",
     "MET_DOUBLE": "f8",
 }
-_WRITTEN_TYPES: Final = {"int16": "MET_SHORT", "uint8": "MET_UCHAR"}
 _MATRIX: Final = ("TransformMatrix", "Rotation", "Orientation")
 _ORIGIN: Final = ("Offset", "Position", "Origin")
 _BIG_ENDIAN: Final = ("BinaryDataByteOrderMSB", "ElementByteOrderMSB")
@@ -45,27 +44,7 @@ def read_metaimage(path: Path, *, max_voxels: int) -> Volume:
 
 def write_metaimage(volume: Volume, path: Path) -> None:
     """Writes an int16 or uint8 volume as a compressed .mha; equal volumes give equal bytes."""
-    geometry = volume.geometry
-    raw = np.ascontiguousarray(volume.voxels, dtype=volume.voxels.dtype.newbyteorder("<"))
-    packed = zlib.compress(raw.data, 1)
-    lines = [
-        "ObjectType = Image",
-        "NDims = 3",
-        "BinaryData = True",
-        "BinaryDataByteOrderMSB = False",
-        "CompressedData = True",
-        f"CompressedDataSize = {len(packed)}",
-        "TransformMatrix = " + " ".join(repr(float(x)) for x in geometry.axes.T.ravel()),
-        "Offset = " + " ".join(repr(x) for x in geometry.origin_mm),
-        "CenterOfRotation = 0 0 0",
-        "ElementSpacing = " + " ".join(repr(x) for x in geometry.spacing_mm),
-        "DimSize = " + " ".join(str(n) for n in geometry.size),
-        f"ElementType = {_WRITTEN_TYPES[str(volume.voxels.dtype)]}",
-        "ElementDataFile = LOCAL",
-    ]
-    with path.open("wb") as file:
-        file.write(("\n".join(lines) + "\n").encode("ascii"))
-        file.write(packed)
+    sitk.WriteImage(volume.to_sitk(), str(path), useCompression=True, compressionLevel=1)
 
 
 def _header(start: bytes) -> tuple[dict[str, str], int]:

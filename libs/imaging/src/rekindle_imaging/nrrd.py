@@ -1,11 +1,11 @@
-"""NRRD, read and written by hand: nothing in a file can point to another one, and no locale matters."""
+"""NRRD, read by hand: nothing in a file can point to another one, and no locale matters."""
 
 import re
-import zlib
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import SimpleITK as sitk
 
 from rekindle_imaging.errors import VolumeError
 from rekindle_imaging.geometry import Geometry
@@ -30,7 +30,6 @@ _SPACES: Final = {
     **dict.fromkeys(("left-anterior-superior", "las"), (1.0, -1.0, 1.0)),
 }
 _ENCODINGS: Final = {"raw": False, "gzip": True, "gz": True}
-_WRITTEN_TYPES: Final = {"int16": "int16", "uint8": "uint8"}
 
 
 def read_nrrd(path: Path, *, max_voxels: int) -> Volume:
@@ -51,27 +50,7 @@ def read_nrrd(path: Path, *, max_voxels: int) -> Volume:
 
 def write_nrrd(volume: Volume, path: Path) -> None:
     """Writes an int16 or uint8 volume as NRRD in LPS, gzip; equal volumes give equal bytes."""
-    geometry = volume.geometry
-    axes = geometry.axes * np.asarray(geometry.spacing_mm)
-    vectors = [",".join(repr(float(x)) for x in axes[:, axis]) for axis in range(3)]
-    lines = [
-        "NRRD0004",
-        f"type: {_WRITTEN_TYPES[str(volume.voxels.dtype)]}",
-        "dimension: 3",
-        "space: left-posterior-superior",
-        "sizes: " + " ".join(str(n) for n in geometry.size),
-        "space directions: " + " ".join(f"({vector})" for vector in vectors),
-        "kinds: domain domain domain",
-        "endian: little",
-        "encoding: gzip",
-        "space origin: (" + ",".join(repr(x) for x in geometry.origin_mm) + ")",
-    ]
-    raw = np.ascontiguousarray(volume.voxels, dtype=volume.voxels.dtype.newbyteorder("<"))
-    packer = zlib.compressobj(1, wbits=31)
-    with path.open("wb") as file:
-        file.write(("\n".join(lines) + "\n\n").encode("ascii"))
-        file.write(packer.compress(raw.data))
-        file.write(packer.flush())
+    sitk.WriteImage(volume.to_sitk(), str(path), useCompression=True, compressionLevel=1)
 
 
 def _header(start: bytes) -> tuple[dict[str, str], int]:

@@ -183,10 +183,11 @@ def open_objects(directory: Path, installation_id: str | None) -> Objects:
 
 def _facts(settings: Settings, objects: Objects) -> ServerFacts:
     engine = "triton" if settings.triton_address else "onnxruntime"
-    always = {"durable-segmentations", "nifti", "resumable-uploads", "slices", engine}
+    always = {"durable-segmentations", "resumable-uploads", "slices", engine}
+    formats = {"dicom", "dicom-seg", "metaimage", "nifti", "nrrd"}
     return ServerFacts(
         service="inference",
-        capabilities=database_capabilities(settings.database_url) | always | _addresses(objects),
+        capabilities=database_capabilities(settings.database_url) | always | formats | _addresses(objects),
         limits={
             "max_file_bytes": settings.max_file_bytes,
             "max_model_bytes": settings.max_model_bytes,

@@ -1,6 +1,5 @@
 """One DICOM file: what is needed of its header, checked before anything relies on it."""
 
-import hashlib
 import io
 import math
 import re
@@ -43,8 +42,6 @@ class Instance:
     """What a file says of itself. UIDs are "" where the file does not say them."""
 
     member: Member
-    #: SHA-256 of the file.
-    digest: str
     sop_class_uid: str
     sop_instance_uid: str
     series_instance_uid: str
@@ -75,7 +72,6 @@ def look_at(data: memoryview, member: Member, number: int) -> Instance:
     modality = _text(dataset, "Modality").upper()
     return Instance(
         member=member,
-        digest=hashlib.sha256(raw).hexdigest(),
         sop_class_uid=sop_class,
         sop_instance_uid=_uid(dataset, "SOPInstanceUID", number) or _uid(meta, "MediaStorageSOPInstanceUID", number),
         series_instance_uid=_uid(dataset, "SeriesInstanceUID", number),

@@ -75,7 +75,7 @@ def segmentation_bytes(
     sources, frames = _sources(data, stack)
     numbered = np.zeros(256, dtype=np.uint8)
     numbered[[segment.label_value for segment in segments]] = np.arange(1, len(segments) + 1)
-    seed = _digest(mask, stack, segments, authorship)
+    seed = _digest(data, mask, stack, segments, authorship)
     return _encode(sources, numbered[mask.voxels][frames], segments, authorship, seed)
 
 
@@ -181,9 +181,14 @@ def _make_repeatable(made: Dataset, moment: datetime, dimensions_uid: str) -> No
         item.DimensionOrganizationUID = dimensions_uid
 
 
-def _digest(mask: Volume, stack: Stack, segments: Sequence[Segment], authorship: Authorship) -> str:
+def _sha256(data: memoryview, instance: Instance) -> str:
+    member = instance.member
+    return hashlib.sha256(data[member.offset : member.offset + member.size]).hexdigest()
+
+
+def _digest(data: memoryview, mask: Volume, stack: Stack, segments: Sequence[Segment], authorship: Authorship) -> str:
     words = {
-        "sources": [instance.digest for instance in stack.instances],
+        "sources": [_sha256(data, instance) for instance in stack.instances],
         "segments": [asdict(segment) for segment in segments],
         "authorship": {**asdict(authorship), "created_at": authorship.created_at.isoformat()},
         "mask": hashlib.sha256(mask.voxels.tobytes()).hexdigest(),

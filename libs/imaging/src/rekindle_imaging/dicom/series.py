@@ -1,5 +1,6 @@
 """DICOM series: files in any order, in one archive; out comes a volume, or what keeps them from being one."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, cast
@@ -109,7 +110,7 @@ def stack_of(data: memoryview, instances: Sequence[Instance], *, max_voxels: int
 
     Raises VolumeError: DUPLICATE_SLICES and what `planes_of` and `arrange` raise.
     """
-    unique = _without_repeats(instances)
+    unique = _without_repeats(data, instances)
     planes: list[Plane] = []
     for index, instance in enumerate(unique):
         header = read_header(_bytes(data, instance.member), index + 1)
@@ -120,11 +121,12 @@ def stack_of(data: memoryview, instances: Sequence[Instance], *, max_voxels: int
     return Stack(instances=unique, planes=ordered, geometry=geometry)
 
 
-def _without_repeats(instances: Sequence[Instance]) -> list[Instance]:
+def _without_repeats(data: memoryview, instances: Sequence[Instance]) -> list[Instance]:
     unique: dict[str, Instance] = {}
     for instance in instances:
-        known = unique.setdefault(instance.sop_instance_uid or instance.digest, instance)
-        if known.digest != instance.digest:
+        key = instance.sop_instance_uid or hashlib.sha256(_bytes(data, instance.member)).hexdigest()
+        known = unique.setdefault(key, instance)
+        if known is not instance and bytes(_bytes(data, known.member)) != bytes(_bytes(data, instance.member)):
             raise VolumeError(
                 "DUPLICATE_SLICES", "two different files have the same SOP Instance UID; send the one that is right"
             )
@@ -155,12 +157,18 @@ class _Span:
 
 
 def _rescaled(stored: NDArray[np.integer[Any]], plane: Plane, span: _Span) -> NDArray[np.int16]:
-    values = stored.astype(np.float64) * plane.slope + plane.intercept
-    rounded = np.rint(values)
-    low, high = float(rounded.min()), float(rounded.max())
+    slope, intercept = plane.slope, plane.intercept
+    is_whole = slope.is_integer() and intercept.is_integer()
+    # The extremes decide first: by Python's numbers, which cannot overflow.
+    ends = sorted(int(end) * slope + intercept for end in (stored.min(), stored.max()))
+    low, high = (float(round(end)) for end in ends)
     if not (low >= -_LARGEST - 1 and high <= _LARGEST):
         raise VolumeError("OUT_OF_RANGE", "the image has values outside -32768 to 32767; rescale it")
     span.low, span.high = min(span.low, low), max(span.high, high)
+    if is_whole and max(abs(slope), abs(intercept)) <= 2**31 - 1:
+        return (stored.astype(np.int64) * int(slope) + int(intercept)).astype(np.int16)
+    values = stored.astype(np.float64) * slope + intercept
+    rounded = np.rint(values)
     span.has_fractions = span.has_fractions or not np.array_equal(rounded, values)
     return rounded.astype(np.int16)
 
