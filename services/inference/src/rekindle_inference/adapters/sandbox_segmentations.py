@@ -77,8 +77,8 @@ def _authorship(origin: Origin) -> Authorship:
     kind = "AUTOMATIC" if not origin.is_corrected else "MANUAL" if model is None else "SEMIAUTOMATIC"
     return Authorship(
         algorithm_type=kind,
-        algorithm_name="" if model is None else f"Rekindle {model.role.value}",
-        algorithm_version="" if model is None else f"{model.version} ({model.model_version_id})",
+        algorithm_name="Rekindle" if model is None else f"Rekindle {model.role.value}",
+        algorithm_version="unknown" if model is None else f"{model.version} ({model.model_version_id})",
         software_version=version("rekindle-inference"),
         created_at=origin.created_at,
     )
