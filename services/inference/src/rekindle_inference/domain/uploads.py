@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, NewType
 
-from rekindle.errors import IllegalTransition, InvalidInput, NotFound, RekindleError
+from rekindle.errors import IllegalTransition, InvalidInput, NotFound, RekindleError, quoted_id
 
 from rekindle_inference.domain.records import ProjectId, VolumeId
 
@@ -118,7 +118,7 @@ def check_complete(upload: UploadRecord) -> None:
 
 
 def no_such_upload(upload_id: str) -> NotFound:
-    return NotFound(f"there is no upload {upload_id[:64]!r} in this project", reason="UPLOAD_NOT_FOUND")
+    return NotFound(f"there is no upload {quoted_id(upload_id)} in this project", reason="UPLOAD_NOT_FOUND")
 
 
 def _out_of_step(upload: UploadRecord, reason: str, what: str) -> RekindleError:

@@ -101,7 +101,7 @@ def rank_slices(
     found = ranks.organs.get(organ_id or ALL_ORGANS)
     if found is None:
         known = ", ".join(sorted(set(ranks.organs) - {ALL_ORGANS}))
-        raise NotFound(f"the coarse label has no organ {organ_id[:64]!r}: it has {known}", reason="ORGAN_NOT_FOUND")
+        raise NotFound(f"the coarse label has no such organ (organ_id): it has {known}", reason="ORGAN_NOT_FOUND")
     return ranks.model_version_id, found[: limit or None]
 
 
