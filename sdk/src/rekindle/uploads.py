@@ -25,7 +25,9 @@ from rekindle.errors import (
 if TYPE_CHECKING:
     from rekindle.volumes import Progress
 
+#: The first chunk's.
 CHUNK_BYTES = 1024 * 1024
+LEAST_CHUNK_BYTES = 64 * 1024
 #: A smaller file is sent again as a whole when its stream breaks.
 PIECES_FROM_BYTES = 4 * CHUNK_BYTES
 #: Uploads of one file that expired or were aborted before a new one is begun no more.
@@ -93,19 +95,25 @@ class Upload:
         return received
 
     def send(self, data: bytes, progress: Progress | None = None) -> None:
-        """Sends what has not arrived of the file. Each chunk is tried as often as any call is."""
-        size = min(self._upload.max_chunk_bytes or CHUNK_BYTES, CHUNK_BYTES)
+        """Sends what has not arrived of the file. Each chunk is tried as often as any call is.
+
+        Chunks grow while all goes well, and shrink when one does not get through in time.
+        """
+        most = self._upload.max_chunk_bytes or CHUNK_BYTES
+        size = min(most, CHUNK_BYTES)
         stalled = 0
         while self.received_bytes < len(data):
             offset = self.received_bytes
             try:
                 stalled = 0 if self.put(offset, data[offset : offset + size]) > offset else stalled + 1
+                size = min(2 * size, most)
             except DeadlineExceeded:
                 stalled += 1
+                size = max(size // 4, LEAST_CHUNK_BYTES)
                 if stalled >= self._services.caller.retry.attempts:
                     raise
             except IllegalTransition as error:
-                # Another process sends the same file, or the service has lost what it never acknowledged.
+                # Another process sends the same file, or a chunk arrived whose answer was lost.
                 expected = error.metadata.get("expected_offset", "")
                 stalled += 1
                 if not expected.isdigit() or stalled >= self._services.caller.retry.attempts:
