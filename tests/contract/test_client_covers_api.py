@@ -13,7 +13,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 from rekindle import api
 from rekindle._call import Caller
 from rekindle.api.common.v1 import common_pb2, info_pb2
-from rekindle.api.inference.v1 import inference_pb2, volumes_pb2
+from rekindle.api.inference.v1 import inference_pb2, segmentations_pb2, volumes_pb2
 from rekindle.api.scheduler.v1 import annotation_pb2, records_pb2
 from rekindle.api.trainer.v1 import trainer_pb2
 from rekindle.client import Client
@@ -22,6 +22,7 @@ from rekindle.leases import Lease
 from rekindle.models import Model
 from rekindle.projects import Project
 from rekindle.runs import Run
+from rekindle.segmentations import DurableSegmentation
 from rekindle.server_info import NEEDED_VERSION
 from rekindle.sessions import Session
 from rekindle.uploads import Upload
@@ -37,10 +38,8 @@ MODULES = [
 def services() -> dict[str, ServiceDescriptor]:
     """Every service of the generated API, by the name of the stub that the client keeps."""
     found = {name: service for module in MODULES for name, service in module.DESCRIPTOR.services_by_name.items()}
-    return {
-        {"VolumeService": "volumes"}.get(name, name.removesuffix("Service").lower()): service
-        for name, service in found.items()
-    }
+    plural = {"VolumeService": "volumes", "SegmentationService": "segmentations"}
+    return {plural.get(name, name.removesuffix("Service").lower()): service for name, service in found.items()}
 
 
 class Stub:
@@ -93,6 +92,8 @@ def _filled(answer: Any) -> Any:
     """Gives projects a modality, and headers the digest of the empty file that follows."""
     if isinstance(answer, volumes_pb2.DownloadVolumeResponse):
         answer.header.sha256 = EMPTY_SHA256
+    if isinstance(answer, volumes_pb2.ReadVolumeResponse):
+        answer.header.SetInParent()
     if isinstance(answer, inference_pb2.SegmentResponse):
         answer.result.sha256 = EMPTY_SHA256
     if isinstance(answer, info_pb2.GetServerInfoResponse):
@@ -123,10 +124,13 @@ ARGUMENTS: dict[str, Any] = {
     "study": b"archive",
     "service": "scheduler",
     "verdict": "accept",
+    "limits": {"liver": 0.5},
+    "volume": "volume",
 }
 #: What does not call a service, or is driven by another method of the handle.
 NOT_DRIVEN = {
     *("connect", "close", "from_proto", "lease_next", "resume_lease", "restore", "send", "token"),
+    *("results", "wait", "result"),
     *("forget_prefetched", "prefetch", "resume", "save", "ticket"),
 }
 
@@ -167,6 +171,11 @@ def called() -> set[str]:
     drive(Session(stubs, annotation_pb2.Session(session_id="s"), (Organ("liver", 1),)))
     drive(Model.from_proto(inference_pb2.Model(), stubs))
     drive(Run(stubs, trainer_pb2.Run()))
+    done = segmentations_pb2.Segmentation(state=segmentations_pb2.SEGMENTATION_STATE_SUCCEEDED)
+    drive(DurableSegmentation(stubs, done))
+    DurableSegmentation(stubs, done).result()
+    # Endless by itself.
+    next(Project(stubs, PROJECT).results())
     return stubs.called
 
 
@@ -178,4 +187,4 @@ def test_every_rpc_has_a_client_method(called: set[str]) -> None:
 
 def test_services_are_those_of_the_protos() -> None:
     """These services are looked at; a further one would be too."""
-    assert {"scheduler", "volumes", "inference", "trainer", "info", "admin"} == set(services())
+    assert {"scheduler", "volumes", "inference", "segmentations", "trainer", "info", "admin"} == set(services())

@@ -22,6 +22,8 @@ from rekindle.formats import FormatName, format_name, format_value
 from rekindle.leases import Lease
 from rekindle.projects import Project
 from rekindle.records import OrganQuality
+from rekindle.results import Abstention
+from rekindle.segmentations import PriorityName, priority_value
 from rekindle.server_info import InfoCalls
 from rekindle.tickets import read_token
 from rekindle.volumes import CHUNK_BYTES, Payload, Source, VolumeFile, payload
@@ -39,6 +41,8 @@ class Segmentation:
     mask: VolumeFile
     model_version_id: str
     quality: tuple[OrganQuality, ...]
+    #: Organs that are not in the mask, and why.
+    abstentions: tuple[Abstention, ...] = ()
 
 
 class Client(AdminCalls, InfoCalls):
@@ -141,12 +145,14 @@ class Client(AdminCalls, InfoCalls):
         project_id: str,
         model_version_id: str | None = None,
         result_format: FormatName | None = None,
+        priority: PriorityName = "routine",
         progress: Callable[[int, int], None] | None = None,
         timeout_s: float = 600.0,
     ) -> Segmentation:
         """Segments one volume outside any round; nothing is stored. `progress` gets (slices done, in all).
 
         The mask comes in the image's format, of a DICOM series as "dicom-seg", unless `result_format` says otherwise.
+        "stat" pauses what is less urgent meanwhile.
         """
         sent = payload(image)
         caller = self._services.caller
@@ -154,7 +160,7 @@ class Client(AdminCalls, InfoCalls):
         def attempt() -> Segmentation:
             parts = caller.stream(
                 self._services.inference.Segment,
-                _segment_parts(project_id, model_version_id, sent, result_format),
+                _segment_parts(project_id, model_version_id, sent, result_format, priority),
                 timeout_s=timeout_s,
             )
             return _collect_segmentation(parts, progress)
@@ -204,11 +210,16 @@ def _collect_segmentation(
         mask=VolumeFile(bytes(received), "", format_name(result.format)),
         model_version_id=result.model_version_id,
         quality=tuple(OrganQuality.from_proto(item) for item in result.quality),
+        abstentions=tuple(Abstention.from_proto(item) for item in result.abstentions),
     )
 
 
 def _segment_parts(
-    project_id: str, model_version_id: str | None, sent: Payload, result_format: FormatName | None
+    project_id: str,
+    model_version_id: str | None,
+    sent: Payload,
+    result_format: FormatName | None,
+    priority: PriorityName,
 ) -> Iterator[inference.SegmentRequest]:
     header = inference.SegmentHeader(
         project_id=project_id,
@@ -216,6 +227,7 @@ def _segment_parts(
         format=sent.format_value,
         result_format=format_value(result_format) if result_format else common.FILE_FORMAT_UNSPECIFIED,
         sha256=hashlib.sha256(sent.data).hexdigest(),
+        priority=priority_value(priority),
     )
     yield inference.SegmentRequest(header=header)
     for start in range(0, len(sent.data), CHUNK_BYTES):

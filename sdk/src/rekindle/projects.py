@@ -11,6 +11,7 @@ from rekindle._call import new_request_id
 from rekindle._project_cases import ProjectCases
 from rekindle._project_labels import ProjectLabels
 from rekindle._project_models import ProjectModels
+from rekindle._project_results import ProjectResults
 from rekindle._project_sources import ProjectSources
 from rekindle.api.scheduler.v1 import records_pb2 as records
 from rekindle.api.scheduler.v1 import scheduler_pb2 as scheduler
@@ -30,7 +31,7 @@ class Report:
     ledger: Ledger
 
 
-class Project(ProjectCases, ProjectLabels, ProjectSources, ProjectModels):
+class Project(ProjectResults, ProjectCases, ProjectLabels, ProjectSources, ProjectModels):
     """A handle on one project."""
 
     def start(self, *, igniter: Model | None = None) -> Self:

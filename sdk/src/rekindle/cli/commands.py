@@ -17,9 +17,11 @@ from rekindle.cli.models import models
 from rekindle.cli.options import RekindleCommand, RekindleGroup, Root
 from rekindle.cli.project import project
 from rekindle.cli.report import report
+from rekindle.cli.results import limits, results
 from rekindle.cli.rounds import rounds
 from rekindle.cli.runs import runs
 from rekindle.cli.segment import segment
+from rekindle.cli.segmentations import segmentations
 from rekindle.cli.session import Session
 from rekindle.cli.sessions import session as session_group
 from rekindle.cli.sources import study, volumes
@@ -116,7 +118,20 @@ def rekindle(
 
 
 LABELS: tuple[RekindleGroup, ...] = (session_group, draft, leases, submission)
-GROUPS: tuple[RekindleGroup, ...] = (*LABELS, project, seeds, cases, rounds, models, runs, token, study, volumes)
+DELIVERY: tuple[RekindleGroup, ...] = (segmentations, results, limits)
+GROUPS: tuple[RekindleGroup, ...] = (
+    *LABELS,
+    *DELIVERY,
+    project,
+    seeds,
+    cases,
+    rounds,
+    models,
+    runs,
+    token,
+    study,
+    volumes,
+)
 OPERATING: tuple[RekindleCommand, ...] = (info, verify)
 for command in (*GROUPS, next_case, submit, take_up, segment, report, *OPERATING):
     rekindle.add_command(command)

@@ -1,0 +1,104 @@
+"""`rekindle segmentations`: scans that are segmented whether or not anybody waits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from rekindle.cli.options import RekindleGroup, pass_session
+from rekindle.cli.session import Session, interruptible
+from rekindle.segmentations import DurableSegmentation, Progress
+
+STATES = ("queued", "running", "succeeded", "failed", "cancelled", "expired")
+
+
+@click.group(cls=RekindleGroup)
+def segmentations() -> None:
+    """Scans that are segmented whether or not anybody waits: what `rekindle segment --durable` asked for."""
+
+
+@segmentations.command("list")
+@click.option("--state", "states", type=click.Choice(STATES), multiple=True, help="Only these; may be repeated.")
+@click.option("--volume", metavar="VOLUME", default="", help="Only of this image.")
+@pass_session
+def list_segmentations(session: Session, states: tuple[str, ...], volume: str) -> None:
+    """The project's segmentations, newest first."""
+    found = list(session.project().segmentations(states=states, volume_id=volume))
+    session.out.rows(
+        "Segmentations",
+        ["Segmentation", "Image", "Priority", "State", "Slices>", "Place>", "Why"],
+        [
+            (
+                each.id,
+                each.volume_id,
+                each.priority,
+                each.state,
+                slices(each.progress),
+                each.queue_position or None,
+                each.reason,
+            )
+            for each in found
+        ],
+        [describe(each) for each in found],
+    )
+
+
+@segmentations.command("show")
+@click.argument("segmentation_id", metavar="SEGMENTATION")
+@pass_session
+def show(session: Session, segmentation_id: str) -> None:
+    """One segmentation."""
+    found = session.project().segmentation(segmentation_id)
+    session.out.fields(f"Segmentation {found.id}", describe(found).items(), describe(found))
+
+
+@segmentations.command("cancel")
+@click.argument("segmentation_id", metavar="SEGMENTATION")
+@pass_session
+def cancel(session: Session, segmentation_id: str) -> None:
+    """Call a segmentation off, also while it runs."""
+    found = session.project().segmentation(segmentation_id).cancel()
+    session.out.done(f"Segmentation {found.id} is {found.state}.", describe(found))
+
+
+@segmentations.command("watch")
+@click.argument("segmentation_id", metavar="SEGMENTATION")
+@click.option("--after", metavar="CURSOR", type=click.IntRange(min=0), default=0, help="Only later changes.")
+@pass_session
+def watch(session: Session, segmentation_id: str, after: int) -> None:
+    """Follow a segmentation until it has ended or you press Ctrl-C; it goes on all the same."""
+    found = session.project().segmentation(segmentation_id)
+    with interruptible():
+        for change in found.watch(after_cursor=after):
+            session.out.line(line(change), change)
+
+
+def line(change: Progress) -> str:
+    """What has changed, for people."""
+    place = (
+        f"place {change.queue_position}" if change.queue_position else slices((change.slices_done, change.slices_total))
+    )
+    return "  ".join(part for part in (change.state, place, change.reason) if part)
+
+
+def slices(progress: tuple[int, int]) -> str:
+    """Slices done and in all; empty before they are known."""
+    return f"{progress[0]}/{progress[1]}" if progress[1] else ""
+
+
+def describe(found: DurableSegmentation) -> dict[str, Any]:
+    """As plain data."""
+    return {
+        "id": found.id,
+        "volume_id": found.volume_id,
+        "priority": found.priority,
+        "state": found.state,
+        "reason": found.reason,
+        "model_version_id": found.model_version_id,
+        "slices_done": found.progress[0],
+        "slices_total": found.progress[1],
+        "queue_position": found.queue_position,
+        "created": found.created,
+        "result_id": found.result_id,
+    }

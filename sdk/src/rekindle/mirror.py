@@ -1,0 +1,81 @@
+"""A folder that follows a project's results: the mask that stands for each image, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from rekindle.errors import InvalidInput
+from rekindle.formats import SUFFIXES, FormatName
+from rekindle.results import Result
+
+CURSOR = "cursor"
+
+
+class ResultFolder:
+    """Keeps `<volume id>.<ending>` and what is known of it as `<volume id>.json`, and how far the feed was followed.
+
+    Dealing with a result twice changes nothing, so a feed can be taken up after any interruption.
+    """
+
+    def __init__(self, folder: Path, format: FormatName = "nifti") -> None:
+        if format not in SUFFIXES:
+            raise InvalidInput(f"masks are not written as {format}: use one of {', '.join(SUFFIXES)}")
+        self._folder = folder
+        self._format: FormatName = format
+        folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def cursor(self) -> int:
+        """Of the last result that was dealt with; 0 in a new folder."""
+        try:
+            return int((self._folder / CURSOR).read_text())
+        except FileNotFoundError:
+            return 0
+        except ValueError:
+            raise InvalidInput(f"{self._folder / CURSOR} holds no number: remove it to begin anew") from None
+
+    def keep(self, result: Result) -> Path | None:
+        """Deal with the next result: the path of the mask that it gives, None where it gives none.
+
+        A newer mask replaces the older; one that was taken back goes, unless another one stands already; a model's
+        one that a person's outranks is passed over; where every organ was left out there is no mask.
+        """
+        path = self._path(result)
+        if result.retracted:
+            if self._known(result).get("id") == result.supersedes:
+                path.unlink(missing_ok=True)
+                self._note(result)
+            kept = None
+        elif result.outranked_by:
+            kept = None
+        elif result.quality and len(result.abstentions) == len(result.quality):
+            path.unlink(missing_ok=True)
+            self._note(result)
+            kept = None
+        else:
+            _write(path, result.mask(self._format).data)
+            self._note(result)
+            kept = path
+        _write(self._folder / CURSOR, str(result.cursor).encode())
+        return kept
+
+    def _path(self, result: Result) -> Path:
+        return self._folder / f"{result.volume_id}{SUFFIXES[self._format][0]}"
+
+    def _known(self, result: Result) -> dict[str, Any]:
+        path = self._folder / f"{result.volume_id}.json"
+        return json.loads(path.read_text()) if path.exists() else {}
+
+    def _note(self, result: Result) -> None:
+        data = json.dumps(result.describe(), indent=2)
+        _write(self._folder / f"{result.volume_id}.json", data.encode())
+
+
+def _write(path: Path, data: bytes) -> None:
+    """All of it or nothing, whatever happens meanwhile."""
+    staged = path.with_name(f".{path.name}.{os.getpid()}")
+    staged.write_bytes(data)
+    staged.replace(path)

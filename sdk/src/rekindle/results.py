@@ -1,0 +1,127 @@
+"""Results: masks that are delivered for an image, and organs that were left out of them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+
+from rekindle._services import Services
+from rekindle.api.inference.v1 import inference_pb2 as inference
+from rekindle.api.inference.v1 import segmentations_pb2 as segmentations
+from rekindle.config import enum_name
+from rekindle.formats import FormatName
+from rekindle.records import OrganQuality, moment, optional
+from rekindle.volumes import VolumeFile, download
+
+
+@dataclass(frozen=True, kw_only=True)
+class Abstention:
+    """An organ that a result says nothing about, rather than passing a doubtful mask on."""
+
+    organ_id: str
+    #: None when nothing was found.
+    soft_dice_confidence: float | None
+    limit: float
+    #: "low-confidence" or "nothing-found".
+    reason: str
+    message: str
+
+    @classmethod
+    def from_proto(cls, message: inference.Abstention) -> Abstention:
+        return cls(
+            organ_id=message.organ_id,
+            soft_dice_confidence=optional(message, "soft_dice_confidence"),
+            limit=message.limit,
+            reason=enum_name(inference.AbstentionReason, "ABSTENTION_REASON", message.reason),
+            message=message.message,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class QualityLimit:
+    """Below which quality an organ is left out of results."""
+
+    #: 0 to 1; an organ exactly at the limit is passed on.
+    least: float
+    #: Whether an organ that was not found is left out too, rather than taken as not there.
+    abstain_when_nothing_found: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where an image came from, for finding it in an archive."""
+
+    study_instance_uid: str
+    series_instance_uid: str
+    accession_number: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """A mask that is delivered for an image. Immutable."""
+
+    id: str
+    #: Its place in the project's feed; keep the last one that you have dealt with.
+    cursor: int
+    project_id: str
+    #: The image.
+    volume_id: str
+    mask_volume_id: str
+    #: "model", "corrected" or "reviewed".
+    origin: str
+    model_version_id: str
+    #: The result that this one takes the place of; empty for the first.
+    supersedes: str
+    #: A person's result that stands although this model's one is newer: do not show this one instead.
+    outranked_by: str
+    #: The mask has been taken back: remove it.
+    retracted: bool
+    quality: tuple[OrganQuality, ...]
+    #: Organs that are not in the mask, and why.
+    abstentions: tuple[Abstention, ...]
+    source: Source
+    segmentation_id: str
+    submission_id: str
+    created: datetime | None
+    services: Services = field(repr=False, compare=False)
+
+    @classmethod
+    def from_proto(cls, message: segmentations.Result, services: Services) -> Result:
+        return cls(
+            id=message.result_id,
+            cursor=message.cursor,
+            project_id=message.project_id,
+            volume_id=message.volume_id,
+            mask_volume_id=message.mask_volume_id,
+            origin=enum_name(segmentations.ResultOrigin, "RESULT_ORIGIN", message.origin),
+            model_version_id=message.model_version_id,
+            supersedes=message.supersedes_result_id,
+            outranked_by=message.outranked_by_result_id,
+            retracted=message.retracted,
+            quality=tuple(OrganQuality.from_proto(item) for item in message.quality),
+            abstentions=tuple(Abstention.from_proto(item) for item in message.abstentions),
+            source=Source(
+                study_instance_uid=message.source.study_instance_uid,
+                series_instance_uid=message.source.series_instance_uid,
+                accession_number=message.source.accession_number,
+            ),
+            segmentation_id=message.segmentation_id,
+            submission_id=message.submission_id,
+            created=moment(message, "create_time"),
+            services=services,
+        )
+
+    def mask(self, format: FormatName = "nifti") -> VolumeFile:
+        """Downloads the mask; of DICOM images also as "dicom-seg"."""
+        return download(self.services, self.project_id, self.mask_volume_id, format=format)
+
+    def describe(self) -> dict[str, object]:
+        """As plain data, for JSON."""
+        nested = {
+            "quality": [asdict(item) for item in self.quality],
+            "abstentions": [asdict(item) for item in self.abstentions],
+            "source": asdict(self.source),
+            "created": self.created.isoformat() if self.created else None,
+        }
+        plain = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "services"}
+        return {**plain, **nested}
