@@ -149,6 +149,29 @@ def test_a_study_is_taken_apart(running, phantom, tmp_path):
     assert upload(running, tmp_path, packed(phantom_series(phantom))).canonical_digest == ct.volume.canonical_digest
 
 
+def test_a_mask_of_a_studys_series_refers_to_that_series(running, phantom, tmp_path):
+    """Whatever else lies in the archive: other series, reports, files that are no DICOM files."""
+    ct, *_ = send_study(running, study(phantom))
+    mask = upload_mask(running, tmp_path, phantom, ct.volume).volume
+    data = download(running, mask.volume_id, common.FILE_FORMAT_DICOM_SEG)
+    assert np.array_equal(phantom.mask == 6, masks_of(data, INSTANCES)["liver"])
+    assert SERIES == dcmread(io.BytesIO(data)).ReferencedSeriesSequence[0].SeriesInstanceUID
+
+
+def test_other_formats_are_found_by_what_the_client_says(running, phantom, tmp_path):
+    """A NIfTI that was made of a series elsewhere; a reference that can be none is refused."""
+    source = common.SourceReference(series_instance_uid="1.2.3.4", accession_number="A-1")
+    volume = running.upload(phantom.file(tmp_path), source=source).volume
+    assert [volume.volume_id] == find(running, accession_number="A-1", series_instance_uid="1.2.3.4")
+    path = phantom.file(tmp_path)
+    for wrong in (
+        common.SourceReference(series_instance_uid="../../x"),
+        common.SourceReference(sop_instance_uids=["1.2.3", "1" * 65]),
+        common.SourceReference(accession_number="A" * 65),
+    ):
+        assert "INVALID_INPUT" == reason_of(lambda source=wrong: running.upload(path, source=source))
+
+
 def test_a_study_sent_again_is_the_same_study(running, phantom):
     """Under the same request id nothing is added, and the answer is the same, failures too."""
     data, request_id = study(phantom), uuid.uuid4().hex

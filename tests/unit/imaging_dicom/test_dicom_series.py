@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +36,10 @@ from pydicom.uid import (
     JPEGLSLossless,
     RLELossless,
 )
+from rekindle_imaging.dicom.codes import code_of
+from rekindle_imaging.dicom.segmentation import Authorship, Segment, segmentation_bytes
 from rekindle_imaging.dicom.series import SeriesVolume, files_in, look_through, read_series, single_series
+from rekindle_imaging.volume import Volume
 
 
 def read(data: bytes, max_voxels: int = 2**24) -> SeriesVolume:
@@ -148,6 +153,36 @@ def test_an_enhanced_image_is_its_frames_in_the_order_of_space() -> None:
     assert np.array_equal(stored.astype(np.int16) * 2, found.volume.voxels)
     assert (SPACING, ORIGIN) == (found.volume.geometry.spacing_mm, found.volume.geometry.origin_mm)
     assert ("1.2.3.1.1.1",) == found.reference.sop_instance_uids
+
+
+def test_a_segmentation_of_an_enhanced_image_refers_to_its_frames() -> None:
+    """Frame by frame, at the positions of the mask's slices."""
+    stored = stored_values()
+    data = memoryview(to_bytes(enhanced(stored)))
+    instances = single_series(look_through(data, files_in(data)))
+    volume = read_series(data, instances, max_voxels=2**24).volume
+    mask = np.zeros(stored.shape, np.uint8)
+    mask[1, 2:4, 1:3], mask[4, 5:7, 2:5] = 3, 3
+    code = code_of("liver")
+    assert code is not None
+    made = segmentation_bytes(
+        data,
+        instances,
+        Volume(mask, volume.geometry),
+        [Segment(label="liver", label_value=3, code=code)],
+        Authorship(algorithm_type="MANUAL", created_at=datetime(2026, 1, 1, tzinfo=UTC)),
+        max_voxels=2**24,
+    )
+    seg = dcmread(io.BytesIO(made))
+    bits = np.unpackbits(np.frombuffer(seg.PixelData, np.uint8), bitorder="little")
+    frames = bits[: 2 * mask[0].size].reshape(2, *mask.shape[1:])
+    for frame, group in zip(frames, seg.PerFrameFunctionalGroupsSequence, strict=True):
+        k = round((float(group.PlanePositionSequence[0].ImagePositionPatient[2]) - ORIGIN[2]) / SPACING[2])
+        assert np.array_equal(mask[k] == 3, frame)
+        source = group.DerivationImageSequence[0].SourceImageSequence[0]
+        assert "1.2.3.1.1.1" == source.ReferencedSOPInstanceUID
+        # The image's frames are the even slices, then the odd ones.
+        assert [*range(0, 5, 2), *range(1, 5, 2)][source.ReferencedFrameNumber - 1] == k
 
 
 def test_one_slice_is_as_thick_as_it_says() -> None:

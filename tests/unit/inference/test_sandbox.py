@@ -112,6 +112,12 @@ def test_a_call_that_was_called_off_kills_the_child(work, endless):
     assert [] == multiprocessing.active_children()
 
 
+def test_archives_get_time_by_their_size():
+    """100 MiB of compressed slices need about 15 s to decode; memory and output stay as they are."""
+    limits = Limits(cpu_s=30, wall_s=60.0)
+    assert Limits(cpu_s=55, wall_s=110.0) == limits.for_archive(100 * 1024**2)
+
+
 def test_a_crash_of_the_parser_is_an_answer(work, endless):
     """A file that makes the parser crash is unreadable, and the service goes on."""
 

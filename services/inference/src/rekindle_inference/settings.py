@@ -121,5 +121,11 @@ class Settings(ListenSettings):
     parser_memory_bytes: int = Field(
         2 * 1024**3, ge=64 * 1024**2, description="memory that reading one foreign file may take"
     )
-    parser_cpu_s: int = Field(30, ge=1, description="processor time that reading one foreign file may take")
-    parser_wall_s: float = Field(60.0, gt=0, description="seconds that reading one foreign file may take")
+    parser_cpu_s: int = Field(
+        30,
+        ge=1,
+        description="processor time that reading one foreign file may take; DICOM archives get 0.25 s more per MiB",
+    )
+    parser_wall_s: float = Field(
+        60.0, gt=0, description="seconds that reading one foreign file may take; DICOM archives get 0.5 s more per MiB"
+    )

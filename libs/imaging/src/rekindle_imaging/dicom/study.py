@@ -1,6 +1,7 @@
 """DICOM studies: the files of an archive sorted into series, each with the reason where it cannot be a volume."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from rekindle_imaging.dicom.archive import Member
@@ -45,6 +46,21 @@ def take_apart(data: memoryview) -> list[FoundSeries]:
     for key, instances in looked_at.items():
         found[key].failure = _failure(instances)
     return list(found.values())
+
+
+def instances_of(data: memoryview, series_instance_uid: str) -> list[Instance]:
+    """The instances of one series of an archive; what is no DICOM file is passed over.
+
+    Raises VolumeError: NOT_DICOM where there are none, and for the archive itself.
+    """
+    found: list[Instance] = []
+    for number, member in enumerate(files_in(data), start=1):
+        with suppress(VolumeError):
+            found.append(look_at(data, member, number))
+    of_series = [instance for instance in found if instance.series_instance_uid == series_instance_uid]
+    if not of_series:
+        raise VolumeError("NOT_DICOM", "the archive does not hold the series that it is said to hold")
+    return of_series
 
 
 def _failure(instances: Sequence[Instance]) -> VolumeError | None:

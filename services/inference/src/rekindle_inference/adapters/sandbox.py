@@ -51,29 +51,38 @@ class Sandbox:
 
     @contextmanager
     def run(
-        self, task: Callable[..., None], arguments: tuple[Any, ...], cancellation: Cancellation
+        self,
+        task: Callable[..., None],
+        arguments: tuple[Any, ...],
+        cancellation: Cancellation,
+        *,
+        archive: Path | None = None,
     ) -> Generator[tuple[Path, Report]]:
         """The folder in which `task(*arguments, folder, limits)` has left its files, and its report.
+
+        The time for a DICOM `archive` grows with its size.
 
         InvalidInput with the reason that the child gave; TOO_LARGE or UNREADABLE where it died.
         """
         with tempfile.TemporaryDirectory(dir=self._folder, prefix="parse-") as folder:
-            child = _CONTEXT.Process(target=task, args=(*arguments, folder, self.limits), daemon=True)
+            limits = self.limits if archive is None else self.limits.for_archive(archive.stat().st_size)
+            child = _CONTEXT.Process(target=task, args=(*arguments, folder, limits), daemon=True)
             child.start()
             try:
-                self._wait(child, cancellation)
+                _wait(child, cancellation, limits.wall_s)
             finally:
                 child.kill()
                 child.join()
             yield Path(folder), _result(Path(folder), child.exitcode)
 
-    def _wait(self, child: BaseProcess, cancellation: Cancellation) -> None:
-        deadline = time.monotonic() + self.limits.wall_s
-        while not connection.wait([child.sentinel], _LOOK_S):
-            cancellation.raise_if_set()
-            if time.monotonic() > deadline:
-                _log.warning("a file was given up after the time limit", extra={"action": "sandbox.timeout"})
-                raise _too_large()
+
+def _wait(child: BaseProcess, cancellation: Cancellation, wall_s: float) -> None:
+    deadline = time.monotonic() + wall_s
+    while not connection.wait([child.sentinel], _LOOK_S):
+        cancellation.raise_if_set()
+        if time.monotonic() > deadline:
+            _log.warning("a file was given up after the time limit", extra={"action": "sandbox.timeout"})
+            raise _too_large()
 
 
 def left_behind(path: Path, most_bytes: int) -> bytes:

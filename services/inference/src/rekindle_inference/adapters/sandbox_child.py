@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import ctypes
 import json
+import math
 import mmap
 import os
 import resource
 import tempfile
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from rekindle_imaging.dicom.archive import Member
 from rekindle_imaging.dicom.seg_reader import Organ, read_segmentation
 from rekindle_imaging.dicom.segmentation import Authorship, Segment, segmentation_bytes
 from rekindle_imaging.dicom.series import SeriesVolume, files_in, look_through, read_series, single_series
-from rekindle_imaging.dicom.study import take_apart
+from rekindle_imaging.dicom.study import instances_of, take_apart
 from rekindle_imaging.errors import VolumeError
 from rekindle_imaging.files import read_volume
 from rekindle_imaging.geometry import Geometry
@@ -33,6 +34,9 @@ SEGMENTATION_FILE = "segmentation"
 REPORT_FILE = "report.json"
 
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
+
+#: Processor seconds per mebibyte of a DICOM archive; JPEG 2000 takes about 0.15.
+_ARCHIVE_CPU_S = 0.25
 
 Report = dict[str, Any]
 
@@ -48,6 +52,15 @@ class Limits:
     #: Largest file that may be written.
     output_bytes: int = 1024**3
     max_voxels: int = canonical.MAX_VOXELS
+
+    def for_archive(self, file_bytes: int) -> Limits:
+        """The same with time for as many compressed slices as an archive of this size can hold."""
+        mebibytes = file_bytes / 1024**2
+        return replace(
+            self,
+            cpu_s=self.cpu_s + math.ceil(mebibytes * _ARCHIVE_CPU_S),
+            wall_s=self.wall_s + mebibytes * 2 * _ARCHIVE_CPU_S,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,8 +150,7 @@ def write_segmentation(
     def write() -> Report:
         mask = canonical.decode(Path(mask_path).read_bytes(), max_voxels=limits.max_voxels)
         with _mapped(path) as data:
-            looked_at = look_through(data, files_in(data))
-            instances = [each for each in looked_at if each.series_instance_uid == series_instance_uid]
+            instances = instances_of(data, series_instance_uid)
             made = segmentation_bytes(data, instances, mask, segments, authorship, max_voxels=limits.max_voxels)
         Path(folder, SEGMENTATION_FILE).write_bytes(made)
         return {}

@@ -54,12 +54,13 @@ class SandboxReader:
             task, arguments = sandbox_child.parse_segmentation, (str(path), _grid(onto.image, onto.organs))
         else:
             task, arguments = sandbox_child.parse, (str(path), kind.value, format.value)
-        with self._sandbox.run(task, arguments, cancellation) as (folder, report):
+        archive = path if format is FileFormat.DICOM else None
+        with self._sandbox.run(task, arguments, cancellation, archive=archive) as (folder, report):
             return self._parsed(folder, report, kind)
 
     def take_apart(self, path: Path, cancellation: Cancellation) -> list[FoundSeries]:
         """The series of a DICOM archive; InvalidInput for the archive itself."""
-        with self._sandbox.run(sandbox_child.list_series, (str(path),), cancellation) as (_, report):
+        with self._sandbox.run(sandbox_child.list_series, (str(path),), cancellation, archive=path) as (_, report):
             size = path.stat().st_size
             try:
                 return [_found(item, size) for item in report["series"]]
@@ -69,7 +70,8 @@ class SandboxReader:
     def read_series(self, path: Path, series: FoundSeries, cancellation: Cancellation) -> Parsed:
         """Like `read`, of one series of a DICOM archive."""
         arguments = (str(path), series.files)
-        with self._sandbox.run(sandbox_child.parse_series, arguments, cancellation) as (folder, report):
+        task = sandbox_child.parse_series
+        with self._sandbox.run(task, arguments, cancellation, archive=path) as (folder, report):
             return self._parsed(folder, report, VolumeKind.IMAGE)
 
     def _parsed(self, folder: Path, report: Report, kind: VolumeKind) -> Parsed:

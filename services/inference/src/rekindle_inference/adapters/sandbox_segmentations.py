@@ -43,7 +43,8 @@ class SandboxSegmentations:
         mask_path, path = folder / "mask", folder / "segmentation.dcm"
         mask_path.write_bytes(canonical.encode(mask, "mask"))
         arguments = (str(source.path), source.series_instance_uid, str(mask_path), segments, _authorship(origin))
-        with self._sandbox.run(sandbox_child.write_segmentation, arguments, cancellation) as (written, _):
+        task = sandbox_child.write_segmentation
+        with self._sandbox.run(task, arguments, cancellation, archive=source.path) as (written, _):
             try:
                 data = left_behind(written / SEGMENTATION_FILE, self._limits.output_bytes)
             except OSError:

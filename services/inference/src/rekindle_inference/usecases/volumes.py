@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from uuid import uuid4
@@ -54,6 +55,9 @@ from rekindle_inference.usecases.checks import (
 from rekindle_inference.usecases.dicom_seg import write_segmentation
 
 MAX_BATCH = 1000
+MAX_INSTANCES = 20_000
+MAX_ACCESSION = 64
+_UID = re.compile(r"[0-9.]{0,64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +106,7 @@ class _Examined:
 def check_upload(upload: Upload) -> None:
     """InvalidInput naming the field that is missing or does not belong; before any byte is taken."""
     check_project(upload.project_id)
+    check_source(upload.source)
     if upload.kind is VolumeKind.IMAGE:
         if upload.modality is None and upload.format is not FileFormat.DICOM:
             raise wrong_field("modality", "is required for images, unless they are DICOM: CT or MR")
@@ -111,6 +116,17 @@ def check_upload(upload: Upload) -> None:
     if not upload.image_volume_id:
         raise wrong_field("image_volume_id", "is required for masks: the image that the mask belongs to")
     check_organs(upload.organs)
+
+
+def check_source(source: SourceReference) -> None:
+    """InvalidInput naming the part that cannot be what it is called."""
+    for field in ("study_instance_uid", "series_instance_uid", "frame_of_reference_uid"):
+        if not _UID.fullmatch(getattr(source, field)):
+            raise wrong_field(f"source.{field}", "must be a UID: digits and points, at most 64")
+    if len(source.sop_instance_uids) > MAX_INSTANCES or not all(map(_UID.fullmatch, source.sop_instance_uids)):
+        raise wrong_field("source.sop_instance_uids", f"must be at most {MAX_INSTANCES} UIDs")
+    if len(source.accession_number) > MAX_ACCESSION:
+        raise wrong_field("source.accession_number", f"must have at most {MAX_ACCESSION} characters")
 
 
 def upload_volume(
