@@ -11,7 +11,7 @@ STATE ?= var/rekindle
 TESTS ?= -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup servers demo up test test-unit test-integration test-e2e check fmt lint types proto proto-check compat-check bench images clean
+.PHONY: help setup servers demo demo-real up test test-unit test-integration test-e2e check fmt lint types proto proto-check compat-check bench images clean
 
 help: ## list these commands
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -22,6 +22,12 @@ setup: ## make the environment in .venv from nothing; quick when nothing changed
 demo: setup ## run a whole campaign and write a report: [DATA=dir] [OUT=dir] [STRATEGY=..] [SEED=n] [PRESET=..] [SEED_CT=n]
 	@$(PY) -m rekindle_local demo --out "$(OUT)" --strategy "$(STRATEGY)" --seed "$(SEED)" \
 	  $(if $(DATA),--data "$(DATA)") $(if $(PRESET),--preset "$(PRESET)") $(if $(SEED_CT),--seed-ct "$(SEED_CT)")
+
+demo-real: servers ## the same on PostgreSQL, MinIO and Triton, compared with out/demo: [OUT=dir], [DATA=dir] and so on
+	@tools/install-triton
+	@$(PY) tools/demo-real --out "$(if $(filter out/demo,$(OUT)),out/demo-real,$(OUT))" --strategy "$(STRATEGY)" \
+	  --seed "$(SEED)" $(if $(DATA),--data "$(DATA)") $(if $(PRESET),--preset "$(PRESET)") \
+	  $(if $(SEED_CT),--seed-ct "$(SEED_CT)")
 
 up: setup ## start the three services on loopback, state in $(STATE); Ctrl-C stops them
 	@$(PY) -m rekindle_local up --state "$(STATE)"

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from rekindle.errors import AlreadyExists
 
 from rekindle_local.annotator import Annotator
 from rekindle_local.campaign import Campaign, Plan, annotate, create
 from rekindle_local.dataset import DataSet
+from rekindle_local.history import history_of, write_history
 from rekindle_local.outcome import report_of
 from rekindle_local.report.model import Report
 from rekindle_local.report.write import write_report
@@ -40,10 +42,12 @@ class DemoOptions:
     preset: str | None = None
     seed_ct: int | None = None
     recipe: str = "default"
+    #: Settings of the services, for servers of other kinds than the embedded ones.
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 def run_demo(options: DemoOptions, say: Say) -> tuple[Report, Path]:
-    """Runs a campaign and writes report.json and report.html; returns the report and the path of the page.
+    """Runs a campaign and writes report.json, report.html and history.json; returns report and path of the page.
 
     Raises rekindle.errors.RekindleError for wrong data, a stalled project or a service that does not start.
     """
@@ -57,8 +61,9 @@ def run_demo(options: DemoOptions, say: Say) -> tuple[Report, Path]:
         recipe=options.recipe,
     )
     plan.policy(len(data.target)).to_proto()  # a wrong word is refused before anything is started
+    environment = {**thread_settings(), **options.environment}
     with (
-        Stack(StackOptions(state=state, port=0, environment=thread_settings())) as stack,
+        Stack(StackOptions(state=state, port=0, environment=environment)) as stack,
         stack.client() as client,
     ):
         campaign = create(client, data, plan, say)
@@ -72,6 +77,7 @@ def run_demo(options: DemoOptions, say: Say) -> tuple[Report, Path]:
             campaign_seconds=time.monotonic() - began,
             notes=_notes(data, campaign),
         )
+        write_history(history_of(campaign, _identity(options, plan)), options.out)
     _, page = write_report(report, figures, options.out)
     return report, page
 
@@ -80,6 +86,12 @@ def thread_settings() -> dict[str, str]:
     """Training and prediction take turns in a campaign with one annotator, so each may use every core."""
     cores = str(os.cpu_count() or 1)
     return {"REKINDLE_TRAINER_THREADS": cores, "REKINDLE_INFERENCE_ENGINE_THREADS": cores}
+
+
+def _identity(options: DemoOptions, plan: Plan) -> dict[str, Any]:
+    """What makes two campaigns the same one."""
+    data = SYNTHETIC if options.data is None else options.data.name
+    return {**asdict(plan), "round_shares": list(plan.round_shares), "data": data, "seed_ct": options.seed_ct}
 
 
 def _fresh_folder(out: Path) -> Path:
