@@ -58,15 +58,20 @@ def _empty_database() -> bytes:
 class Bench:
     """A store with one project whose round 1 is being annotated."""
 
-    folder: Path
+    #: Where a SQLite database is made, unless there is one at `url`.
+    folder: Path | None = None
     now: datetime = START
+    url: str = ""
     store: SqlStore = field(init=False)
     project_id: ProjectId = field(init=False)
 
     def __post_init__(self) -> None:
-        database = self.folder / "bench.sqlite3"
-        database.write_bytes(_empty_database())
-        self.store = SqlStore(make_engine(f"sqlite:///{database}"), self._clock)
+        if self.folder is not None:
+            database = self.folder / "bench.sqlite3"
+            database.write_bytes(_empty_database())
+            self.store = SqlStore(make_engine(f"sqlite:///{database}"), self._clock)
+        else:
+            self.store = open_store(self.url, self._clock)
 
     def _clock(self, _: sa.Connection) -> datetime:
         return self.now

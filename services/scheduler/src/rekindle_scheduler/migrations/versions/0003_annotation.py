@@ -10,6 +10,17 @@ branch_labels = None
 depends_on = None
 
 
+#: Every label that counted when a round was cut is in that round's snapshot, and in those behind it.
+FIND_SNAPSHOTS = """
+UPDATE submissions SET snapshot_round = COALESCE(
+    (SELECT MIN(snapshots.round) FROM snapshots
+     WHERE snapshots.project_id = submissions.project_id AND snapshots.round >= submissions.round
+       AND snapshots.round > 0),
+    0)
+WHERE review_state = 'accepted'
+"""
+
+
 def upgrade() -> None:
     op.add_column("cases", sa.Column("pending_submission_id", sa.Text(), nullable=True))
     op.add_column("leases", sa.Column("session_id", sa.Text(), nullable=True))
@@ -66,14 +77,4 @@ def _extend_submissions() -> None:
     op.add_column("submissions", sa.Column("withdraw_reason", sa.Text(), nullable=False, server_default=""))
     op.add_column("submissions", sa.Column("started_from_submission_id", sa.Text(), nullable=True))
     op.add_column("submissions", sa.Column("snapshot_round", sa.Integer(), nullable=False, server_default="0"))
-    # Every label that counted when a round was cut is in that round's snapshot, and in those behind it.
-    op.execute(
-        """
-        UPDATE submissions SET snapshot_round = COALESCE(
-            (SELECT MIN(snapshots.round) FROM snapshots
-             WHERE snapshots.project_id = submissions.project_id AND snapshots.round >= submissions.round
-               AND snapshots.round > 0),
-            0)
-        WHERE review_state = 'accepted'
-        """
-    )
+    op.execute(FIND_SNAPSHOTS)
