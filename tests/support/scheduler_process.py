@@ -18,7 +18,7 @@ import grpc
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from rekindle.api.common.v1 import common_pb2
-from rekindle.api.scheduler.v1 import records_pb2, scheduler_pb2, scheduler_pb2_grpc
+from rekindle.api.scheduler.v1 import annotation_pb2, records_pb2, scheduler_pb2, scheduler_pb2_grpc
 from scheduler_fakes import FakeInference, FakeTrainer
 
 TIMEOUT_S = 20.0
@@ -85,7 +85,7 @@ class Client:
 
     def call(self, method: str, **fields: Any) -> Any:
         """One call; mutations get a request id unless they have one."""
-        request_type = getattr(scheduler_pb2, f"{method}Request")
+        request_type = getattr(scheduler_pb2, f"{method}Request", None) or getattr(annotation_pb2, f"{method}Request")
         if "request_id" in request_type.DESCRIPTOR.fields_by_name:
             fields.setdefault("request_id", str(uuid4()))
         if "project_id" in request_type.DESCRIPTOR.fields_by_name:
