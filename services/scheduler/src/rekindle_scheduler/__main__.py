@@ -17,6 +17,7 @@ from rekindle_servicekit.info import ServerFacts, database_capabilities, serve_i
 from rekindle_servicekit.listening import make_authenticator, server_options
 from rekindle_servicekit.logs import install_logging
 from rekindle_servicekit.metrics import StateCollector
+from rekindle_servicekit.retention import Retention
 from rekindle_servicekit.server import Server, serve
 from rekindle_servicekit.workers import Workers
 
@@ -92,7 +93,8 @@ async def _serve(settings: Settings) -> None:
     verification = Verification(SqlInventory(store.engine), backend.inference, GrpcTrainer(trainer))
     serve_admin(server, "scheduler", workers, verify=verification)
     try:
-        await serve(server, [reconciler.run])
+        retention = Retention(store.engine, workers, days=settings.request_retention_days)
+        await serve(server, [reconciler.run, retention])
     finally:
         cut_off()
         calls.close()

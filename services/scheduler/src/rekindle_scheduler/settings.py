@@ -38,6 +38,9 @@ class Settings(ListenSettings):
     backoff_max_s: float = Field(
         30.0, gt=0, description="longest pause before a service that cannot be reached is tried again"
     )
+    request_retention_days: float = Field(
+        7.0, ge=1, le=3650, description="days for which a request that is sent again gets its first answer again"
+    )
     prediction_batch: int = Field(4, ge=1, le=256, description="cases that are predicted in one call")
     max_threads: int = Field(16, ge=2, description="threads for database work and calls of other services")
     peer_tls: bool = Field(

@@ -20,6 +20,7 @@ from rekindle_servicekit.listening import make_authenticator, server_options
 from rekindle_servicekit.logs import install_logging
 from rekindle_servicekit.metrics import StateCollector
 from rekindle_servicekit.objects import DirectoryObjects, Objects, PrefixedObjects
+from rekindle_servicekit.retention import Retention
 from rekindle_servicekit.server import Server, serve
 from rekindle_servicekit.workers import Workers
 
@@ -105,7 +106,8 @@ async def run_service(settings: TrainerSettings, command: Sequence[str]) -> None
             interval_s=settings.poll_interval_s,
             stop_children_on_exit=settings.stop_children_on_exit,
         )
-        await serve(server, [supervision_loop])
+        retention = Retention(engine, workers, days=settings.request_retention_days)
+        await serve(server, [supervision_loop, retention])
     finally:
         supervision.close()
         workers.close()

@@ -36,6 +36,9 @@ class TrainerSettings(ListenSettings):
     threads: int = Field(0, ge=0, description="CPU threads of a training process; 0 for one per core")
     nice: int = Field(5, ge=0, le=19, description="how much a training process gives way to others")
     max_retries: int = Field(3, ge=0, description="times that a run whose process died is tried again")
+    request_retention_days: float = Field(
+        7.0, ge=1, le=3650, description="days for which a request that is sent again gets its first answer again"
+    )
     poll_interval_s: float = Field(0.5, gt=0, description="seconds between two looks at the runs")
     claim_timeout_s: float = Field(30.0, gt=0, description="seconds after which a claim without a process is given up")
     stop_grace_s: float = Field(20.0, ge=0, description="seconds that a training process has for its last checkpoint")

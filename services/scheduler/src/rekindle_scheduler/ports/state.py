@@ -110,10 +110,6 @@ class Requests(Protocol):
         self, principal: Principal, method: str, request_id: str, request_digest: str, response: bytes
     ) -> None: ...
 
-    def forget(self, *, before: datetime) -> int:
-        """Remove what was answered before; how many that were."""
-        ...
-
 
 class Annotators(Protocol):
     """Callers as annotators: one id per issuer and subject."""

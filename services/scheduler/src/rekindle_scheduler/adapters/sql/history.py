@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from uuid import uuid4
 
 import sqlalchemy as sa
@@ -25,9 +24,6 @@ class SqlRequests(Repository):
 
     def store(self, principal: Principal, method: str, request_id: str, request_digest: str, response: bytes) -> None:
         idempotency.store(self._connection, principal, method, request_id, request_digest, response, now=self._now)
-
-    def forget(self, *, before: datetime) -> int:
-        return idempotency.forget(self._connection, before=before)
 
 
 class SqlAnnotators(Repository):
