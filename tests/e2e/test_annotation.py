@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -272,3 +273,19 @@ def test_reviews_at_the_command_line(
     assert 4 == twice.exit_code
     taken_back = command("submission", "withdraw", waiting["id"], "--reason", "oops", project=project)
     assert "withdrawn" == taken_back["review_state"]
+
+
+@pytest.mark.parametrize(("page", "place"), [("annotation.md", 0), ("sdk.md", -1)])
+def test_examples_of_the_documentation_run(
+    make_project: Callable[..., Project], client: Client, monkeypatch: pytest.MonkeyPatch, page: str, place: int
+) -> None:
+    """As they are written; each leaves labels behind, and nobody holds a case afterwards."""
+    project = make_project(page)
+    next_lease(project).release()
+    monkeypatch.setattr("rekindle.connect", lambda address: client)
+    monkeypatch.setattr(Client, "projects", lambda self: iter([project]))
+    monkeypatch.setattr(Client, "close", lambda self: None)
+    text = (Path(__file__).parents[2] / "docs" / page).read_text()
+    exec(compile(re.findall(r"```python\n(.*?)```", text, re.DOTALL)[place], page, "exec"), {})
+    assert [] == project.my_leases()
+    assert {"accepted"} == {item.review_state for item in project.submissions()}

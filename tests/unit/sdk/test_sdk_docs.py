@@ -33,7 +33,8 @@ def test_python_examples_label_everything(
         (tmp_path / folder).mkdir(parents=True)
         image = sitk.GetImageFromArray(np.full((2, 3, 4), len(folder), np.int16))
         sitk.WriteImage(image, tmp_path / folder / "a.nii.gz")
-    set_up, loop = blocks("sdk.md", "python")
+    # The last one is run against the services themselves.
+    set_up, loop, _ = blocks("sdk.md", "python")
     exec(compile(set_up, "sdk.md", "exec"), {})
     (case,) = world.cases.values()
     world.give_coarse_label(case.case_id, (tmp_path / "seed/labels/a.nii.gz").read_bytes())
