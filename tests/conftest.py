@@ -10,6 +10,8 @@ __all__ = ["make_database", "minio", "postgresql", "seaweedfs", "triton"]
 
 pytest.register_assert_rewrite("suites")
 
+pytest.register_assert_rewrite("suites")
+
 # The same examples in every run: a red build is the change's doing, and anybody can make it red again.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")

@@ -20,6 +20,8 @@ class Proxy:
         self._is_cut = False
         #: Bytes towards the target after which the line breaks once; None for never.
         self._breaks_after: int | None = None
+        self._damage: tuple[bytes, bytes] | None = None
+        self._is_down = False
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut(self) -> None:
@@ -34,10 +36,15 @@ class Proxy:
         with self._lock:
             self._is_cut = False
 
-    def break_after(self, sent_bytes: int) -> None:
-        """End the connection over which so many further bytes have gone towards the target, once."""
+    def break_after(self, count: int, *, down: bool = False) -> None:
+        """End the connection over which so many further bytes have gone, up to the target or down from it, once."""
         with self._lock:
-            self._breaks_after = sent_bytes
+            self._breaks_after, self._is_down = count, down
+
+    def damage(self, what: bytes, instead: bytes) -> None:
+        """Let these bytes arrive at the target as others of the same number."""
+        assert len(what) == len(instead)
+        self._damage = (what, instead)
 
     def close(self) -> None:
         self.cut()
@@ -73,8 +80,12 @@ class Proxy:
         self, source: socket.socket, sink: socket.socket, pair: tuple[socket.socket, socket.socket], is_up: bool
     ) -> None:
         try:
-            while (data := source.recv(65536)) and not (is_up and self._is_used_up(len(data))):
+            while data := source.recv(65536):
+                if is_up and self._damage:
+                    data = data.replace(*self._damage)
                 sink.sendall(data)
+                if is_up is not self._is_down and self._is_used_up(len(data)):
+                    break
         except OSError:
             pass
         with self._lock:

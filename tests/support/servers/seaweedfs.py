@@ -35,7 +35,7 @@ class SeaweedfsServer(ServerProcess):
             *(str(installed("seaweedfs") / "bin" / "weed"), "-logtostderr=true", "server"),
             *("-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={data}"),
             *(f"-master.port={master}", f"-master.port.grpc={master_grpc}", "-master.volumeSizeLimitMB=64"),
-            *(f"-volume.port={volume}", f"-volume.port.grpc={volume_grpc}", "-volume.max=50"),
+            *(f"-volume.port={volume}", f"-volume.port.grpc={volume_grpc}", "-volume.max=5000"),
             *("-filer", f"-filer.port={filer}", f"-filer.port.grpc={filer_grpc}"),
             *("-s3", f"-s3.port={self.port}", f"-s3.port.grpc={free_port()}", f"-s3.config={config}"),
             *("-s3.port.iceberg=0", "-s3.port.lance=0"),

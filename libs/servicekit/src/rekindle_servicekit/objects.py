@@ -37,13 +37,13 @@ def validate_key(key: str) -> str:
     return key
 
 
-def _validate_prefix(prefix: str) -> str:
+def validate_prefix(prefix: str) -> str:
     if prefix:
         validate_key(prefix.removesuffix("/"))
     return prefix
 
 
-def _validate_range(offset: int, length: int) -> None:
+def validate_range(offset: int, length: int) -> None:
     if offset < 0 or length < 0:
         raise InvalidInput(f"range of {length} bytes at {offset}: neither may be negative")
 
@@ -124,7 +124,7 @@ class DirectoryObjects:
             return stream.read()
 
     def read_range(self, key: str, offset: int, length: int) -> bytes:
-        _validate_range(offset, length)
+        validate_range(offset, length)
         with self.open(key) as stream:
             stream.seek(offset)
             return stream.read(length)
@@ -133,7 +133,7 @@ class DirectoryObjects:
         try:
             return self._path(key).open("rb")
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            raise _not_found(key) from None
+            raise not_found(key) from None
 
     def exists(self, key: str) -> bool:
         return self._path(key).is_file()
@@ -145,7 +145,7 @@ class DirectoryObjects:
         return datetime.fromtimestamp(self._stat(key).st_mtime, UTC)
 
     def list(self, prefix: str = "") -> Iterator[str]:
-        folder = self.root / _validate_prefix(prefix).rpartition("/")[0]
+        folder = self.root / validate_prefix(prefix).rpartition("/")[0]
         keys = (path.relative_to(self.root).as_posix() for path in _files_below(folder))
         return iter(sorted(key for key in keys if key.startswith(prefix) and not key.startswith(".")))
 
@@ -172,9 +172,9 @@ class DirectoryObjects:
         try:
             found = path.stat()
         except (FileNotFoundError, NotADirectoryError):
-            raise _not_found(key) from None
+            raise not_found(key) from None
         if not stat.S_ISREG(found.st_mode):
-            raise _not_found(key)
+            raise not_found(key)
         return found
 
     def _put_stream(self, key: str, source: BinaryIO) -> None:
@@ -201,9 +201,9 @@ class DirectoryObjects:
                 continue  # a delete has just removed the folder because it was empty
             except FileExistsError:
                 if not target.is_file() or _digest(target) != _digest(staged):
-                    raise _other_bytes(key) from None
+                    raise other_bytes(key) from None
             except NotADirectoryError:
-                raise _other_bytes(key) from None
+                raise other_bytes(key) from None
             _sync_folder(target.parent)
             return
         raise DependencyUnavailable(f"object {key!r} could not be stored: its folder keeps disappearing")
@@ -234,7 +234,7 @@ class MemoryObjects:
 
     def put(self, key: str, data: bytes) -> None:
         if self._objects.setdefault(validate_key(key), bytes(data)) != data:
-            raise _other_bytes(key)
+            raise other_bytes(key)
         self._stored.setdefault(key, datetime.now(UTC))
 
     def put_file(self, key: str, path: Path) -> None:
@@ -244,10 +244,10 @@ class MemoryObjects:
         try:
             return self._objects[validate_key(key)]
         except KeyError:
-            raise _not_found(key) from None
+            raise not_found(key) from None
 
     def read_range(self, key: str, offset: int, length: int) -> bytes:
-        _validate_range(offset, length)
+        validate_range(offset, length)
         return self.get(key)[offset : offset + length]
 
     def open(self, key: str) -> BinaryIO:
@@ -264,7 +264,7 @@ class MemoryObjects:
         return self._stored[key]
 
     def list(self, prefix: str = "") -> Iterator[str]:
-        _validate_prefix(prefix)
+        validate_prefix(prefix)
         return iter(sorted(key for key in self._objects if key.startswith(prefix)))
 
     def delete(self, key: str) -> None:
@@ -312,7 +312,7 @@ class PrefixedObjects:
         return self._objects.modified_at(self._full(key))
 
     def list(self, prefix: str = "") -> Iterator[str]:
-        keys = self._objects.list(self._prefix + _validate_prefix(prefix))
+        keys = self._objects.list(self._prefix + validate_prefix(prefix))
         return (key.removeprefix(self._prefix) for key in keys)
 
     def delete(self, key: str) -> None:
@@ -328,11 +328,11 @@ class PrefixedObjects:
         return self._prefix + validate_key(key)
 
 
-def _not_found(key: str) -> NotFound:
+def not_found(key: str) -> NotFound:
     return NotFound(f"there is no object {key!r}", reason="OBJECT_NOT_FOUND", metadata={"key": key})
 
 
-def _other_bytes(key: str) -> AlreadyExists:
+def other_bytes(key: str) -> AlreadyExists:
     return AlreadyExists(
         f"object {key!r} exists with other bytes and is immutable: use another key",
         reason="OBJECT_DIFFERS",
