@@ -25,8 +25,9 @@ if run == "parent":
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     open(f"{folder}/grandchild", "w").write(str(child.pid))
 threads = os.environ.get("REKINDLE_TRAINER_THREADS")
-secret = os.environ.get("REKINDLE_TRAINER_DATABASE_URL")
-print(run, attempt, threads, os.environ["OMP_NUM_THREADS"], secret, os.getsid(0) == os.getpid(), flush=True)
+secret = os.environ.get("REKINDLE_TRAINER_DATABASE_URL") or os.environ.get("REKINDLE_TRAINER_OBJECTS_URL")
+store = os.environ.get("REKINDLE_PROCESS_OBJECTS_URL")
+print(run, attempt, threads, os.environ["OMP_NUM_THREADS"], secret, os.getsid(0) == os.getpid(), store, flush=True)
 open(f"{folder}/{run}-{attempt}.ready", "w").close()
 if run.startswith("exit"):
     sys.exit(int(run[4:]))
@@ -50,9 +51,15 @@ def make_launcher(tmp_path: Path) -> Iterator[MakeLauncher]:
 
     def make(stop_grace_s: float = 10.0, nice: int = 0) -> Launcher:
         command = [sys.executable, "-c", CHILD, "{run_id}", "{attempt}", str(tmp_path)]
-        environment = {**os.environ, "REKINDLE_TRAINER_DATABASE_URL": "postgresql://user:secret@host/db"}
+        settings = {"DATABASE_URL": "postgresql://user:secret@host/db", "OBJECTS_URL": "s3://volumes"}
         launcher = SubprocessLauncher(
-            command, tmp_path / "logs", threads=3, nice=nice, stop_grace_s=stop_grace_s, environment=environment
+            command,
+            tmp_path / "logs",
+            threads=3,
+            nice=nice,
+            stop_grace_s=stop_grace_s,
+            environment={**os.environ, **{f"REKINDLE_TRAINER_{name}": value for name, value in settings.items()}},
+            hand_down={"REKINDLE_TRAINER_OBJECTS_": "REKINDLE_PROCESS_OBJECTS_"},
         )
         made.append(launcher)
         return launcher
@@ -137,10 +144,10 @@ def test_a_pid_that_was_passed_on_is_not_the_process(make_launcher: MakeLauncher
 
 
 def test_a_child_gets_its_threads_and_none_of_the_services_secrets(make_launcher: MakeLauncher, tmp_path: Path) -> None:
-    """Its output, in a log of its own, shows run, attempt, threads, no database URL, and a session of its own."""
+    """Its output, in a log of its own, shows run, attempt, threads, no database URL, a session of its own, the store."""
     launcher = make_launcher(nice=3)
     handle = launch(launcher, tmp_path, "run")
-    assert "run 1 3 3 None True\n" == (tmp_path / "logs" / "run-1.log").read_text()
+    assert "run 1 3 3 None True s3://volumes\n" == (tmp_path / "logs" / "run-1.log").read_text()
     process = psutil.Process(int(handle.split(":")[1].split(",")[0]))
     assert psutil.Process().nice() + 3 == process.nice() or process.nice() == 3
 

@@ -42,6 +42,7 @@ class ServerProcess(ABC):
         #: How long the last start took.
         self.seconds_to_ready = 0.0
         self._process: subprocess.Popen[bytes] | None = None
+        self._tries_left = 3
 
     @abstractmethod
     def command(self) -> list[str]:
@@ -67,6 +68,21 @@ class ServerProcess(ABC):
     def start(self) -> None:
         """Run it (again) and wait until it serves; AssertionError with the end of its log."""
         began = time.monotonic()
+        while True:
+            self._run()
+            try:
+                self.wait_ready()
+                break
+            except AssertionError:
+                # Somebody else may have taken the port since it was looked for; once it has served it stays.
+                if self._process is None or self._process.poll() is None or self._tries_left == 0:
+                    raise
+                self._tries_left -= 1
+                self.port = free_port()
+        self._tries_left = 0
+        self.seconds_to_ready = time.monotonic() - began
+
+    def _run(self) -> None:
         account = self.account()
         with self._log().open("ab") as log:
             self._process = subprocess.Popen(
@@ -81,8 +97,6 @@ class ServerProcess(ABC):
                 group=None if account is None else _group_of(account),
                 extra_groups=None if account is None else [],
             )
-        self.wait_ready()
-        self.seconds_to_ready = time.monotonic() - began
 
     def wait_ready(self) -> None:
         """Return once it serves."""

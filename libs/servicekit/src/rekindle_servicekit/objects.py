@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -19,6 +20,7 @@ from rekindle.errors import AlreadyExists, DependencyUnavailable, InvalidInput, 
 MAX_KEY_LENGTH = 512
 _KEY = re.compile(r"[a-z0-9][A-Za-z0-9._/-]*")
 _PUBLISH_TRIES = 100
+_FULL = {errno.ENOSPC, errno.EDQUOT}
 _CHUNK_BYTES = 1024 * 1024
 #: No key starts with a dot, so nothing in here can be taken for an object.
 _STAGING = ".staging"
@@ -178,7 +180,16 @@ class DirectoryObjects:
         return found
 
     def _put_stream(self, key: str, source: BinaryIO) -> None:
-        target = self._path(key)
+        try:
+            self._stage_and_publish(key, self._path(key), source)
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            raise DependencyUnavailable(
+                "the object store is full: make room in it; try again", reason="OBJECT_STORE_FULL", retry_after_s=30.0
+            ) from error
+
+    def _stage_and_publish(self, key: str, target: Path, source: BinaryIO) -> None:
         handle, name = tempfile.mkstemp(dir=self._staging)
         staged = Path(name)
         try:

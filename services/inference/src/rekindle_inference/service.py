@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from pathlib import Path
 
 from rekindle.api.inference.v1.inference_pb2_grpc import add_InferenceServiceServicer_to_server
 from rekindle.api.inference.v1.segmentations_pb2_grpc import add_SegmentationServiceServicer_to_server
@@ -14,7 +13,8 @@ from rekindle_servicekit.admin import serve_admin
 from rekindle_servicekit.bell import Bell
 from rekindle_servicekit.info import ServerFacts, database_capabilities, serve_info
 from rekindle_servicekit.listening import make_authenticator, server_options
-from rekindle_servicekit.objects import DirectoryObjects, Objects, PrefixedObjects
+from rekindle_servicekit.object_store import open_store
+from rekindle_servicekit.objects import Objects, PrefixedObjects
 from rekindle_servicekit.server import Background, Server
 from rekindle_servicekit.workers import Workers
 
@@ -78,10 +78,11 @@ class Service:
 
 def build_service(settings: Settings, *, engine: Engine | None = None, objects: Objects | None = None) -> Service:
     """Wire the service; inside a running event loop. `engine` and `objects` replace those that the settings say."""
-    objects = objects or open_objects(settings.objects_directory, settings.installation_id)
+    store = open_store(settings, settings.objects_directory)
+    objects = objects or _own_part(store, settings.installation_id)
     state = SqlState(settings.database_url, migrates=settings.migrate_on_start)
     incoming = Incoming(settings.temporary_directory)
-    engine = engine or open_engine(settings, objects, open_objects(settings.objects_directory, None))
+    engine = engine or open_engine(settings, objects, store)
     reader = SandboxReader(incoming.root, _limits(settings))
     segmentations = SandboxSegmentations(incoming.root, _limits(settings))
     writer, most = FileWriter(), settings.max_voxels
@@ -175,10 +176,9 @@ def build_service(settings: Settings, *, engine: Engine | None = None, objects: 
     )
 
 
-def open_objects(directory: Path, installation_id: str | None) -> Objects:
+def _own_part(store: Objects, installation_id: str | None) -> Objects:
     """The object store, or the part of it that belongs to this installation."""
-    objects = DirectoryObjects(directory)
-    return PrefixedObjects(objects, installation_id) if installation_id else objects
+    return PrefixedObjects(store, installation_id) if installation_id else store
 
 
 def _facts(settings: Settings, objects: Objects) -> ServerFacts:

@@ -9,10 +9,11 @@ from typing import Literal
 from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 from rekindle_servicekit.listening import ListenSettings
+from rekindle_servicekit.object_store import ObjectStoreSettings
 from rekindle_servicekit.settings import INSTALLATION_ID
 
 
-class Settings(ListenSettings):
+class Settings(ListenSettings, ObjectStoreSettings):
     """Built once, in `__main__`."""
 
     model_config = SettingsConfigDict(
@@ -30,7 +31,7 @@ class Settings(ListenSettings):
         True, description="bring the schema up to date when starting; false where the command `migrate` does it before"
     )
     objects_directory: Path = Field(
-        Path("objects"), description="directory of the object store, the same as the trainer's"
+        Path("objects"), description="directory of the object store where objects_url names none; as the trainer's"
     )
     installation_id: str | None = Field(
         None,

@@ -19,7 +19,8 @@ from rekindle_servicekit.info import ServerFacts, database_capabilities, serve_i
 from rekindle_servicekit.listening import make_authenticator, server_options
 from rekindle_servicekit.logs import install_logging
 from rekindle_servicekit.metrics import StateCollector
-from rekindle_servicekit.objects import DirectoryObjects, Objects, PrefixedObjects
+from rekindle_servicekit.object_store import open_store
+from rekindle_servicekit.objects import Objects, PrefixedObjects
 from rekindle_servicekit.retention import Retention
 from rekindle_servicekit.server import Server, serve
 from rekindle_servicekit.workers import Workers
@@ -64,13 +65,9 @@ def _migrate(settings: TrainerSettings) -> None:
 
 def training_command(settings: TrainerSettings) -> list[str]:
     """The training process, in the interpreter and with the objects of this service."""
-    process = [
-        sys.executable,
-        "-m",
-        "rekindle_trainer.process",
-        "--objects",
-        str(settings.objects_directory.absolute()),
-    ]
+    # Where a bucket is and who asks for it comes by the environment: a command line is for everybody to read.
+    location = settings.objects_url or str(settings.objects_directory.absolute())
+    process = [sys.executable, "-m", "rekindle_trainer.process", "--objects", location]
     if settings.installation_id:
         process += ["--prefix", settings.installation_id]
     return [*process, "--run", "{run_id}", "--attempt", "{attempt}"]
@@ -116,7 +113,7 @@ async def run_service(settings: TrainerSettings, command: Sequence[str]) -> None
 
 def open_objects(settings: TrainerSettings) -> Objects:
     """The object store, or the part of it that belongs to this installation."""
-    objects = DirectoryObjects(settings.objects_directory)
+    objects = open_store(settings, settings.objects_directory)
     return PrefixedObjects(objects, settings.installation_id) if settings.installation_id else objects
 
 
@@ -135,6 +132,7 @@ def _launcher(settings: TrainerSettings, command: Sequence[str]) -> SubprocessLa
         threads=settings.threads or os.cpu_count() or 1,
         nice=settings.nice,
         stop_grace_s=settings.stop_grace_s,
+        hand_down={"REKINDLE_TRAINER_OBJECTS_": "REKINDLE_PROCESS_OBJECTS_"},
     )
 
 

@@ -1,6 +1,7 @@
 """The training process: ``python -m rekindle_trainer.process --objects DIR --run RUN_ID --attempt N``.
 
-Exit codes: 0 done, 1 crashed, 2 the spec is bad, 143 stopped by SIGTERM after a checkpoint. Codes 1 and 2 leave
+Exit codes: 0 done, 1 crashed, 2 the spec is bad, 75 the object store stayed away, 143 stopped by SIGTERM after a
+checkpoint. Where the store is a bucket, ``REKINDLE_PROCESS_OBJECTS_*`` say how to reach it. Codes 1 and 2 leave
 ``failure.json`` beside the attempt's other objects.
 """
 
@@ -15,33 +16,42 @@ import threading
 import warnings
 from contextlib import suppress
 from pathlib import Path
-from urllib.parse import urlparse
 
 import torch
-from rekindle.errors import AlreadyExists, RekindleError
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+from rekindle.errors import AlreadyExists, DependencyUnavailable, InvalidInput, RekindleError
 from rekindle_imaging.errors import VolumeError
+from rekindle_servicekit.object_store import ObjectStoreSettings, open_store
 from rekindle_servicekit.objects import DirectoryObjects, Objects, PrefixedObjects
 
 from rekindle_trainer.export import ParityError
+from rekindle_trainer.patience import PatientObjects
 from rekindle_trainer.run import run
 from rekindle_trainer.spec import BadSpec, compact_json
 from rekindle_trainer.training.loop import Diverged, RunStopped
 
-DONE, CRASHED, BAD_SPEC, STOPPED = 0, 1, 2, 143
+DONE, CRASHED, BAD_SPEC, UNAVAILABLE, STOPPED = 0, 1, 2, 75, 143
 _log = logging.getLogger("rekindle_trainer.process")
 
 
-def open_objects(location: str) -> Objects:
-    """A directory, as a path or a file URL; BadSpec for anything else."""
-    parsed = urlparse(location)
-    if parsed.scheme == "file":
-        return DirectoryObjects(Path(parsed.path))
-    if parsed.scheme:
-        raise BadSpec(
-            "UNKNOWN_OBJECT_STORE",
-            f"object stores of kind {parsed.scheme!r} are not supported: give a folder",
-        )
-    return DirectoryObjects(Path(location))
+class ProcessSettings(ObjectStoreSettings):
+    """What the service hands down."""
+
+    model_config = SettingsConfigDict(env_prefix="REKINDLE_PROCESS_")
+
+    objects_directory: Path = Field(Path(), description="the service's; not used here")
+    objects_patience_s: float = Field(900.0, ge=0, description="seconds to wait for an object store that is away")
+
+
+def open_objects(location: str, settings: ProcessSettings) -> Objects:
+    """A directory, as a path or a file URL, or a bucket, as s3://bucket/prefix; BadSpec for anything else."""
+    try:
+        if "://" not in location:
+            return DirectoryObjects(Path(location))
+        return open_store(settings.model_copy(update={"objects_url": location}), Path())
+    except InvalidInput as error:
+        raise BadSpec("UNKNOWN_OBJECT_STORE", error.message) from error
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -57,10 +67,11 @@ def main(arguments: list[str] | None = None) -> int:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        objects = open_objects(args.objects)
+        settings = ProcessSettings.load()
+        objects = PatientObjects(open_objects(args.objects, settings), settings.objects_patience_s, stop.is_set)
         if args.prefix:
             objects = PrefixedObjects(objects, args.prefix)
-    except BadSpec as error:
+    except (BadSpec, InvalidInput) as error:
         _log.error("%s: %s", error.reason, error.message)
         return BAD_SPEC
     try:
@@ -70,6 +81,10 @@ def main(arguments: list[str] | None = None) -> int:
         return STOPPED
     except BadSpec as error:
         return _fail(objects, args, error.reason, error.message, BAD_SPEC)
+    except DependencyUnavailable as error:
+        # Nothing could be left behind to say so.
+        _log.error("%s: %s", error.reason, error.message)
+        return UNAVAILABLE
     except (RekindleError, VolumeError) as error:
         return _fail(objects, args, error.reason, error.message, CRASHED)
     except Diverged as error:
@@ -85,7 +100,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _fail(objects: Objects, args: argparse.Namespace, reason: str, message: str, code: int) -> int:
     _log.error("%s: %s", reason, message)
-    with suppress(AlreadyExists):  # an attempt that was started again and failed again
+    # An attempt that was started again and failed again; or the store is away by now.
+    with suppress(AlreadyExists, DependencyUnavailable):
         objects.put(
             f"runs/{args.run}/{args.attempt}/failure.json",
             compact_json({"reason": reason, "message": message}),

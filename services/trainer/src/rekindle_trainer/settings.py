@@ -7,10 +7,11 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 from rekindle_servicekit.listening import ListenSettings
+from rekindle_servicekit.object_store import ObjectStoreSettings
 from rekindle_servicekit.settings import INSTALLATION_ID
 
 
-class TrainerSettings(ListenSettings):
+class TrainerSettings(ListenSettings, ObjectStoreSettings):
     """Read from ``REKINDLE_TRAINER_*``."""
 
     model_config = SettingsConfigDict(env_prefix="REKINDLE_TRAINER_")
@@ -25,7 +26,11 @@ class TrainerSettings(ListenSettings):
         True, description="bring the schema up to date when starting; false where the command `migrate` does it before"
     )
     objects_directory: Path = Field(
-        Path("var/objects"), description="folder of the object store, shared with inference"
+        Path("var/objects"),
+        description="folder of the object store where objects_url names none, shared with inference",
+    )
+    objects_patience_s: float = Field(
+        900.0, ge=0, description="seconds that a training process waits for an object store that is away"
     )
 
     installation_id: str = Field(

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from rekindle.errors import RekindleError, VersionConflict
+from rekindle.errors import DependencyUnavailable, RekindleError, VersionConflict
 from rekindle_servicekit import context
 from rekindle_servicekit.objects import Objects
 from rekindle_servicekit.workers import Workers
@@ -60,7 +60,7 @@ class Supervisor:
         for run in self._open_runs():
             if run.state is RunState.RUNNING:
                 self._guarded(run.run_id, self.advance)
-        if not self._is_closing.is_set():
+        if not self._is_closing.is_set() and self._may_start():
             for run, attempt in self._claim_waiting():
                 self._guarded(run.run_id, lambda _, run=run, attempt=attempt: self._launch(run, attempt))
 
@@ -91,6 +91,16 @@ class Supervisor:
             self._guarded(run.run_id, self._terminate)
         for run in running:
             self._guarded(run.run_id, self._stop)
+
+    def _may_start(self) -> bool:
+        """Whether something waits, and the store that it needs answers; DependencyUnavailable where it does not.
+
+        Otherwise each pass would begin an attempt in vain.
+        """
+        waiting = [run for run in self._open_runs() if run.state is not RunState.RUNNING]
+        if waiting:
+            self.objects.exists(f"runs/{waiting[0].run_id}/spec.json")
+        return bool(waiting)
 
     def _terminate(self, run_id: str) -> None:
         found = self._find_running(run_id)
@@ -126,6 +136,9 @@ class Supervisor:
             handle = self.launcher.launch(run.run_id, attempt.number)
         except LaunchError as error:
             self._settle(run, attempt, ProcessEnd(launch_error=str(error)))
+            return
+        except DependencyUnavailable:
+            self._settle(run, attempt, ProcessEnd(is_unavailable=True))
             return
         except RekindleError as error:
             self._settle(run, attempt, ProcessEnd(launch_error=error.message))

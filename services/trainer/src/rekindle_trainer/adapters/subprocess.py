@@ -31,7 +31,9 @@ class SubprocessLauncher:
     """Starts `command`, whose arguments ``{run_id}`` and ``{attempt}`` stand for the attempt's own.
 
     A child survives this process and is found again by its pid and start time, so a database with handles of
-    this launcher belongs to one machine. Output goes to ``<run_id>-<attempt>.log`` below `log_folder`.
+    this launcher belongs to one machine. Of the service's own settings a child sees only those whose names begin
+    as `hand_down` says, under the beginning that it says instead.
+    Output goes to ``<run_id>-<attempt>.log`` below `log_folder`.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class SubprocessLauncher:
         nice: int = 0,
         stop_grace_s: float = 20.0,
         environment: Mapping[str, str] | None = None,
+        hand_down: Mapping[str, str] | None = None,
     ) -> None:
         self._command = tuple(command)
         self._log_folder = log_folder
@@ -50,6 +53,7 @@ class SubprocessLauncher:
         self._nice = nice
         self._stop_grace_s = stop_grace_s
         self._environment = dict(os.environ if environment is None else environment)
+        self._hand_down = dict(hand_down or {})
         #: Children of this very process, which alone may learn their exit codes.
         self._children: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -115,6 +119,7 @@ class SubprocessLauncher:
         inherited = {k: v for k, v in self._environment.items() if not k.upper().startswith(_OWN_PREFIX)}
         return {
             **inherited,
+            **self._handed_down(),
             MARKER: f"{run_id}/{attempt}",
             "REKINDLE_TRAINER_THREADS": threads,
             "OMP_NUM_THREADS": threads,
@@ -122,6 +127,14 @@ class SubprocessLauncher:
             # Waiting threads that spin make training many times slower where cores are shared.
             "OMP_WAIT_POLICY": inherited.get("OMP_WAIT_POLICY", "PASSIVE"),
             "PYTHONUNBUFFERED": "1",
+        }
+
+    def _handed_down(self) -> dict[str, str]:
+        return {
+            child_prefix + name[len(own_prefix) :]: value
+            for own_prefix, child_prefix in self._hand_down.items()
+            for name, value in self._environment.items()
+            if name.upper().startswith(own_prefix)
         }
 
     def _handle(self, child: subprocess.Popen[bytes]) -> str:

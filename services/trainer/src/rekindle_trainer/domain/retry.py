@@ -9,6 +9,8 @@ from enum import StrEnum
 from rekindle_trainer.domain.results import RunResult
 
 BAD_SPEC_CODE = 2
+#: What it needs stayed away: no fault of the run's.
+UNAVAILABLE_CODE = 75
 #: 128 + SIGTERM: the process wrote a checkpoint and stopped because it was told to.
 STOPPED_CODE = 143
 
@@ -34,6 +36,8 @@ class ProcessEnd:
     failure: Failure | None = None
     #: The service told it to stop, to go on later.
     was_told_to_stop: bool = False
+    #: What it takes to start it was away.
+    is_unavailable: bool = False
     #: Why it could not even be started.
     launch_error: str | None = None
 
@@ -77,6 +81,8 @@ class RetryPolicy:
             )
         if end.was_told_to_stop or end.exit_code == STOPPED_CODE:
             return Decision(Verdict.PREEMPT, "stopped after a checkpoint: goes on from there")
+        if end.is_unavailable or end.exit_code == UNAVAILABLE_CODE:
+            return Decision(Verdict.PREEMPT, "the object store was away: goes on from the last checkpoint")
         return self._after_death(how_it_ended(end), failures)
 
     def _after_death(self, how: str, failures: int) -> Decision:
