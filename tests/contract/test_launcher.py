@@ -144,7 +144,7 @@ def test_a_pid_that_was_passed_on_is_not_the_process(make_launcher: MakeLauncher
 
 
 def test_a_child_gets_its_threads_and_none_of_the_services_secrets(make_launcher: MakeLauncher, tmp_path: Path) -> None:
-    """Its output, in a log of its own, shows run, attempt, threads, no database URL, a session of its own, the store."""
+    """Its output, in a log of its own, shows run, attempt, threads, no database URL, its session, the store."""
     launcher = make_launcher(nice=3)
     handle = launch(launcher, tmp_path, "run")
     assert "run 1 3 3 None True s3://volumes\n" == (tmp_path / "logs" / "run-1.log").read_text()
