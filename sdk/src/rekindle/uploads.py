@@ -19,6 +19,7 @@ from rekindle.errors import (
     DependencyUnavailable,
     IllegalTransition,
     IntegrityError,
+    NotFound,
     Unsupported,
 )
 
@@ -167,14 +168,19 @@ def create(
 ) -> Upload:
     """Begins an upload, or finds the one of the same file that was begun before and has not ended in vain."""
     request = volumes.CreateUploadRequest(header=header, size_bytes=size_bytes, presigned=address, study=study)
-    attempt = 0
-    while True:
+    for attempt in range(_MAX_ATTEMPTS):
         request.request_id = f"{content_request_id(header)}-{'a' if address else 'c'}{attempt}"
-        upload = services.caller.unary(services.volumes.CreateUpload, request).upload
-        is_over = upload.state in (volumes.UPLOAD_STATE_ABORTED, volumes.UPLOAD_STATE_EXPIRED)
-        attempt += 1
-        if not is_over or attempt >= _MAX_ATTEMPTS:
+        try:
+            upload = services.caller.unary(services.volumes.CreateUpload, request).upload
+        except NotFound as error:
+            if error.reason != "UPLOAD_NOT_FOUND":
+                raise
+            continue  # so long ago that the service has forgotten it
+        if upload.state not in (volumes.UPLOAD_STATE_ABORTED, volumes.UPLOAD_STATE_EXPIRED):
             return Upload(services, header.project_id, upload)
+    raise IllegalTransition(
+        f"{_MAX_ATTEMPTS} uploads of this file have ended in vain: send it in one stream", reason="UPLOAD_ENDED"
+    )
 
 
 def upload_in_pieces(

@@ -120,6 +120,19 @@ def test_an_aborted_upload_is_begun_anew(service, connect, scan):
     project.upload_image(scan)
 
 
+def test_an_upload_that_was_forgotten_is_begun_anew(service, connect, scan):
+    """Sent again after weeks, a file is the volume that it has become, and one that never arrived is sent."""
+    project = connect(service.service.server.address, uploads="pieces")
+    volume_id = project.upload_image(scan)
+    other = scan[:-1] + b"!"
+    project.begin_upload(other).put(0, other[:MIB])
+    with service.service.state.write() as writes:
+        for table in ("upload_parts", "uploads"):
+            writes._connection.exec_driver_sql(f"DELETE FROM {table}")
+    assert volume_id == project.upload_image(scan)
+    assert hashlib.sha256(other).hexdigest() == stored(service, project.upload_image(other))
+
+
 def test_damaged_chunks_are_sent_again(service, connect, scan):
     """Another tool has put other bytes into the same upload: the digest tells, and the file is sent once more."""
     project = connect(service.service.server.address, uploads="pieces")
