@@ -21,6 +21,9 @@ from rekindle._status import error_from_rpc
 from rekindle.api.common.v1 import common_pb2 as common
 from rekindle.api.inference.v1 import inference_pb2 as inference
 from rekindle.api.inference.v1 import volumes_pb2 as messages
+from rekindle.api.scheduler.v1 import records_pb2 as records
+from rekindle.client import Client
+from rekindle.projects import Project
 from seg_by_hand import changed, frame_positions, masks_of, segment
 
 PROJECT = "project-a"
@@ -351,6 +354,25 @@ def test_a_segmentation_comes_in_as_a_mask(running, phantom, tmp_path):
 def send_seg(running: Any, folder: Path, data: bytes, image: messages.Volume, **header: Any) -> Any:
     fields = {"format": common.FILE_FORMAT_DICOM_SEG, "organs": CODED, **header}
     return running.upload_mask(put(folder, data), image.volume_id, **fields)
+
+
+def test_the_python_client_takes_folders_and_saves_segmentations(running, phantom, tmp_path):
+    """From a folder of DICOM files to a SEG on disk and back in as a mask, sent in pieces."""
+    folder = tmp_path / "series"
+    folder.mkdir()
+    for number, dataset in enumerate(phantom_series(phantom)):
+        (folder / f"{11 - number}").write_bytes(to_bytes(dataset))
+    record = records.Project(project_id=PROJECT, organs=CODED, target_modality=common.MODALITY_CT)
+    address = running.service.server.address
+    with Client.connect(address, inference=address, trainer=address, uploads="pieces") as client:
+        project = Project(client._services, record)
+        image = project.upload_image(folder)
+        receipt = project.upload_mask(phantom.file(tmp_path, "mask"), image_volume_id=image)
+        path = project.save(receipt.mask_volume_id, tmp_path / "mask.dcm")
+        again = project.upload_mask(path, image_volume_id=image)
+        assert receipt.mask_digest == again.mask_digest
+        assert SERIES == project.upload_study(folder)[0].series_instance_uid
+        assert image in [found.volume_id for found in project.find_volumes(accession_number=ACCESSION)]
 
 
 def test_segmentations_that_do_not_fit_are_refused(running, phantom, tmp_path):

@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
 from rekindle.errors import InvalidInput, NotFound
 from rekindle_servicekit.workers import Cancellation
 
@@ -50,15 +52,16 @@ def write_segmentation(
         raise no_dicom_source()
     meant = check_organs(organs) if organs else record.organs or (origin.model.organs if origin.model else ())
     mask = load_volume(tools.objects, record.canonical_digest, tools.max_voxels)
-    check_named(meant, {int(value) for value in set(mask.voxels.ravel().tolist())})
+    check_named(meant, mask.voxels)
     source = SegmentationSource(
         path=_original(tools.objects, image, folder), series_instance_uid=image.source.series_instance_uid
     )
     return tools.segmentations.write(source, mask, meant, origin, folder, cancellation)
 
 
-def check_named(organs: tuple[Organ, ...], values: set[int]) -> None:
+def check_named(organs: tuple[Organ, ...], voxels: NDArray[np.uint8]) -> None:
     """InvalidInput (ORGANS_UNKNOWN) unless every label value but 0 belongs to an organ."""
+    values = {int(value) for value in np.flatnonzero(np.bincount(voxels.ravel(), minlength=256))}
     unnamed = sorted(values - {0} - {organ.label_value for organ in organs})
     if unnamed or not organs:
         listed = ", ".join(str(value) for value in unnamed[:16]) or "its segments"
