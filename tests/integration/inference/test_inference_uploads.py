@@ -26,6 +26,7 @@ from rekindle.errors import (
     NotFound,
 )
 from rekindle_inference.usecases.sweeping import sweep_uploads
+from servers.s3 import bucket_of
 
 CHUNK = 3000
 
@@ -479,9 +480,12 @@ def test_abandoned_uploads_are_swept(start, phantom, tmp_path):
     alive.finalize()
 
 
-@pytest.fixture
-def addressed(start, tmp_path):
+@pytest.fixture(params=["directory with HTTP", "minio"])
+def addressed(request, start, tmp_path):
     """A service whose object store can be sent files by HTTP."""
+    if request.param == "minio":
+        yield start(objects=bucket_of(request.getfixturevalue("minio")))
+        return
     objects = HttpObjects(tmp_path / "objects")
     yield start(objects=objects)
     objects.close()
