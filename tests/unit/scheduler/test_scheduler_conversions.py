@@ -18,6 +18,7 @@ from rekindle_scheduler.domain.policy import (
     MinutesBudget,
     Policy,
     PromotionPolicy,
+    ReviewPolicy,
     RoundSizes,
     TrainingPolicy,
 )
@@ -54,6 +55,8 @@ policies = st.builds(
     ),
     lease_duration=st.integers(60, 10**6).map(lambda seconds: timedelta(seconds=seconds)),
     largest_component=st.booleans(),
+    review=st.builds(ReviewPolicy, required=st.booleans(), allow_own=st.booleans()),
+    detached_lease_duration=st.integers(60, 10**6).map(lambda seconds: timedelta(seconds=seconds)),
 )
 
 
@@ -83,6 +86,15 @@ def test_an_unset_policy_is_the_default() -> None:
     assert (Policy().sizing, Policy().held_out, Policy().training) == (empty.sizing, empty.held_out, empty.training)
     assert empty.largest_component
     assert not policy_from_api(records_pb2.Policy(largest_component=False)).largest_component
+
+
+def test_a_client_that_knows_of_no_reviews_does_not_undo_them() -> None:
+    """Nor the length of detached leases; a message that has them sets them."""
+    current = Policy(review=ReviewPolicy(required=True), detached_lease_duration=timedelta(days=3))
+    kept = policy_from_api(records_pb2.Policy(candidate_pool=5), current=current)
+    assert (current.review, timedelta(days=3), 5) == (kept.review, kept.detached_lease_duration, kept.candidate_pool)
+    unset = policy_from_api(records_pb2.Policy(review=records_pb2.ReviewPolicy()), current=current)
+    assert ReviewPolicy() == unset.review
 
 
 def test_a_time_segment_survives_protobuf() -> None:

@@ -11,11 +11,13 @@ from rekindle.errors import IllegalTransition, InvalidInput, LeaseLost
 from rekindle_scheduler.domain.leases import (
     case_state,
     check_leasable,
+    check_revisable,
     decide_submission,
     held_until,
     is_live,
     lease_end,
     renewed_end,
+    taken_up_end,
 )
 from rekindle_scheduler.domain.policy import Policy
 from rekindle_scheduler.domain.words import CaseMark, CaseState, LeaseState
@@ -77,6 +79,18 @@ def test_lost_leases_are_not_renewed(make: SimpleNamespace, changes, token, hour
         ({"state": CaseState.LEASED, "fencing_token": 2}, {}, 2, "token is not this lease's"),
         ({"state": CaseState.LABELLED, "fencing_token": 1, "submission_id": "s"}, {}, 1, "labelled meanwhile"),
         ({"state": CaseState.READY, "fencing_token": 1}, {"state": LeaseState.RELEASED}, 1, "given back"),
+        (
+            {"state": CaseState.READY, "fencing_token": 1},
+            {"state": LeaseState.SUBMITTED},
+            1,
+            "ended with its submission",
+        ),
+        ({"state": CaseState.IN_REVIEW, "fencing_token": 1, "pending_submission_id": "p"}, {}, 1, "for a reviewer"),
+        # To correct the label s: good while s counts, or none; not where another label does.
+        ({"fencing_token": 1, "submission_id": "s"}, {"revises_submission_id": "s"}, 1, None),
+        ({"fencing_token": 1}, {"revises_submission_id": "s"}, 1, None),
+        ({"fencing_token": 1, "submission_id": "t"}, {"revises_submission_id": "s"}, 1, "labelled meanwhile"),
+        ({"fencing_token": 2, "submission_id": "s"}, {"revises_submission_id": "s"}, 1, "somebody else"),
     ],
 )
 def test_submissions(make: SimpleNamespace, case, lease, token: int, words: str | None):
@@ -97,6 +111,52 @@ def test_only_ready_cases_are_leased(make: SimpleNamespace, state: CaseState):
             check_leasable(make.case(1, state=state))
 
 
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"submission_id": "s"}, None),
+        ({"submission_id": "s", "is_held": True}, "CASE_LEASED"),
+        ({"submission_id": "s", "pending_submission_id": "p"}, "CASE_IN_REVIEW"),
+        ({}, "CASE_NOT_LABELLED"),
+    ],
+)
+def test_only_a_label_that_nobody_touches_is_corrected(make: SimpleNamespace, changes, reason: str | None):
+    """One that counts, with no correction of it held or in review."""
+    case = make.case(1, **changes)
+    if reason is None:
+        check_revisable(case)
+    else:
+        with pytest.raises(IllegalTransition) as refused:
+            check_revisable(case)
+        assert reason == refused.value.reason
+
+
+@pytest.mark.parametrize(
+    ("lease", "case", "hours", "expected"),
+    [
+        ({}, {}, 1, 5),
+        ({"expire_time_hours": 30}, {}, 1, 30),
+        ({}, {}, 9, 13),
+        ({"state": LeaseState.RELEASED}, {}, 1, None),
+        ({"state": LeaseState.SUBMITTED}, {}, 1, None),
+        ({}, {"fencing_token": 2}, 9, None),
+        ({}, {"submission_id": "s"}, 9, None),
+    ],
+)
+def test_what_can_be_taken_up(make: SimpleNamespace, lease, case, hours: int, expected: int | None):
+    """What lives or has run out unnoticed, for the policy's four hours at least; nothing that has ended or is lost."""
+    changes = {**lease}
+    if "expire_time_hours" in changes:
+        changes["expire_time"] = make.noon + changes.pop("expire_time_hours") * HOUR
+    held, now = make.lease(**changes), make.noon + hours * HOUR
+    if expected is None:
+        with pytest.raises(LeaseLost):
+            taken_up_end(make.case(1, **{"fencing_token": 1, **case}), held, POLICY, now)
+    else:
+        end = taken_up_end(make.case(1, **{"fencing_token": 1, **case}), held, POLICY, now)
+        assert make.noon + expected * HOUR == end
+
+
 @pytest.mark.parametrize(("labelled", "leased", "predicted"), list(product([True, False], repeat=3)))
 @pytest.mark.parametrize("mark", list(CaseMark))
 def test_case_state(labelled: bool, leased: bool, predicted: bool, mark: CaseMark):
@@ -108,6 +168,8 @@ def test_case_state(labelled: bool, leased: bool, predicted: bool, mark: CaseMar
         or ("ready" if predicted else "registered")
     )
     assert expected == case_state(labelled=labelled, leased=leased, predicted=predicted, mark=mark)
+    in_review = case_state(labelled=labelled, leased=leased, predicted=predicted, mark=mark, in_review=True)
+    assert ("labelled" if labelled else "in_review") == in_review
 
 
 def test_time_is_booked_up_to_the_leases_end(make: SimpleNamespace):

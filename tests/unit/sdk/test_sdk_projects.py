@@ -15,8 +15,10 @@ from rekindle.projects import Project
 
 POLICIES = [
     Policy(sizes=(2, 2, 3), held_out=HeldOut(number=4, schedule="first")),
-    Policy(geometric=(4, 1.5), ordering="hard-first", held_out=HeldOut(fraction=0.25)),
-    Policy(minutes_per_round=45.0, preset="paper", recipe="paper", seed=3, largest_component=False),
+    Policy(geometric=(4, 1.5), ordering="hard-first", held_out=HeldOut(fraction=0.25), review_required=True),
+    Policy(
+        minutes_per_round=45.0, preset="paper", recipe="paper", seed=3, largest_component=False, detached_lease_days=2
+    ),
 ]
 
 

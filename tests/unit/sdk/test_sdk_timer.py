@@ -85,3 +85,43 @@ def test_nothing_is_measured_before_the_start_and_after_the_stop() -> None:
     clock.now += 6
     timer.touch()
     assert [("reading", 4.0)] == active(timer)
+
+
+def test_what_was_cut_does_not_change() -> None:
+    """A cut ends the open segment and goes on in its kind: what was sent can be sent again, and nothing is lost."""
+    clock = Clock()
+    timer = timer_of(clock)
+    timer.start("editing")
+    clock.now += 10
+    first = timer.cut()
+    clock.now += 5
+    second = timer.cut()
+    assert [10.0] == [segment.active_seconds for segment in first]
+    assert first == second[:1]
+    assert (["editing"] * 2, [10.0, 5.0]) == (
+        [segment.kind for segment in second],
+        [segment.active_seconds for segment in second],
+    )
+
+
+def test_a_cut_is_no_sign_of_the_annotator() -> None:
+    """The gap since the last touch goes on: past the limit the rest of it counts as nothing."""
+    clock = Clock()
+    timer = timer_of(clock)
+    timer.start("reading")
+    clock.now += 20
+    timer.cut()
+    clock.now += 20
+    assert [20.0] == [segment.active_seconds for segment in timer.segments()]
+
+
+def test_known_segments_are_restored_once() -> None:
+    """Those of a ticket and those that are booked may be the same."""
+    clock = Clock()
+    timer = timer_of(clock)
+    timer.start("reading")
+    clock.now += 7
+    measured = timer.cut()
+    timer.restore(measured)
+    assert measured == timer.cut()[:1]
+    assert 1 == len([segment for segment in timer.segments() if segment == measured[0]])

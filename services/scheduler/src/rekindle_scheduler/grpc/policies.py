@@ -52,8 +52,11 @@ def policy_to_api(policy: Policy) -> pb.Policy:
     return message
 
 
-def policy_from_api(message: pb.Policy, is_set: bool = True) -> Policy:
+def policy_from_api(message: pb.Policy, is_set: bool = True, current: Policy | None = None) -> Policy:
     """The policy; without a message (`is_set` False) all of it is default.
+
+    What came to the API later keeps its `current` value where it is not set: a client that does not know of it
+    must not undo it.
 
     proto3 does not tell an unset number from 0, so 0 is the default where 0 makes no sense, as it does for
     sizes, shares and case counts. A promotion policy that is there is taken as it is: its margin may be 0.
@@ -61,6 +64,7 @@ def policy_from_api(message: pb.Policy, is_set: bool = True) -> Policy:
     default = Policy()
     if not is_set:
         return default
+    later = current or default
     return Policy(
         sizing=_sizing(message, default.sizing),
         ordering=_word(OrderingName, pb.Ordering, message.ordering, "ORDERING_", default.ordering),
@@ -72,8 +76,8 @@ def policy_from_api(message: pb.Policy, is_set: bool = True) -> Policy:
         largest_component=(
             message.largest_component if message.HasField("largest_component") else default.largest_component
         ),
-        review=ReviewPolicy(required=message.review.required, allow_own=message.review.allow_own),
-        detached_lease_duration=_duration(message, "detached_lease_duration", default.detached_lease_duration),
+        review=_review(message, later.review),
+        detached_lease_duration=_duration(message, "detached_lease_duration", later.detached_lease_duration),
     )
 
 
@@ -136,6 +140,12 @@ def _training(message: pb.Policy, default: TrainingPolicy) -> TrainingPolicy:
         recipe=training.recipe or default.recipe,
         seed=training.seed,
     )
+
+
+def _review(message: pb.Policy, default: ReviewPolicy) -> ReviewPolicy:
+    if not message.HasField("review"):
+        return default
+    return ReviewPolicy(required=message.review.required, allow_own=message.review.allow_own)
 
 
 def _duration(message: pb.Policy, name: str, default: timedelta) -> timedelta:

@@ -13,7 +13,7 @@ from rekindle_scheduler.grpc.base import Handlers
 from rekindle_scheduler.grpc.convert import project_to_api, seed_case_to_api
 from rekindle_scheduler.grpc.pages import next_token, page_size, place_of
 from rekindle_scheduler.grpc.policies import policy_from_api
-from rekindle_scheduler.ports import ModelVersion, Receipt, Volume
+from rekindle_scheduler.ports import ModelVersion, Receipt, UnitOfWork, Volume
 from rekindle_scheduler.usecases import cases, projects
 
 
@@ -74,16 +74,14 @@ class ProjectHandlers(Handlers):
 
     async def UpdatePolicy(self, request: pb.UpdatePolicyRequest, _: Any) -> pb.UpdatePolicyResponse:
         project_id = ProjectId(request.project_id)
-        policy = policy_from_api(request.policy, request.HasField("policy"))
-        return await self._mutate(
-            request,
-            pb.UpdatePolicyResponse,
-            lambda uow, principal: pb.UpdatePolicyResponse(
-                project=project_to_api(
-                    projects.update_policy(uow, principal, project_id, policy, request.policy_version)
-                )
-            ),
-        )
+
+        def work(uow: UnitOfWork, principal: Any) -> pb.UpdatePolicyResponse:
+            current = uow.projects.get(project_id).policy
+            policy = policy_from_api(request.policy, request.HasField("policy"), current)
+            details = projects.update_policy(uow, principal, project_id, policy, request.policy_version)
+            return pb.UpdatePolicyResponse(project=project_to_api(details))
+
+        return await self._mutate(request, pb.UpdatePolicyResponse, work)
 
     async def CloseRegistration(self, request: pb.CloseRegistrationRequest, _: Any) -> pb.CloseRegistrationResponse:
         project_id = ProjectId(request.project_id)
