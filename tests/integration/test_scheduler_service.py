@@ -13,10 +13,11 @@ from pathlib import Path
 import grpc
 import pytest
 from rekindle._status import error_from_rpc
+from rekindle.api.inference.v1 import segmentations_pb2
 from rekindle.api.scheduler.v1 import records_pb2
 from rekindle.errors import LeaseLost
 from scheduler_fakes import FakeInference, FakeTrainer
-from scheduler_process import ORGANS, Client, SchedulerProcess
+from scheduler_process import ORGANS, Client, SchedulerProcess, eventually
 
 
 @pytest.fixture
@@ -346,3 +347,39 @@ def test_a_version_that_annotators_find_worse_is_rolled_back(client: Client, tra
         event.kind for event in client.events() if event.kind == "model-rolled-back" and event.round == 2
     ]
     assert 4 == len(trainer.runs)
+
+
+def test_labels_are_delivered_as_results_once(
+    client: Client, scheduler: SchedulerProcess, inference: FakeInference
+) -> None:
+    """Each label that counts is published once, though inference was away and the scheduler was killed meanwhile."""
+    inference.away["PublishResult"] = 3
+    client.create_project(sizes=[2], cases=4)
+    client.call("StartProject")
+    client.label(1, 0.8)
+    scheduler.stop(signal.SIGKILL)
+    scheduler.start()
+    client.label_all()
+    eventually(lambda: len(inference.published) >= 4, "results are missing")
+    labels = client.call("ListSubmissions").submissions
+    client.wait_for("COMPLETE")
+    sent = list(inference.published.values())
+    assert {each.mask_volume_id for each in labels} == {each.mask_volume_id for each in sent}
+    assert {each.submission_id for each in labels} == {each.submission_id for each in sent}
+    assert 4 == len(sent)
+    assert {segmentations_pb2.RESULT_ORIGIN_CORRECTED} == {each.origin for each in sent}
+    assert all(each.model_version_id in inference.models for each in sent)
+
+
+def test_a_label_taken_back_is_taken_back_from_the_feed(client: Client, inference: FakeInference) -> None:
+    """Submitted, then withdrawn: the result of it is published, then retracted."""
+    client.create_project(sizes=[2], cases=2)
+    client.call("StartProject")
+    client.label(1, 0.8)
+    eventually(lambda: len(inference.published) == 1, "the label was not published")
+    (label,) = client.call("ListSubmissions").submissions
+    client.call("WithdrawSubmission", submission_id=label.submission_id, reason="wrong patient")
+    eventually(lambda: len(inference.published) == 2, "the label was not taken back")
+    first, second = inference.published.values()
+    assert (label.submission_id, False) == (first.submission_id, first.retracted)
+    assert (label.submission_id, True) == (second.submission_id, second.retracted)

@@ -12,7 +12,14 @@ from typing import Any
 import grpc
 from rekindle._status import DETAILS_KEY, status_code, status_details
 from rekindle.api.common.v1 import common_pb2
-from rekindle.api.inference.v1 import inference_pb2, inference_pb2_grpc, volumes_pb2, volumes_pb2_grpc
+from rekindle.api.inference.v1 import (
+    inference_pb2,
+    inference_pb2_grpc,
+    segmentations_pb2,
+    segmentations_pb2_grpc,
+    volumes_pb2,
+    volumes_pb2_grpc,
+)
 from rekindle.api.trainer.v1 import trainer_pb2, trainer_pb2_grpc
 from rekindle.errors import (
     AlreadyExists,
@@ -60,7 +67,12 @@ class FakeService:
         context.abort(status_code(error), error.message)
 
 
-class FakeInference(FakeService, inference_pb2_grpc.InferenceServiceServicer, volumes_pb2_grpc.VolumeServiceServicer):
+class FakeInference(
+    FakeService,
+    inference_pb2_grpc.InferenceServiceServicer,
+    volumes_pb2_grpc.VolumeServiceServicer,
+    segmentations_pb2_grpc.SegmentationServiceServicer,
+):
     """Volumes, receipts, models and predictions of one or more projects."""
 
     def __init__(self) -> None:
@@ -73,6 +85,9 @@ class FakeInference(FakeService, inference_pb2_grpc.InferenceServiceServicer, vo
         self.unpredictable: set[str] = set()
         #: Called with each volume before it is predicted.
         self.before_prediction: Callable[[str], None] = lambda volume_id: None
+        #: Results by their request id, in the order in which they came.
+        self.published: dict[str, segmentations_pb2.PublishResultRequest] = {}
+        segmentations_pb2_grpc.add_SegmentationServiceServicer_to_server(self, self.server)
         inference_pb2_grpc.add_InferenceServiceServicer_to_server(self, self.server)
         volumes_pb2_grpc.add_VolumeServiceServicer_to_server(self, self.server)
 
@@ -150,6 +165,14 @@ class FakeInference(FakeService, inference_pb2_grpc.InferenceServiceServicer, vo
         if receipt is None:
             self.refuse(context, NotFound(f"receipt {request.receipt_id} does not exist"))
         return volumes_pb2.GetReceiptResponse(receipt=receipt)
+
+    def PublishResult(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self.enter("PublishResult", context)
+        with self.lock:
+            known = self.published.setdefault(request.request_id, request)
+        if known != request:
+            self.refuse(context, AlreadyExists("another request had this id"))
+        return segmentations_pb2.PublishResultResponse()
 
     def RegisterModel(self, request: Any, context: Any) -> Any:  # noqa: N802
         self.enter("RegisterModel", context)

@@ -121,6 +121,14 @@ def test_publishing_again_adds_nothing(active, corrected, origin):
     assert [1, 2, 3] == [first.cursor, back.cursor, following.cursor]
 
 
+def test_an_earlier_correction_stands_again(active, corrected):
+    """Published once more after another one took its place, it is the newest word again."""
+    active.publish(corrected[0], "s1")
+    active.publish(corrected[1], "s2")
+    active.publish(corrected[0], "s1")
+    assert [(CORRECTED, None, False), (CORRECTED, 0, False), (CORRECTED, 1, False)] == chain(active.feed(3))
+
+
 def test_watching_goes_on_from_a_cursor_and_waits(active, corrected):
     """A watcher has all that was there, and then what comes, in one order; a second one begins where it says."""
     active.publish(corrected[0], "s1")

@@ -63,4 +63,10 @@ def test_taking_back_leads_only_where_the_mask_did():
 )
 def test_knows_what_the_feed_says_already(newest, origin, retracted, said):
     """A review is more than a correction; what was taken back can be published again."""
-    assert said is says_already(newest, mask_volume_id="mask", origin=origin, retracted=retracted)
+    assert said is says_already(newest, newest, mask_volume_id="mask", origin=origin, retracted=retracted)
+
+
+def test_a_mask_that_was_superseded_can_stand_again():
+    """When the correction after it is withdrawn, the earlier one is told anew."""
+    earlier, later = result(CORRECTED, name="earlier"), result(CORRECTED, name="later")
+    assert not says_already(later, earlier, mask_volume_id="mask", origin=CORRECTED, retracted=False)

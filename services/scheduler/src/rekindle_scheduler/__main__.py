@@ -30,6 +30,7 @@ from rekindle_scheduler.adapters.sql.store import open_store
 from rekindle_scheduler.adapters.trainer import GrpcTrainer
 from rekindle_scheduler.grpc.base import Backend
 from rekindle_scheduler.grpc.servicer import SERVICE_NAME, SchedulerServicer
+from rekindle_scheduler.publisher import Publisher
 from rekindle_scheduler.reconciler import Reconciler
 from rekindle_scheduler.settings import Settings
 from rekindle_scheduler.usecases.verification import Verification
@@ -88,13 +89,21 @@ async def _serve(settings: Settings) -> None:
         backoff_max_s=settings.backoff_max_s,
         on_stop=cut_off,
     )
+    publisher = Publisher(
+        store,
+        world.inference,
+        bell,
+        pass_workers,
+        interval_s=settings.reconcile_interval_s,
+        backoff_max_s=settings.backoff_max_s,
+    )
     server.add(SERVICE_NAME, SchedulerServicer(backend), add_SchedulerServiceServicer_to_server)
     serve_info(server, _facts(settings))
     verification = Verification(SqlInventory(store.engine), backend.inference, GrpcTrainer(trainer))
     serve_admin(server, "scheduler", workers, verify=verification)
     try:
         retention = Retention(store.engine, workers, days=settings.request_retention_days)
-        await serve(server, [reconciler.run, retention])
+        await serve(server, [reconciler.run, publisher.run, retention])
     finally:
         cut_off()
         calls.close()

@@ -80,11 +80,22 @@ def place_retraction(head: Result | None, retracted: Result) -> Place:
     return Place(supersedes=retracted.result_id, leads=is_head)
 
 
-def says_already(newest: Result | None, *, mask_volume_id: VolumeId, origin: ResultOrigin, retracted: bool) -> bool:
-    """Whether the newest result of a submission says what is to be published, or more (reviewed after corrected)."""
+def says_already(
+    head: Result | None,
+    newest: Result | None,
+    *,
+    mask_volume_id: VolumeId,
+    origin: ResultOrigin,
+    retracted: bool,
+) -> bool:
+    """Whether the feed says what is to be published, or more (reviewed after corrected).
+
+    `newest` is the newest result of the submission, `head` the newest word on its image. A mask that another one
+    has superseded is told again: it stands again.
+    """
     if newest is None or newest.retracted is not retracted:
         return False
     if retracted:
         return True
-    same = newest.mask_volume_id == mask_volume_id
-    return same and (newest.origin is origin or newest.origin is ResultOrigin.REVIEWED)
+    stands = head is not None and head.result_id == newest.result_id and newest.mask_volume_id == mask_volume_id
+    return stands and (newest.origin is origin or newest.origin is ResultOrigin.REVIEWED)

@@ -124,11 +124,11 @@ def _publish(writes: Writes, project: ProjectId, image: VolumeId, publication: P
     writes.results.lock_feed(project)
     newest = writes.results.newest_of_submission(project, publication.submission_id)
     mask = VolumeId(publication.mask_volume_id)
+    head = writes.results.head(project, image)
     if newest is not None and says_already(
-        newest, mask_volume_id=mask, origin=publication.origin, retracted=publication.retracted
+        head, newest, mask_volume_id=mask, origin=publication.origin, retracted=publication.retracted
     ):
         return newest
-    head = writes.results.head(project, image)
     if publication.retracted:
         if newest is None:
             raise NotFound(

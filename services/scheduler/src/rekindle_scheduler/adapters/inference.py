@@ -7,12 +7,19 @@ from collections.abc import Iterator, Sequence
 import grpc
 from rekindle.api.common.v1 import common_pb2
 from rekindle.api.inference.v1 import inference_pb2 as pb
-from rekindle.api.inference.v1 import inference_pb2_grpc, volumes_pb2, volumes_pb2_grpc
+from rekindle.api.inference.v1 import (
+    inference_pb2_grpc,
+    segmentations_pb2,
+    segmentations_pb2_grpc,
+    volumes_pb2,
+    volumes_pb2_grpc,
+)
 from rekindle.errors import ModelNotReady, NotFound
 
 from rekindle_scheduler import wire
 from rekindle_scheduler.adapters.channels import Remote
 from rekindle_scheduler.domain.ids import Digest, ModelVersionId, ProjectId, ReceiptId, VolumeId
+from rekindle_scheduler.domain.publications import Delivery
 from rekindle_scheduler.domain.records import CoarseLabel, Organ
 from rekindle_scheduler.domain.words import RunKind
 from rekindle_scheduler.ports import ModelVersion, PredictionOutcome, Receipt, Volume
@@ -31,6 +38,7 @@ class GrpcInference:
     def __init__(self, channel: grpc.Channel) -> None:
         self._inference = inference_pb2_grpc.InferenceServiceStub(channel)
         self._volumes = volumes_pb2_grpc.VolumeServiceStub(channel)
+        self._segmentations = segmentations_pb2_grpc.SegmentationServiceStub(channel)
         self._remote = Remote("inference")
 
     def volumes(self, project_id: ProjectId, volume_ids: Sequence[VolumeId]) -> list[Volume]:
@@ -104,6 +112,19 @@ class GrpcInference:
         timeout_s = _PREDICT_TIMEOUT_S * max(1, len(volume_ids))
         for response in self._remote.stream(self._inference.PredictVolumes, request, timeout_s):
             yield _outcome(response)
+
+    def publish(self, project_id: ProjectId, delivery: Delivery) -> None:
+        """Add a label to the feed of results, or take it back; once, however often it is called."""
+        request = segmentations_pb2.PublishResultRequest(
+            request_id=delivery.request_id,
+            project_id=project_id,
+            mask_volume_id=delivery.mask_volume_id,
+            origin=wire.number_of(segmentations_pb2.ResultOrigin, delivery.origin, "RESULT_ORIGIN_"),
+            model_version_id=delivery.model_version_id or "",
+            submission_id=delivery.submission_id,
+            retracted=delivery.retracted,
+        )
+        self._remote.call(self._segmentations.PublishResult, request, _READ_TIMEOUT_S)
 
     def _model(self, project_id: ProjectId, selector: pb.ModelSelector) -> ModelVersion:
         request = pb.GetModelRequest(project_id=project_id, model=selector)

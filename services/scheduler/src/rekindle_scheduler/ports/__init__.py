@@ -1,6 +1,7 @@
 """What the scheduler needs from outside: its state, the inference service and the trainer."""
 
 from rekindle_scheduler.ports.annotation import Drafts, Sessions
+from rekindle_scheduler.ports.publications import Publications
 from rekindle_scheduler.ports.services import (
     Inference,
     ModelVersion,
@@ -48,6 +49,7 @@ __all__ = [
     "PredictionOutcome",
     "Predictions",
     "Projects",
+    "Publications",
     "Receipt",
     "Requests",
     "Rounds",

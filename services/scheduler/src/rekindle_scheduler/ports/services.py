@@ -14,6 +14,7 @@ from rekindle_scheduler.domain.ids import (
     RunId,
     VolumeId,
 )
+from rekindle_scheduler.domain.publications import Delivery
 from rekindle_scheduler.domain.records import (
     CoarseLabel,
     Example,
@@ -125,6 +126,10 @@ class Inference(Protocol):
     def predict(
         self, project_id: ProjectId, model_version_id: ModelVersionId, volume_ids: Sequence[VolumeId]
     ) -> Iterator[PredictionOutcome]: ...
+
+    def publish(self, project_id: ProjectId, delivery: Delivery) -> None:
+        """Add a label to the feed of results, or take it back; once, however often it is called."""
+        ...
 
 
 class Trainer(Protocol):

@@ -36,6 +36,7 @@ from rekindle_scheduler.domain.records import (
 )
 from rekindle_scheduler.domain.words import CaseMark, CaseState, LeaseState, ReviewState
 from rekindle_scheduler.ports.annotation import Drafts, Sessions
+from rekindle_scheduler.ports.publications import Publications
 from rekindle_scheduler.ports.services import Volume
 
 
@@ -395,6 +396,9 @@ class UnitOfWork(Protocol):
 
     @property
     def submissions(self) -> Submissions: ...
+
+    @property
+    def publications(self) -> Publications: ...
 
     @property
     def drafts(self) -> Drafts: ...

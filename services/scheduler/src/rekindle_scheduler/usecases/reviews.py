@@ -60,6 +60,7 @@ def review_submission(
         _tell(uow, reviewed, "label-rejected", "a label was rejected by a reviewer")
     elif submission.review_state == ReviewState.ACCEPTED:
         uow.submissions.update(reviewed)
+        uow.publications.owe(project_id, case_id)
         _tell(uow, reviewed, "label-reviewed", "a label that counts was reviewed")
     else:
         accepted = _accept(uow, case, reviewed)
@@ -98,6 +99,7 @@ def _accept(uow: UnitOfWork, case: Case, reviewed: Submission) -> Submission:
         accepted = _book_late(uow, accepted)
     uow.submissions.update(accepted)
     uow.cases.set_submission(case.case_id, accepted.submission_id)
+    uow.publications.owe(case.project_id, case.case_id)
     if case.pending_submission_id == accepted.submission_id:
         uow.cases.set_pending(case.case_id, None)
     return accepted
@@ -126,6 +128,7 @@ def _stop_counting(uow: UnitOfWork, case: Case, submission: Submission) -> None:
     if case.submission_id == submission.submission_id:
         before = standing_before(submission, uow.submissions.of_case(case.case_id))
         uow.cases.set_submission(case.case_id, before)
+        uow.publications.owe(case.project_id, case.case_id)
 
 
 def _tell(uow: UnitOfWork, submission: Submission, kind: str, message: str) -> None:

@@ -166,6 +166,7 @@ def _take(uow: UnitOfWork, lease: Lease, submission: Submission, fresh: Sequence
         _tell(uow, submission, "review-requested", "a label waits for a reviewer")
     else:
         uow.cases.set_submission(submission.case_id, submission.submission_id)
+        uow.publications.owe(submission.project_id, submission.case_id)
         seconds = fsum(s.active_seconds for s in (*before, *fresh))
         _tell(uow, submission, "case-submitted", _words(submission), seconds=f"{seconds:.1f}")
     return submission

@@ -16,6 +16,7 @@ from rekindle_scheduler.adapters.sql.leases import SqlLeases
 from rekindle_scheduler.adapters.sql.ledger import SqlLedger
 from rekindle_scheduler.adapters.sql.predictions import SqlPredictions
 from rekindle_scheduler.adapters.sql.projects import SqlProjects, SqlSeedCases
+from rekindle_scheduler.adapters.sql.publications import SqlPublications
 from rekindle_scheduler.adapters.sql.rounds import SqlRounds
 from rekindle_scheduler.adapters.sql.rows import Transaction
 from rekindle_scheduler.adapters.sql.sessions import SqlSessions
@@ -51,6 +52,7 @@ class SqlUnitOfWork:
         self.cases = SqlCases(transaction)
         self.leases = SqlLeases(transaction)
         self.submissions = SqlSubmissions(transaction)
+        self.publications = SqlPublications(transaction)
         self.drafts = SqlDrafts(transaction)
         self.sessions = SqlSessions(transaction)
         self.rounds = SqlRounds(transaction)

@@ -176,6 +176,22 @@ submissions = sa.Table(
     sa.Index("ix_submissions_round", "project_id", "round", "review_state"),
 )
 
+#: One row for each case that ever had a label: what was delivered last, and whether something is owed.
+publications = sa.Table(
+    "publications",
+    metadata,
+    sa.Column("case_id", sa.Text, primary_key=True),
+    sa.Column("project_id", sa.Text, nullable=False),
+    sa.Column("owed", sa.Boolean, nullable=False),
+    sa.Column("owed_at", UtcDateTime, nullable=False),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("submission_id", sa.Text),
+    sa.Column("mask_volume_id", sa.Text),
+    sa.Column("origin", sa.Text),
+    sa.Column("retracted", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Index("ix_publications_owed", "owed", "owed_at"),
+)
+
 drafts = sa.Table(
     "drafts",
     metadata,

@@ -1,0 +1,65 @@
+"""Delivering labels as results: what is owed is read, decided, carried out, and written down, one case at a time."""
+
+from __future__ import annotations
+
+import logging
+
+from rekindle.errors import AlreadyExists, InvalidInput, NotFound
+from rekindle_servicekit import context
+
+from rekindle_scheduler.domain.publications import Delivery, Publication, decide_delivery
+from rekindle_scheduler.domain.records import Submission
+from rekindle_scheduler.ports import Inference, Store, UnitOfWork
+
+_log = logging.getLogger(__name__)
+
+_AT_A_TIME = 20
+#: The same call would be refused again, for example as the mask has been erased.
+_FINAL = (NotFound, InvalidInput, AlreadyExists)
+
+
+def deliver_owed(store: Store, inference: Inference) -> int:
+    """Deliver the longest owed; how many that were, so that there may be more where it is not 0.
+
+    Raises what may pass by itself, such as DependencyUnavailable; what was delivered before is written down.
+    """
+    with store.read() as uow:
+        decided = [(owed, _decide(uow, owed)) for owed in uow.publications.owed(limit=_AT_A_TIME)]
+    for publication, delivery in decided:
+        with context.bind(project=publication.project_id):
+            delivered = delivery is None or _deliver(inference, publication, delivery)
+            with store.write() as uow:
+                made = delivery.published() if delivery is not None and delivered else None
+                uow.publications.settle(publication, made)
+                if not delivered:
+                    uow.events.add(
+                        publication.project_id,
+                        "result-not-published",
+                        "a label could not be delivered as a result: inference does not take it",
+                        details={"case_id": publication.case_id},
+                    )
+    return len(decided)
+
+
+def _decide(uow: UnitOfWork, publication: Publication) -> Delivery | None:
+    return decide_delivery(publication, _counting(uow, publication))
+
+
+def _counting(uow: UnitOfWork, publication: Publication) -> Submission | None:
+    try:
+        case = uow.cases.get(publication.project_id, publication.case_id)
+    except NotFound:
+        return None  # erased since
+    if case.submission_id is None:
+        return None
+    return uow.submissions.get(publication.project_id, case.submission_id)
+
+
+def _deliver(inference: Inference, publication: Publication, delivery: Delivery) -> bool:
+    """Whether inference took it."""
+    try:
+        inference.publish(publication.project_id, delivery)
+    except _FINAL as error:
+        _log.error("a label is not delivered: %s", error, extra={"action": "publish.refused", "reason": error.reason})
+        return False
+    return True
