@@ -210,6 +210,16 @@ HOSTILE_DICOM: list[Made] = [
         lambda: pixels_of(JPEG2000Lossless, b"12").replace(b"1.2.840.10008.1.2.4.90", b"1.2.840.10008.1.2.1\0\0\0"),
         {"NOT_DICOM", "TRUNCATED", "BAD_PIXELS"},
     ),
+    (
+        "4 unknown VR of the spacing",
+        lambda: slice_file().replace(b"\x28\x00\x30\x00DS", b"\x28\x00\x30\x00D\x11"),
+        {"NOT_DICOM", "MISSING_TAG"},
+    ),
+    (
+        "17 a transfer syntax that is none",
+        lambda: slice_file().replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.1\0\0\0"),
+        {"UNDECODABLE_PIXELS"},
+    ),
     ("18 UID ../../x", lambda: uid("../../x"), {"BAD_UID"}),
     ("19 UID /etc/cron.d/x", lambda: uid("/etc/cron.d"), {"BAD_UID"}),
     ("20 UID $(id)", lambda: uid("$(id)"), {"BAD_UID"}),

@@ -5,7 +5,8 @@ import math
 import re
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -123,21 +124,27 @@ def syntax_of(dataset: Dataset) -> UID:
     return UID(str(value_of(dataset.file_meta, "TransferSyntaxUID") or ""))
 
 
-def _read(raw: memoryview, number: int, *, stop_before_pixels: bool) -> Dataset:
-    _check_start(raw, number)
+@contextmanager
+def guarded(number: int) -> Generator[None]:
+    """Around what looks into the `number`-th file: whatever it makes the parser raise is VolumeError("NOT_DICOM")."""
     try:
         # What the parser warns of may quote the headers, and they hold patients' data.
         with disable_value_validation(), warnings.catch_warnings(action="ignore"):
-            _check_inflated(raw)
-            dataset = dcmread(io.BytesIO(raw), stop_before_pixels=stop_before_pixels)
-            meta = dataset.file_meta
-            if not {item.VR for _, item in meta.items()} <= _META_VRS:
-                raise ValueError("a kind of value that the meta information cannot have")
-            return dataset
+            yield
     except (VolumeError, MemoryError):
         raise
-    except Exception as error:  # the parser raises whatever a damaged file makes it raise
+    except Exception as error:
         raise VolumeError("NOT_DICOM", f"file {number} is damaged or no DICOM file; export it again") from error
+
+
+def _read(raw: memoryview, number: int, *, stop_before_pixels: bool) -> Dataset:
+    _check_start(raw, number)
+    with guarded(number):
+        _check_inflated(raw)
+        dataset = dcmread(io.BytesIO(raw), stop_before_pixels=stop_before_pixels)
+        if not {item.VR for _, item in dataset.file_meta.items()} <= _META_VRS:
+            raise ValueError("a kind of value that the meta information cannot have")
+        return dataset
 
 
 def _check_start(raw: memoryview, number: int) -> None:

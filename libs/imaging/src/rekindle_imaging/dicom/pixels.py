@@ -1,7 +1,6 @@
 """Pixels of one frame as the file stores them: whole numbers, before any rescaling."""
 
 import tempfile
-import warnings
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -14,9 +13,12 @@ from pydicom.pixels import get_decoder
 from pydicom.uid import (
     JPEG2000,
     UID,
+    DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
     HTJ2KLossless,
     HTJ2KLosslessRPCL,
+    ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
     JPEGExtended12Bit,
@@ -31,6 +33,12 @@ from pydicom.uid import (
 from rekindle_imaging.dicom.instances import syntax_of, value_of
 from rekindle_imaging.errors import VolumeError
 
+_NATIVE: Final = (
+    ImplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    DeflatedExplicitVRLittleEndian,
+)
 #: Transfer syntax -> the decoder that is used for it, whatever else is installed.
 _DECODERS: Final = {
     RLELossless: "pydicom",
@@ -53,7 +61,7 @@ def stored_pixels(dataset: Dataset, frame: int, frames: int) -> NDArray[np.integ
     """
     _check_description(dataset)
     syntax = syntax_of(dataset)
-    if not syntax.is_private and syntax and not syntax.is_encapsulated:
+    if syntax in _NATIVE:
         pixels = _native(dataset, syntax, frame, frames)
     elif syntax in _DECODERS:
         pixels = _decoded(dataset, syntax, frame)
@@ -104,8 +112,7 @@ def _native(dataset: Dataset, syntax: UID, frame: int, frames: int) -> NDArray[n
 def _decoded(dataset: Dataset, syntax: UID, frame: int) -> NDArray[np.integer[Any]]:
     try:
         decoder = get_decoder(syntax)
-        with warnings.catch_warnings(action="ignore"):
-            array, _ = decoder.as_array(dataset, index=frame, raw=True, decoding_plugin=_DECODERS[syntax])
+        array, _ = decoder.as_array(dataset, index=frame, raw=True, decoding_plugin=_DECODERS[syntax])
     except MemoryError:
         raise
     except Exception as error:  # decoders raise whatever a damaged stream makes them raise

@@ -7,14 +7,16 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from rekindle_imaging.dicom.codes import code_of
-from rekindle_imaging.dicom.instances import numbers_of, read_whole, syntax_of, value_of
+from rekindle_imaging.dicom.instances import guarded, numbers_of, read_whole, syntax_of, value_of
 from rekindle_imaging.errors import VolumeError
 from rekindle_imaging.geometry import Geometry
 from rekindle_imaging.volume import Volume
 
 _SEGMENTATION: Final = "1.2.840.10008.5.1.4.1.1.66.4"
+_NATIVE: Final = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian)
 _PLACE_TOLERANCE_MM: Final = 0.1
 _DIRECTION_TOLERANCE: Final = 1e-3
 
@@ -39,13 +41,17 @@ def read_segmentation(
     UNKNOWN_SEGMENT, OVERLAPPING_SEGMENTS, UNKNOWN_INSTANCE, GEOMETRY_MISMATCH, BAD_GEOMETRY, MISSING_TAG.
     """
     dataset = read_whole(data, 1)
+    with guarded(1):
+        return _laid_onto(dataset, grid, set(sop_instance_uids), organs)
+
+
+def _laid_onto(dataset: Dataset, grid: Geometry, known: set[str], organs: Sequence[Organ]) -> Volume:
     if str(value_of(dataset, "SOPClassUID")) != _SEGMENTATION or value_of(dataset, "SegmentationType") != "BINARY":
         raise VolumeError("NOT_A_MASK", "the file is no BINARY DICOM Segmentation; export the mask as one")
     values = _label_values(dataset, organs)
     groups = _frames(dataset)
     pixels = _pixels(dataset, grid, len(groups))
     voxels = np.zeros(grid.shape, dtype=np.uint8)
-    known = set(sop_instance_uids)
     shared: Any = value_of(dataset, "SharedFunctionalGroupsSequence") or []
     for frame, own in enumerate(groups):
         _check_references(own, known)
@@ -99,7 +105,7 @@ def _pixels(dataset: Dataset, grid: Geometry, frames: int) -> NDArray[np.bool_]:
     rows, columns = value_of(dataset, "Rows"), value_of(dataset, "Columns")
     if (rows, columns) != (grid.size[1], grid.size[0]):
         raise VolumeError("GEOMETRY_MISMATCH", "the segmentation has other rows or columns than its image")
-    if not syntax or syntax.is_private or syntax.is_encapsulated or value_of(dataset, "BitsAllocated") != 1:
+    if syntax not in _NATIVE or value_of(dataset, "BitsAllocated") != 1:
         raise VolumeError("UNDECODABLE_PIXELS", "the frames must be stored as single bits, without compression")
     bits, packed = frames * rows * columns, value_of(dataset, "PixelData")
     if not isinstance(packed, bytes) or len(packed) * 8 < bits:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from rekindle_imaging.dicom.codes import SIDES, Code
-from rekindle_imaging.dicom.instances import ENHANCED, Instance, read_header
+from rekindle_imaging.dicom.instances import ENHANCED, Instance, guarded, read_header
 from rekindle_imaging.dicom.series import Stack, check_images, stack_of
 from rekindle_imaging.errors import VolumeError
 from rekindle_imaging.volume import Volume
@@ -76,7 +76,13 @@ def segmentation_bytes(
     numbered = np.zeros(256, dtype=np.uint8)
     numbered[[segment.label_value for segment in segments]] = np.arange(1, len(segments) + 1)
     seed = _digest(data, mask, stack, segments, authorship)
-    return _encode(sources, numbered[mask.voxels][frames], segments, authorship, seed)
+    try:
+        with guarded(1):
+            return _encode(sources, numbered[mask.voxels][frames], segments, authorship, seed)
+    except VolumeError as error:
+        raise VolumeError(
+            "UNREFERABLE_SOURCE", "the source images' headers cannot be copied into a SEG; ask for another format"
+        ) from error
 
 
 def _encode(

@@ -11,7 +11,7 @@ from pydicom import Dataset
 from pydicom.uid import UID
 
 from rekindle_imaging.dicom.archive import Member, is_tar, members
-from rekindle_imaging.dicom.instances import IMAGES, Instance, look_at, read_header, read_whole
+from rekindle_imaging.dicom.instances import IMAGES, Instance, guarded, look_at, read_header, read_whole
 from rekindle_imaging.dicom.pixels import stored_pixels
 from rekindle_imaging.dicom.planes import Plane, planes_of
 from rekindle_imaging.dicom.stacks import arrange
@@ -114,9 +114,9 @@ def stack_of(data: memoryview, instances: Sequence[Instance], *, max_voxels: int
     planes: list[Plane] = []
     for index, instance in enumerate(unique):
         header = read_header(_bytes(data, instance.member), index + 1)
-        modality = IMAGES[instance.sop_class_uid]
-        found = planes_of(header, index, sop_class=instance.sop_class_uid, modality=modality, max_voxels=max_voxels)
-        planes.extend(found)
+        kind = instance.sop_class_uid
+        with guarded(index + 1):
+            planes += planes_of(header, index, sop_class=kind, modality=IMAGES[kind], max_voxels=max_voxels)
     ordered, geometry = arrange(planes, max_voxels)
     return Stack(instances=unique, planes=ordered, geometry=geometry)
 
@@ -141,7 +141,8 @@ def _voxels(data: memoryview, stack: Stack) -> NDArray[np.int16]:
         if plane.instance != shown:
             member = stack.instances[plane.instance].member
             dataset, shown = read_whole(_bytes(data, member), plane.instance + 1), plane.instance
-        stored = stored_pixels(dataset, plane.frame, int(frames_of[plane.instance]))
+        with guarded(plane.instance + 1):
+            stored = stored_pixels(dataset, plane.frame, int(frames_of[plane.instance]))
         voxels[k] = _rescaled(stored, plane, span)
     if span.has_fractions and span.high > span.low and span.high - span.low < _MIN_FRACTIONAL_SPAN:
         raise VolumeError(
