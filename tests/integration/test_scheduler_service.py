@@ -140,7 +140,7 @@ def test_two_schedulers_on_one_database_advance_a_round_once(
     scheduler: SchedulerProcess, client: Client, inference: FakeInference, trainer: FakeTrainer
 ) -> None:
     """With two of them running, each round starts one run, is opened once and is closed once."""
-    second = SchedulerProcess(scheduler.folder, inference, trainer)
+    second = SchedulerProcess(scheduler.folder, inference, trainer, database_url=scheduler.database_url)
     second.start("second")
     try:
         client.create_project(sizes=[2], cases=6)

@@ -31,8 +31,9 @@ ORGANS = [
 class SchedulerProcess:
     """``python -m rekindle_scheduler`` on a database of its own."""
 
-    def __init__(self, folder: Path, inference: FakeInference, trainer: FakeTrainer) -> None:
+    def __init__(self, folder: Path, inference: FakeInference, trainer: FakeTrainer, *, database_url: str = "") -> None:
         self.folder = folder
+        self.database_url = database_url or f"sqlite:///{folder / 'scheduler.sqlite3'}"
         self._addresses = {
             "REKINDLE_SCHEDULER_INFERENCE_ADDRESS": inference.address,
             "REKINDLE_SCHEDULER_TRAINER_ADDRESS": trainer.address,
@@ -49,7 +50,7 @@ class SchedulerProcess:
         environment |= {
             "REKINDLE_SCHEDULER_ADDRESS": "127.0.0.1:0",
             "REKINDLE_SCHEDULER_HEALTH_ADDRESS": "127.0.0.1:0",
-            "REKINDLE_SCHEDULER_DATABASE_URL": f"sqlite:///{self.folder / 'scheduler.sqlite3'}",
+            "REKINDLE_SCHEDULER_DATABASE_URL": self.database_url,
             "REKINDLE_SCHEDULER_RECONCILE_INTERVAL_S": "0.1",
             "REKINDLE_SCHEDULER_BACKOFF_MAX_S": "0.5",
             "REKINDLE_SCHEDULER_PORT_FILE": str(port_file),

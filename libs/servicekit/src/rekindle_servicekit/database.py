@@ -19,7 +19,8 @@ from alembic.script import ScriptDirectory
 from rekindle.errors import DependencyUnavailable, InvalidInput
 from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 _log = logging.getLogger(__name__)
 
@@ -33,6 +34,21 @@ _TRANSIENT_SQLITE: Final = {
     sqlite3.SQLITE_FULL,
     sqlite3.SQLITE_IOERR,
     sqlite3.SQLITE_CANTOPEN,
+}
+
+
+#: Beside operational errors: a primary that has become a standby, and a transaction that stood still.
+_TRANSIENT_POSTGRESQL: Final = {"25006", "25P03"}
+_IDLE_TIMEOUT_S: Final = 120.0
+#: A line that is cut without a word is noticed within half a minute.
+_POSTGRESQL_LINE: Final = {
+    "connect_timeout": 5,
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+    "application_name": "rekindle",
 }
 
 
@@ -57,8 +73,14 @@ class UtcDateTime(sa.types.TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-def make_engine(url: str, *, busy_timeout_s: float = 30.0, pool_size: int = 10) -> sa.Engine:
-    """An engine for ``sqlite:///path`` or ``postgresql://...``; InvalidInput for anything else."""
+def make_engine(
+    url: str, *, busy_timeout_s: float = 30.0, pool_size: int = 10, statement_timeout_s: float = 60.0
+) -> sa.Engine:
+    """An engine for ``sqlite:///path`` or ``postgresql://...``; InvalidInput for anything else.
+
+    `busy_timeout_s` is the longest wait for others: for the writer's lock of SQLite, for locks and for a free
+    connection of PostgreSQL, whose statements may take `statement_timeout_s`.
+    """
     try:
         parsed = make_url(url)
     except ArgumentError:
@@ -67,13 +89,7 @@ def make_engine(url: str, *, busy_timeout_s: float = 30.0, pool_size: int = 10) 
     if kind == "sqlite":
         return _sqlite_engine(parsed, busy_timeout_s)
     if kind == "postgresql":
-        # Prepared statements belong to a connection, and a pooler hands another one to each transaction.
-        return sa.create_engine(
-            parsed.set(drivername="postgresql+psycopg"),
-            pool_size=pool_size,
-            pool_pre_ping=True,
-            connect_args={"prepare_threshold": None},
-        )
+        return _postgresql_engine(parsed, busy_timeout_s, pool_size, statement_timeout_s)
     raise _unusable(f"its kind is {kind!r}")
 
 
@@ -89,10 +105,10 @@ def write(engine: sa.Engine) -> Generator[sa.Connection]:
 
 @contextmanager
 def read(engine: sa.Engine) -> Generator[sa.Connection]:
-    """A transaction that only reads, one consistent state on SQLite, and never waits for a writer there."""
+    """A transaction that only reads, all of it one consistent state, and that never waits for a writer."""
     options = {_READ_ONLY: True}
     if engine.dialect.name == "postgresql":
-        options |= {"postgresql_readonly": True}
+        options |= {"postgresql_readonly": True, "isolation_level": "REPEATABLE READ"}
     with _converted_errors(), engine.connect().execution_options(**options) as connection, connection.begin():
         yield connection
 
@@ -106,6 +122,8 @@ def migrate(engine: sa.Engine, script_location: str | Path) -> None:
     config = _config(script_location)
     with write(engine) as connection:
         if engine.dialect.name == "postgresql":
+            # Others that migrate, and a large table, take the time that they take.
+            _limit_postgresql(connection, statement_timeout_s=0, lock_timeout_s=0)
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
         if _is_newer(connection, config):
             _log.warning("the schema is a newer release's and stays so", extra={"action": "schema.newer"})
@@ -169,6 +187,37 @@ def run_migrations(metadata: sa.MetaData) -> None:
         alembic.context.run_migrations()
 
 
+def _postgresql_engine(url: URL, busy_timeout_s: float, pool_size: int, statement_timeout_s: float) -> sa.Engine:
+    # What the URL says goes before.
+    usual = {name: value for name, value in _POSTGRESQL_LINE.items() if name not in url.query}
+    engine = sa.create_engine(
+        url.set(drivername="postgresql+psycopg"),
+        pool_size=pool_size,
+        pool_timeout=busy_timeout_s,
+        pool_pre_ping=True,
+        # Prepared statements belong to a connection, and a pooler hands another one to each transaction.
+        connect_args={"prepare_threshold": None, **usual},
+    )
+
+    def begin(connection: sa.Connection) -> None:
+        _limit_postgresql(connection, statement_timeout_s, busy_timeout_s)
+
+    event.listen(engine, "begin", begin)
+    return engine
+
+
+def _limit_postgresql(connection: sa.Connection, statement_timeout_s: float, lock_timeout_s: float) -> None:
+    """For this transaction alone: what belongs to a session is lost, or others', behind a pooler."""
+    limits = {
+        "statement_timeout": statement_timeout_s,
+        "lock_timeout": lock_timeout_s,
+        # A process that stands still must not hold on to its locks.
+        "idle_in_transaction_session_timeout": _IDLE_TIMEOUT_S,
+    }
+    set_all = ", ".join(f"set_config('{name}', '{round(1000 * value)}', true)" for name, value in limits.items())
+    connection.exec_driver_sql(f"SELECT {set_all}")
+
+
 def _sqlite_engine(url: URL, busy_timeout_s: float) -> sa.Engine:
     if not url.database or url.database == ":memory:":
         raise _unusable("a SQLite database needs a file, as each thread would see its own otherwise")
@@ -205,7 +254,11 @@ def _begin_sqlite(connection: sa.Connection) -> None:
 def _converted_errors() -> Generator[None]:
     try:
         yield
-    except OperationalError as error:
+    except PoolTimeout as error:
+        raise DependencyUnavailable(
+            "all connections to the database are in use: try again", reason="DATABASE_UNAVAILABLE", retry_after_s=1.0
+        ) from error
+    except DBAPIError as error:
         if not _is_transient(error):
             raise
         raise DependencyUnavailable(
@@ -215,11 +268,13 @@ def _converted_errors() -> Generator[None]:
         ) from error
 
 
-def _is_transient(error: OperationalError) -> bool:
+def _is_transient(error: DBAPIError) -> bool:
     if isinstance(error.orig, sqlite3.Error):
         # The lower byte is the primary code.
-        return (getattr(error.orig, "sqlite_errorcode", 0) & 0xFF) in _TRANSIENT_SQLITE
-    return True
+        is_operational = isinstance(error, OperationalError)
+        return is_operational and (getattr(error.orig, "sqlite_errorcode", 0) & 0xFF) in _TRANSIENT_SQLITE
+    transient = getattr(error.orig, "sqlstate", None) in _TRANSIENT_POSTGRESQL
+    return isinstance(error, OperationalError) or error.connection_invalidated or transient
 
 
 def _unusable(why: str) -> InvalidInput:
