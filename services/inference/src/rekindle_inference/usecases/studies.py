@@ -40,7 +40,6 @@ class SeriesOutcome:
 class _Read:
     """A series that can become a volume; its canonical form is stored already, by its digest."""
 
-    found: FoundSeries
     parsed_as: Upload
     header: bytes
     digest: str
@@ -85,7 +84,7 @@ def _take(
         return _failed(series, Failure(reason=error.reason, message=error.message))
     digest = canonical.digest(parsed.data)
     volumes.objects.put(canonical_key(digest), parsed.data)
-    return _Read(found=series, parsed_as=_upload(project, sha256, parsed), header=_header(parsed.data), digest=digest)
+    return _Read(parsed_as=_upload(project, sha256, parsed), header=_header(parsed.data), digest=digest)
 
 
 def _upload(project: ProjectId, sha256: str, parsed: Parsed) -> Upload:
@@ -110,9 +109,7 @@ def _header(data: bytes) -> bytes:
 def _record(writes: Writes, taken: _Read | SeriesOutcome) -> SeriesOutcome:
     if isinstance(taken, SeriesOutcome):
         return taken
-    volume = record_volume(writes, taken.parsed_as, taken.header, taken.digest)
-    found = taken.found
-    return SeriesOutcome(series_instance_uid=found.series_instance_uid, modality=found.modality, volume=volume)
+    return _taken(record_volume(writes, taken.parsed_as, taken.header, taken.digest))
 
 
 def _failed(series: FoundSeries, failure: Failure) -> SeriesOutcome:
@@ -120,17 +117,21 @@ def _failed(series: FoundSeries, failure: Failure) -> SeriesOutcome:
 
 
 def _to_text(outcomes: tuple[SeriesOutcome, ...]) -> str:
-    return json.dumps(
-        [
-            {
-                "series_instance_uid": outcome.series_instance_uid,
-                "modality": outcome.modality,
-                "volume_id": None if outcome.volume is None else outcome.volume.volume_id,
-                "failure": None if outcome.failure is None else [outcome.failure.reason, outcome.failure.message],
-            }
-            for outcome in outcomes
-        ]
-    )
+    """What a retry is answered with. Of a volume only its id, so that erasing it erases its UIDs here too."""
+    return json.dumps([_volume_item(o.volume) if o.volume is not None else _failure_item(o) for o in outcomes])
+
+
+def _volume_item(volume: VolumeRecord) -> dict[str, Any]:
+    return {"volume_id": volume.volume_id}
+
+
+def _failure_item(outcome: SeriesOutcome) -> dict[str, Any]:
+    failure = outcome.failure or Failure(reason="", message="")
+    return {
+        "series_instance_uid": outcome.series_instance_uid,
+        "modality": outcome.modality,
+        "failure": [failure.reason, failure.message],
+    }
 
 
 def _answered(reads: Reads, request: Request, project: ProjectId) -> tuple[SeriesOutcome, ...] | None:
@@ -139,10 +140,18 @@ def _answered(reads: Reads, request: Request, project: ProjectId) -> tuple[Serie
 
 
 def _outcome(reads: Reads, project: ProjectId, item: dict[str, Any]) -> SeriesOutcome:
-    volume_id, failure = item["volume_id"], item["failure"]
+    if "volume_id" in item:
+        return _taken(require_volume(reads, project, item["volume_id"], field="request_id"))
     return SeriesOutcome(
         series_instance_uid=item["series_instance_uid"],
         modality=item["modality"],
-        volume=None if volume_id is None else require_volume(reads, project, volume_id, field="request_id"),
-        failure=None if failure is None else Failure(reason=failure[0], message=failure[1]),
+        failure=Failure(reason=item["failure"][0], message=item["failure"][1]),
+    )
+
+
+def _taken(volume: VolumeRecord) -> SeriesOutcome:
+    return SeriesOutcome(
+        series_instance_uid=volume.source.series_instance_uid,
+        modality=volume.modality.value if volume.modality else "",
+        volume=volume,
     )
