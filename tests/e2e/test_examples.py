@@ -130,7 +130,10 @@ for box in ((2, 12, 6), (2, 12, 7)):
 
 
 def test_cases_are_corrected_in_an_editor(make_project, run, tmp_path):
-    """Two cases are handed in as the editor left them, with time that was measured and drafts on the way."""
+    """Two cases are handed in as the editor left them, with time that was measured and drafts on the way.
+
+    Their corrections are delivered as results.
+    """
     project = make_project("loop")
     (tmp_path / "editor.py").write_text(EDITOR)
     editor = f"{sys.executable} {tmp_path / 'editor.py'} {{mask}}"
@@ -146,6 +149,13 @@ def test_cases_are_corrected_in_an_editor(make_project, run, tmp_path):
         assert 1.0 == submission.coarse_dice["spleen"] > submission.coarse_dice["liver"]
         assert 1.5 / 60 < submission.minutes < 1
     assert {"measured"} == {entry.source for entry in project.ledger()}
+    feed = project.results(timeout_s=30)
+    results = [next(feed), next(feed)]
+    assert ["corrected"] * 2 == [result.origin for result in results]
+    assert {each.id: each.mask_volume_id for each in submissions} == {
+        result.submission_id: result.mask_volume_id for result in results
+    }
+    assert {project.active_model_version_id} == {result.model_version_id for result in results}
 
 
 def test_cases_are_taken_along_and_handed_in(make_project, run, phantom, tmp_path):

@@ -115,14 +115,6 @@ def build_service(settings: Settings, *, engine: Engine | None = None, objects: 
     lanes = {
         priority: Workers(max_threads=settings.compute_threads, name=f"predict-{priority}") for priority in Priority
     }
-    bell = Bell()
-    dispatcher = Dispatcher(
-        predictions,
-        bell,
-        transfers,
-        per_priority=settings.segmentation_workers,
-        claim_for=timedelta(seconds=settings.segmentation_claim_s),
-    )
     server = Server(server_options(settings), make_authenticator(settings))
     server.add(
         VOLUME_SERVICE,
@@ -155,15 +147,7 @@ def build_service(settings: Settings, *, engine: Engine | None = None, objects: 
     serve_info(server, _facts(settings, objects))
     serve_admin(server, "inference", transfers, verify=partial(verify, SqlInventory(state.engine), objects))
     sweeper = Sweeper(uploads, transfers, every_s=settings.upload_sweep_s)
-    backend = Backend(
-        state=state,
-        rules=_rules(settings),
-        transfers=transfers,
-        bell=bell,
-        stopping=server.stopping,
-        call_off=dispatcher.call_off,
-    )
-    server.add(SEGMENTATION_SERVICE, SegmentationServicer(backend), add_SegmentationServiceServicer_to_server)
+    dispatcher = _serve_segmentations(server, settings, predictions, transfers)
     return Service(
         server=server,
         state=state,
@@ -174,6 +158,30 @@ def build_service(settings: Settings, *, engine: Engine | None = None, objects: 
         pools=(compute, publishing, *lanes.values(), transfers),
         dispatcher=dispatcher,
     )
+
+
+def _serve_segmentations(
+    server: Server, settings: Settings, predictions: Predictions, transfers: Workers
+) -> Dispatcher:
+    """Add the service of durable segmentations and results; what works them off."""
+    bell = Bell()
+    dispatcher = Dispatcher(
+        predictions,
+        bell,
+        transfers,
+        per_priority=settings.segmentation_workers,
+        claim_for=timedelta(seconds=settings.segmentation_claim_s),
+    )
+    backend = Backend(
+        state=predictions.state,
+        rules=_rules(settings),
+        transfers=transfers,
+        bell=bell,
+        stopping=server.stopping,
+        call_off=dispatcher.call_off,
+    )
+    server.add(SEGMENTATION_SERVICE, SegmentationServicer(backend), add_SegmentationServiceServicer_to_server)
+    return dispatcher
 
 
 def _own_part(store: Objects, installation_id: str | None) -> Objects:
