@@ -36,7 +36,11 @@ class Incoming:
 
     def files(self) -> list[Path]:
         """What lies in the folder now, this object's own lock left out."""
-        return [path for path in self.root.rglob("*") if path.is_file() and path.name != _LOCK]
+        while True:
+            try:
+                return [path for path in self.root.rglob("*") if path.is_file() and path.name != _LOCK]
+            except FileNotFoundError:
+                continue  # a call has ended and taken its folder away meanwhile: look again
 
     def close(self) -> None:
         shutil.rmtree(self.root, ignore_errors=True)
