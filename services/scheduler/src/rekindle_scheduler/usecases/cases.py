@@ -135,6 +135,8 @@ def list_cases(
 def mark_case(uow: UnitOfWork, principal: Principal, project_id: ProjectId, case_id: CaseId, mark: CaseMark) -> Case:
     """Set or clear a person's mark on an unlabelled case."""
     del principal
+    # The project before the case, as everybody else locks them: the history is numbered by it.
+    uow.projects.lock(project_id)
     case = uow.cases.lock(project_id, case_id)
     if case.state == CaseState.LABELLED:
         raise IllegalTransition("the case is labelled: a mark has no meaning any more", reason="CASE_LABELLED")

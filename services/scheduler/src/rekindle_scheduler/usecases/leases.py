@@ -130,6 +130,8 @@ def release_lease(
 ) -> LeaseDetails:
     """The case is free again; the time that it took is booked all the same."""
     lease = own_lease(uow, principal, project_id, lease_id)
+    # The project before the case, as everybody else locks them: the history is numbered by it.
+    uow.projects.lock(project_id)
     lease = _locked(uow, lease)
     case = uow.cases.get(project_id, lease.case_id)
     if fencing_token != lease.fencing_token or not is_live(lease, uow.now):
