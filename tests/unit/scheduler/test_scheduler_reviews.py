@@ -187,6 +187,22 @@ def test_a_correction_is_kept_as_a_draft_when_another_label_counts_by_then(bench
     assert ["bobs"] == counting(bench)
 
 
+def test_a_correction_goes_on_when_its_label_is_rejected(bench: Bench) -> None:
+    """The label before it counts again, and the correction supersedes that one."""
+    first = hand_in(bench, take(bench))
+    again = take_again(bench, first.case_id)
+    second = hand_in(bench, again, receipt=other_mask("m2", again))
+    mine = take_again(bench, first.case_id)
+    review(bench, second, REJECT)
+    assert [first.mask_volume_id] == counting(bench)
+    third = hand_in(bench, mine, receipt=other_mask("m3", mine, base="m2"))
+    assert (ReviewState.ACCEPTED, first.submission_id, second.submission_id) == (
+        third.review_state,
+        third.supersedes_submission_id,
+        third.started_from_submission_id,
+    )
+
+
 def test_a_correction_that_nobody_disturbed_counts_late_too(bench: Bench) -> None:
     """Its lease has expired, the label is still the one that it corrects."""
     first = hand_in(bench, take(bench))

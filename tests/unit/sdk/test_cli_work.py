@@ -196,3 +196,11 @@ def test_scan_is_given_back(command: Any, folder: Path, world: Any, by: str) -> 
 def test_giving_back_what_is_not_mine_fails(command: Any, project: Project) -> None:
     """An unknown case is not found."""
     assert 3 == command("leases", "release", "case-9").exit_code
+
+
+def test_next_leases_a_labelled_scan_to_correct_it(command: Any, ready_case: str, tmp_path: Path, world: Any) -> None:
+    """--revise with --case; without a case there is nothing to correct."""
+    assert 0 == command("next", "--case", ready_case, "--revise", "--out", tmp_path).exit_code
+    (request,) = world.requests("LeaseCase")
+    assert (ready_case, True, "rekindle command line") == (request.case_id, request.revise, request.tool)
+    assert 2 == command("next", "--revise", "--out", tmp_path).exit_code

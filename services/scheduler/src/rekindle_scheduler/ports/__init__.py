@@ -1,6 +1,13 @@
 """What the scheduler needs from outside: its state, the inference service and the trainer."""
 
-from rekindle_scheduler.ports.annotation import Drafts, Sessions
+from rekindle_scheduler.ports.annotation import (
+    Drafts,
+    Leases,
+    Ledger,
+    Sessions,
+    SubmissionFilter,
+    Submissions,
+)
 from rekindle_scheduler.ports.publications import Publications
 from rekindle_scheduler.ports.services import (
     Inference,
@@ -17,8 +24,6 @@ from rekindle_scheduler.ports.state import (
     CaseFilter,
     Cases,
     Events,
-    Leases,
-    Ledger,
     Noted,
     Overview,
     Predictions,
@@ -27,8 +32,6 @@ from rekindle_scheduler.ports.state import (
     Rounds,
     SeedCases,
     Store,
-    SubmissionFilter,
-    Submissions,
     Tallies,
     UnitOfWork,
 )

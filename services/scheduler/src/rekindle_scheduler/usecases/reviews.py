@@ -129,6 +129,8 @@ def _stop_counting(uow: UnitOfWork, case: Case, submission: Submission) -> None:
         before = standing_before(submission, uow.submissions.of_case(case.case_id))
         uow.cases.set_submission(case.case_id, before)
         uow.publications.owe(case.project_id, case.case_id)
+        # Whoever corrects it at the moment corrects what counts now.
+        uow.leases.redirect(case.case_id, submission.submission_id, before)
 
 
 def _tell(uow: UnitOfWork, submission: Submission, kind: str, message: str) -> None:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from rekindle_scheduler.adapters.sql.rows import Repository
 from rekindle_scheduler.adapters.sql.tables import cases, leases
-from rekindle_scheduler.domain.ids import AnnotatorId, CaseId, LeaseId, ProjectId, SessionId
+from rekindle_scheduler.domain.ids import AnnotatorId, CaseId, LeaseId, ProjectId, SessionId, SubmissionId
 from rekindle_scheduler.domain.records import Lease
 from rekindle_scheduler.domain.words import LeaseState
 from rekindle_scheduler.ports import Noted
@@ -61,6 +61,13 @@ class SqlLeases(Repository):
         self._update(lease, live)
         holds = {"lease_expire_time": expire_time, "fencing_token": fencing_token}
         self._connection.execute(_held_by(lease).values(holds))
+
+    def redirect(self, case_id: CaseId, revises: SubmissionId, instead: SubmissionId | None) -> None:
+        known = leases.c.case_id == case_id, leases.c.revises_submission_id == revises
+        # None would make it a lease of an open case: which it is, but for what the annotator was shown.
+        if instead is not None:
+            statement = sa.update(leases).where(*known, leases.c.state == LeaseState.LIVE)
+            self._connection.execute(statement.values(revises_submission_id=instead))
 
     def of_session(self, session_id: SessionId) -> list[Lease]:
         statement = sa.select(leases).join(cases, cases.c.case_id == leases.c.case_id)
