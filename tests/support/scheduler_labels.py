@@ -7,11 +7,11 @@ from typing import Any
 
 from rekindle_scheduler.domain.ids import CaseId, Digest, ReceiptId, VolumeId
 from rekindle_scheduler.domain.records import Case, Submission
-from rekindle_scheduler.domain.words import ReviewVerdict
+from rekindle_scheduler.domain.words import ReviewState, ReviewVerdict, RoundState
 from rekindle_scheduler.ports import Receipt
 from rekindle_scheduler.usecases import drafts, leases, reviews, submissions
 from rekindle_servicekit.principal import Principal
-from scheduler_ports import ALICE, Bench, label, receipt, states
+from scheduler_ports import ALICE, BOB, Bench, label, receipt, round_of, states
 
 CARLA = Principal(issuer="test", subject="carla", display_name="Carla", roles=frozenset({"reviewer"}))
 ACCEPT, REJECT = ReviewVerdict.ACCEPT, ReviewVerdict.REJECT
@@ -93,3 +93,28 @@ def other_mask(name: str, details: leases.LeaseDetails, *, base: str | None = No
         mask_volume_id=VolumeId(name),
         mask_digest=Digest(name.encode().hex().rjust(64, "0")),
     )
+
+
+def freeze(bench: Bench, number: int = 1) -> None:
+    """Cut the round: what counts is in its snapshot, and the next round takes labels."""
+    with bench.store.write() as uow:
+        uow.rounds.get(bench.project_id, number)
+        uow.submissions.freeze(bench.project_id, number, [])
+        uow.rounds.update(round_of(bench.project_id, number, RoundState.TRAINING))
+        uow.rounds.add(round_of(bench.project_id, number + 1, RoundState.SELECTING))
+
+
+def late_label(bench: Bench, **changes: Any) -> Submission:
+    """Of Alice, who had lost the case to Bob; he has given it back since."""
+    details = take(bench)
+    bench.later(hours=5)
+    take(bench, BOB)
+    late = hand_in(bench, details, receipt=other_mask("late", details), **changes)
+    assert ReviewState.DRAFT == late.review_state
+    bench.later(hours=5)
+    return late
+
+
+def tally(bench: Bench) -> Any:
+    with bench.store.read() as uow:
+        return uow.tallies.cases(bench.project_id, 1)

@@ -71,7 +71,10 @@ class Bench:
             database.write_bytes(_empty_database())
             self.store = SqlStore(make_engine(f"sqlite:///{database}"), self._clock)
         else:
-            self.store = open_store(self.url, self._clock)
+            new = Path(self.url.removeprefix("sqlite:///"))
+            if self.url.startswith("sqlite") and not new.exists():
+                new.write_bytes(_empty_database())
+            self.store = SqlStore(make_engine(self.url), self._clock)
 
     def _clock(self, _: sa.Connection) -> datetime:
         return self.now

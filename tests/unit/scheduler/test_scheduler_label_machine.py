@@ -301,7 +301,7 @@ class Labels:
         return "" if draft is None else draft.draft_id
 
 
-@settings(max_examples=8)
+@settings(max_examples=5)
 @given(seed=st.integers(0, 2**32), is_reviewed=st.booleans())
 def test_labels_leases_and_minutes_hold_together(seed: int, is_reviewed: bool) -> None:
     """After every step of every history: nothing lost, one lease, one label, no minute twice."""
