@@ -23,7 +23,7 @@ RUN pip install --no-cache-dir hatchling \
 # hadolint ignore=DL3013
 RUN python -m venv --without-pip /opt/rekindle \
     && pip --python /opt/rekindle/bin/python install --no-cache-dir --no-deps /wheels/*.whl \
-    && pip --python /opt/rekindle/bin/python install --no-cache-dir "rekindle-servicekit[postgresql,s3]" rekindle-inference
+    && pip --python /opt/rekindle/bin/python install --no-cache-dir "rekindle-servicekit[postgresql,s3]" "rekindle-inference[triton]"
 
 FROM ${PYTHON_IMAGE}
 ARG VERSION=0.1.0.dev0

@@ -40,12 +40,21 @@ class FakeLauncher:
     #: Handles that `find` knows.
     findable: set[str] = field(default_factory=set)
     error: str | None = None
+    #: Raised by `launch` after it has started the process, or before, as a server that does not answer would.
+    trouble: Exception | None = None
+    starts_despite_trouble: bool = False
+    #: What is said of a handle, instead of what `ended` says.
+    said: dict[str, ProcessStatus] = field(default_factory=dict)
     code_when_stopped: int | None = 143
 
     def launch(self, run_id: str, attempt: int) -> str:
         if self.error is not None:
             raise LaunchError(self.error)
-        self.launched.append((run_id, attempt))
+        if self.trouble is None or self.starts_despite_trouble:
+            self.launched.append((run_id, attempt))
+            self.findable.add(f"{run_id}/{attempt}")
+        if self.trouble is not None:
+            raise self.trouble
         return f"{run_id}/{attempt}"
 
     def find(self, run_id: str, attempt: int) -> str | None:
@@ -53,7 +62,7 @@ class FakeLauncher:
         return handle if handle in self.findable else None
 
     def poll(self, handle: str) -> ProcessStatus:
-        return ProcessStatus(handle not in self.ended, self.ended.get(handle))
+        return self.said.get(handle) or ProcessStatus(handle not in self.ended, self.ended.get(handle))
 
     def terminate(self, handle: str) -> None:
         self.ended.setdefault(handle, self.code_when_stopped)

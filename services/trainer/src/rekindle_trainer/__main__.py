@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import sys
 import threading
 from collections.abc import Sequence
@@ -27,9 +26,9 @@ from rekindle_servicekit.workers import Workers
 
 from rekindle_trainer.adapters.prometheus import run_metrics
 from rekindle_trainer.adapters.sql import MIGRATIONS, SqlState
-from rekindle_trainer.adapters.subprocess import SubprocessLauncher
 from rekindle_trainer.domain.retry import RetryPolicy
 from rekindle_trainer.grpc.servicer import TrainerServicer
+from rekindle_trainer.launchers import make_launcher, stops_children
 from rekindle_trainer.ports import Catalogue
 from rekindle_trainer.settings import TrainerSettings
 from rekindle_trainer.supervisor import Supervisor, supervise
@@ -83,7 +82,7 @@ async def run_service(settings: TrainerSettings, command: Sequence[str]) -> None
         supervisor = Supervisor(
             state=state,
             objects=objects,
-            launcher=_launcher(settings, command),
+            launcher=make_launcher(settings, command),
             policy=RetryPolicy(max_retries=settings.max_retries),
             max_concurrent_runs=settings.max_concurrent_runs,
             claim_timeout_s=settings.claim_timeout_s,
@@ -101,7 +100,7 @@ async def run_service(settings: TrainerSettings, command: Sequence[str]) -> None
             supervisor,
             supervision,
             interval_s=settings.poll_interval_s,
-            stop_children_on_exit=settings.stop_children_on_exit,
+            stop_children_on_exit=stops_children(settings),
         )
         retention = Retention(engine, workers, days=settings.request_retention_days)
         await serve(server, [supervision_loop, retention])
@@ -123,17 +122,6 @@ def load_catalogue() -> Catalogue:
     from rekindle_trainer.presets import PRESETS
 
     return {name: frozenset(preset.recipes) for name, preset in PRESETS.items()}
-
-
-def _launcher(settings: TrainerSettings, command: Sequence[str]) -> SubprocessLauncher:
-    return SubprocessLauncher(
-        command,
-        settings.state_directory / "logs",
-        threads=settings.threads or os.cpu_count() or 1,
-        nice=settings.nice,
-        stop_grace_s=settings.stop_grace_s,
-        hand_down={"REKINDLE_TRAINER_OBJECTS_": "REKINDLE_PROCESS_OBJECTS_"},
-    )
 
 
 def _facts(settings: TrainerSettings) -> ServerFacts:

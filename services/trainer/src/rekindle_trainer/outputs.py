@@ -13,6 +13,7 @@ from rekindle_trainer.domain.metrics import MetricRecord, parse_metric
 from rekindle_trainer.domain.results import BadResult, RunResult, parse_result
 from rekindle_trainer.domain.retry import Failure, ProcessEnd
 from rekindle_trainer.domain.runs import Run
+from rekindle_trainer.ports import ProcessStatus
 
 _log = logging.getLogger(__name__)
 #: Failure messages are shown to people and travel in trailers.
@@ -37,12 +38,15 @@ def read_metrics(objects: Objects, run_id: str, attempt: int, seen: int) -> list
 
 
 def read_end(
-    objects: Objects, run: Run, attempt: int, exit_code: int | None, *, was_told_to_stop: bool = False
+    objects: Objects, run: Run, attempt: int, status: ProcessStatus, *, was_told_to_stop: bool = False
 ) -> ProcessEnd:
-    """How the process of an attempt ended, by what it left behind."""
+    """How the process of an attempt ended, by what it left behind and what its launcher says."""
     result, bad_result = _read_result(objects, run, attempt)
     return ProcessEnd(
-        exit_code=exit_code,
+        exit_code=status.exit_code,
+        words=status.reason,
+        was_preempted=status.was_preempted,
+        is_final=status.is_final,
         result=result,
         bad_result=bad_result,
         failure=_read_failure(objects, run.run_id, attempt),

@@ -102,6 +102,12 @@ class ProcessStatus:
 
     is_running: bool
     exit_code: int | None = None
+    #: Why it has not begun, or how it ended, in words for people; empty where there is nothing to say.
+    reason: str = ""
+    #: It was taken off its machine through no fault of its own.
+    was_preempted: bool = False
+    #: Another attempt would end in the same way.
+    is_final: bool = False
 
 
 class LaunchError(Exception):
@@ -112,7 +118,10 @@ class Launcher(Protocol):
     """Starts processes that outlive this one, and finds them again by a handle that can be written down."""
 
     def launch(self, run_id: str, attempt: int) -> str:
-        """Start the process of an attempt; its handle. LaunchError."""
+        """Start the process of an attempt; its handle. The same attempt again is the same process where that can be.
+
+        LaunchError where it cannot be started; DependencyUnavailable where nobody knows whether it was.
+        """
         ...
 
     def find(self, run_id: str, attempt: int) -> str | None:
@@ -126,5 +135,8 @@ class Launcher(Protocol):
         ...
 
     def stop(self, handle: str) -> ProcessStatus:
-        """Ask it to stop, and kill it with all its children where it does not; returns once it is gone."""
+        """Ask it to stop, and kill it with all its children where it does not; returns once it is gone.
+
+        DependencyUnavailable where that cannot be made sure of now.
+        """
         ...

@@ -74,6 +74,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (BadSpec, InvalidInput) as error:
         _log.error("%s: %s", error.reason, error.message)
         return BAD_SPEC
+    if int(os.environ.get("WORLD_SIZE") or 1) > 1:
+        message = "this version trains on one GPU: give a run one GPU and one node"
+        return _fail(objects, args, "SEVERAL_PROCESSES", message, BAD_SPEC)
     try:
         run(objects, args.run, args.attempt, stop.is_set, device=device)
     except RunStopped:

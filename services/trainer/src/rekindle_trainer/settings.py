@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
-from rekindle_servicekit.listening import ListenSettings
 from rekindle_servicekit.object_store import ObjectStoreSettings
 from rekindle_servicekit.settings import INSTALLATION_ID
 
+from rekindle_trainer.kubernetes_settings import KubernetesSettings
 
-class TrainerSettings(ListenSettings, ObjectStoreSettings):
+
+class TrainerSettings(KubernetesSettings, ObjectStoreSettings):
     """Read from ``REKINDLE_TRAINER_*``."""
 
     model_config = SettingsConfigDict(env_prefix="REKINDLE_TRAINER_")
@@ -47,8 +49,13 @@ class TrainerSettings(ListenSettings, ObjectStoreSettings):
     poll_interval_s: float = Field(0.5, gt=0, description="seconds between two looks at the runs")
     claim_timeout_s: float = Field(30.0, gt=0, description="seconds after which a claim without a process is given up")
     stop_grace_s: float = Field(20.0, ge=0, description="seconds that a training process has for its last checkpoint")
-    stop_children_on_exit: bool = Field(
-        True, description="stop training processes with the service; their runs go on at the next start"
+    stop_children_on_exit: bool | None = Field(
+        None,
+        description="stop training processes with the service, so that their runs go on at the next start; empty: "
+        "child processes are stopped and Jobs go on",
+    )
+    launcher: Literal["process", "kubernetes"] = Field(
+        "process", description="what a training process is: a child process here, or a Job of Kubernetes"
     )
 
     def effective_database_url(self) -> str:

@@ -79,9 +79,15 @@ class Supervisor:
         else:
             status = self.launcher.poll(handle)
             if status.is_running:
+                self._explain(run, status.reason)
                 return
         self._tail_metrics(run, attempt)  # what came between the first look and its end
-        self._settle(run, attempt, outputs.read_end(self.objects, run, attempt.number, status.exit_code))
+        self._settle(run, attempt, outputs.read_end(self.objects, run, attempt.number, status))
+
+    def _explain(self, run: Run, reason: str) -> None:
+        if run.reason != reason:
+            with self.state.write() as tx:
+                tx.update_run(run.explain(reason))
 
     def stop_children(self) -> None:
         """Start nothing more and stop what runs: their runs go on at the next start, at no retry."""
@@ -114,7 +120,7 @@ class Supervisor:
         run, attempt = found
         status = self.launcher.stop(found[1].handle)
         self._tail_metrics(run, attempt)
-        end = outputs.read_end(self.objects, run, attempt.number, status.exit_code, was_told_to_stop=True)
+        end = outputs.read_end(self.objects, run, attempt.number, status, was_told_to_stop=True)
         self._settle(run, attempt, end)
 
     def _claim_waiting(self) -> list[tuple[Run, Attempt]]:
@@ -133,15 +139,20 @@ class Supervisor:
     def _launch(self, run: Run, attempt: Attempt) -> None:
         try:
             self.objects.put(f"runs/{run.run_id}/spec.json", spec_json(run.spec))
-            handle = self.launcher.launch(run.run_id, attempt.number)
-        except LaunchError as error:
-            self._settle(run, attempt, ProcessEnd(launch_error=str(error)))
-            return
         except DependencyUnavailable:
             self._settle(run, attempt, ProcessEnd(is_unavailable=True))
             return
         except RekindleError as error:
             self._settle(run, attempt, ProcessEnd(launch_error=error.message))
+            return
+        try:
+            handle = self.launcher.launch(run.run_id, attempt.number)
+        except LaunchError as error:
+            self._settle(run, attempt, ProcessEnd(launch_error=str(error)))
+            return
+        except DependencyUnavailable as error:
+            # Whether it runs is not known: the next passes look for it, and give the claim up where it does not.
+            _log.warning("%s", error.message, extra={"action": "run.postponed"})
             return
         with self.state.write() as tx:
             is_ours = tx.record_handle(run.run_id, attempt.number, handle)

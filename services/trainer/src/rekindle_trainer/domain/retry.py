@@ -40,6 +40,12 @@ class ProcessEnd:
     is_unavailable: bool = False
     #: Why it could not even be started.
     launch_error: str | None = None
+    #: How it ended, in the words of whoever ran it.
+    words: str = ""
+    #: It was taken off its machine through no fault of its own.
+    was_preempted: bool = False
+    #: Another attempt would end in the same way.
+    is_final: bool = False
 
 
 class Verdict(StrEnum):
@@ -79,6 +85,10 @@ class RetryPolicy:
             return Decision(
                 Verdict.FAIL, "the training process refused the run's spec and did not say why: see its log"
             )
+        if end.is_final:
+            return Decision(Verdict.FAIL, how_it_ended(end))
+        if end.was_preempted:
+            return Decision(Verdict.PREEMPT, f"{end.words}: goes on from its last checkpoint")
         if end.was_told_to_stop or end.exit_code == STOPPED_CODE:
             return Decision(Verdict.PREEMPT, "stopped after a checkpoint: goes on from there")
         if end.is_unavailable or end.exit_code == UNAVAILABLE_CODE:
@@ -99,6 +109,8 @@ def how_it_ended(end: ProcessEnd) -> str:
         return f"the training process could not be started ({end.launch_error})"
     if end.failure is not None:
         return f"{end.failure.reason}: {end.failure.message}"
+    if end.words:
+        return end.words
     code = end.exit_code
     if code is None:
         return "the training process ended while nobody watched, without a result"

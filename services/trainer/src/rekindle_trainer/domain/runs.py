@@ -116,6 +116,12 @@ class Run:
             raise IllegalTransition(f"run {self.run_id} is {self.state} and does not wait")
         return replace(self, reason=reason)
 
+    def explain(self, reason: str) -> Run:
+        """Running, with what there is to say of its process: why it has not begun; empty for nothing."""
+        if self.state is not RunState.RUNNING:
+            raise IllegalTransition(f"run {self.run_id} is {self.state} and has no process")
+        return replace(self, reason=reason)
+
     def requeue(self, reason: str, *, is_failure: bool) -> Run:
         """Queued again, for another attempt."""
         return self._to(RunState.QUEUED, reason=reason, failures=self.failures + int(is_failure))

@@ -1,0 +1,27 @@
+"""A real Kubernetes API server with its Job controllers, where its programs are at hand."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).parents[3]
+#: Holds `up` and `down`, which start and stop the control plane; large, and so no part of the repository.
+TOOLS = Path(os.environ.get("REKINDLE_TEST_KUBERNETES", ROOT.parent / "shared" / "tools" / "kube"))
+
+
+@contextmanager
+def running_cluster(folder: Path) -> Iterator[Path]:
+    """The kubeconfig of an administrator, while the cluster runs. There are no nodes."""
+    subprocess.run([TOOLS / "up", folder], check=True, capture_output=True, timeout=180)
+    kubeconfig = folder / "kubeconfig"
+    # The server signs its own certificate; the client shall check it as it would elsewhere.
+    authority = f'certificate-authority: "{folder / "certs" / "apiserver.crt"}"'
+    kubeconfig.write_text(kubeconfig.read_text().replace("insecure-skip-tls-verify: true", authority))
+    try:
+        yield kubeconfig
+    finally:
+        subprocess.run([TOOLS / "down", folder], check=True, capture_output=True, timeout=60)
