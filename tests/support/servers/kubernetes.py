@@ -16,7 +16,8 @@ TOOLS = Path(os.environ.get("REKINDLE_TEST_KUBERNETES", ROOT.parent / "shared" /
 @contextmanager
 def running_cluster(folder: Path) -> Iterator[Path]:
     """The kubeconfig of an administrator, while the cluster runs. There are no nodes."""
-    subprocess.run([TOOLS / "up", folder], check=True, capture_output=True, timeout=180)
+    started = subprocess.run([TOOLS / "up", folder], capture_output=True, text=True, timeout=180, check=False)
+    assert started.returncode == 0, started.stderr
     kubeconfig = folder / "kubeconfig"
     # The server signs its own certificate; the client shall check it as it would elsewhere.
     authority = f'certificate-authority: "{folder / "certs" / "apiserver.crt"}"'
