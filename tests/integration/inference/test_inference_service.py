@@ -1,5 +1,6 @@
 """The service over gRPC: volumes in and out, receipts, predictions, streamed segmentation."""
 
+import asyncio
 import hashlib
 import threading
 import time
@@ -259,3 +260,31 @@ def test_deadline_stops_the_work(start, settings, phantom, package, tmp_path):
     time.sleep(0.6)
     assert grpc.StatusCode.DEADLINE_EXCEEDED == late.value.code()
     assert stopped_at == engine.batches < 13
+
+
+def test_answers_older_than_a_week_are_forgotten(running, phantom, tmp_path):
+    """Beside the calls, request ids that nobody will send again are removed; newer ones stay."""
+    for _ in range(2):
+        running.upload(phantom.file(tmp_path))
+
+    def count(change=""):
+        with running.service.state.write() as writes:
+            if change:
+                writes._connection.exec_driver_sql(change)
+            return writes._connection.exec_driver_sql("SELECT count(*) FROM requests").scalar()
+
+    assert 2 == count(
+        "UPDATE requests SET answered_at = '2020-01-01 00:00:00.000000' "
+        "WHERE request_id = (SELECT min(request_id) FROM requests)"
+    )
+
+    async def work():
+        stopping = asyncio.Event()
+        tasks = [asyncio.create_task(each(stopping)) for each in running.service.background]
+        while count() > 1:
+            await asyncio.sleep(0.02)
+        stopping.set()
+        await asyncio.gather(*tasks)
+
+    asyncio.run(asyncio.wait_for(work(), 30))
+    assert 1 == count()

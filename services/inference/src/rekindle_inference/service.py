@@ -15,6 +15,7 @@ from rekindle_servicekit.info import ServerFacts, database_capabilities, serve_i
 from rekindle_servicekit.listening import make_authenticator, server_options
 from rekindle_servicekit.object_store import open_store
 from rekindle_servicekit.objects import Objects, PrefixedObjects
+from rekindle_servicekit.retention import Retention
 from rekindle_servicekit.server import Background, Server
 from rekindle_servicekit.workers import Workers
 
@@ -148,13 +149,14 @@ def build_service(settings: Settings, *, engine: Engine | None = None, objects: 
     serve_admin(server, "inference", transfers, verify=partial(verify, SqlInventory(state.engine), objects))
     sweeper = Sweeper(uploads, transfers, every_s=settings.upload_sweep_s)
     dispatcher = _serve_segmentations(server, settings, predictions, transfers)
+    retention = Retention(state.engine, transfers, days=settings.request_retention_days)
     return Service(
         server=server,
         state=state,
         engine=engine,
         objects=objects,
         incoming=incoming,
-        background=(sweeper, dispatcher.run),
+        background=(sweeper, dispatcher.run, retention),
         pools=(compute, publishing, *lanes.values(), transfers),
         dispatcher=dispatcher,
     )

@@ -45,6 +45,9 @@ class Settings(ListenSettings, ObjectStoreSettings):
     compute_threads: int = Field(
         2, ge=1, le=256, description="volumes parsed or measured at a time, and predicted at a time in each priority"
     )
+    request_retention_days: float = Field(
+        7.0, ge=1, le=3650, description="days for which a request that is sent again gets its first answer again"
+    )
     segmentation_workers: int = Field(
         2, ge=1, le=256, description="durable segmentations of one priority that run at a time"
     )
