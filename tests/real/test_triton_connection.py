@@ -11,6 +11,7 @@ from rekindle.errors import DependencyUnavailable
 from rekindle_servicekit.objects import MemoryObjects
 from rekindle_servicekit.workers import Cancellation
 from servers.process import free_port
+from servers.proxy import Proxy
 from servers.triton import TritonServer
 from suites.engines import SIZE, images, make_package
 
@@ -90,3 +91,20 @@ def test_where_memory_cannot_be_shared_batches_take_the_socket(objects, triton, 
         assert (9, 2, *SIZE) == engine.predict(package, images(9), Cancellation()).shape
         assert not engine._batches.shares_memory
     assert [] == list(Path("/dev/shm").glob(f"rekindle-shm-*-{os.getpid()}-*"))
+
+
+def test_a_machine_that_vanishes_without_a_word_is_reached_anew(objects, triton):
+    """The old connection stays open and silent for ever; after one call's limit a new one is used."""
+    package, _ = make_package(objects)
+    limits = {"control_timeout_s": 1.0, "infer_timeout_s": 1.0}
+    with (
+        Proxy(triton.port) as line,
+        triton_engine(
+            objects, address=f"127.0.0.1:{line.port}", repository=triton.repository, connection=limits
+        ) as engine,
+    ):
+        expected = engine.predict(package, images(3), Cancellation())
+        line.abandon()
+        with pytest.raises(DependencyUnavailable, match="did not answer within 1 s"):
+            engine.predict(package, images(3), Cancellation())
+        assert expected.tobytes() == engine.predict(package, images(3), Cancellation()).tobytes()

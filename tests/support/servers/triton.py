@@ -35,9 +35,15 @@ class TritonServer(ServerProcess):
         self._access_key = access_key
         self._threads = threads
         self._tls = tls
+        #: Times that it was started.
+        self.starts = 0
         self._http, self._metrics = free_port(), free_port()
         if "://" not in self.repository:
             Path(self.repository).mkdir(parents=True, exist_ok=True)
+
+    def start(self) -> None:
+        super().start()
+        self.starts += 1
 
     def command(self) -> list[str]:
         tool = installed_triton()

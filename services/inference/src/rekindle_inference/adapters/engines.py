@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rekindle.errors import InvalidInput
 from rekindle_servicekit.objects import DirectoryObjects, Objects, PrefixedObjects
 
 from rekindle_inference.adapters.onnxruntime import OnnxRuntimeEngine
@@ -18,8 +19,13 @@ def open_engine(settings: Settings, objects: Objects, store: Objects) -> Engine:
     """
     if settings.triton_address:
         # Imported only where it is used: the library is an extra.
-        from rekindle_inference.adapters.triton.open import open_triton
-
+        try:
+            from rekindle_inference.adapters.triton.open import open_triton
+        except ImportError:
+            raise InvalidInput(
+                "triton_address is set and the library to reach it is missing: install rekindle-inference[triton]",
+                reason="INVALID_SETTING",
+            ) from None
         return open_triton(settings, objects, _repository(settings, store))
     return OnnxRuntimeEngine(
         objects,

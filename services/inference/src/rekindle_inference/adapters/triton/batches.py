@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rekindle.errors import DependencyUnavailable
 from rekindle_servicekit.workers import Cancellation
 
-from rekindle_inference.adapters.triton.client import ModelGone, Refused, TritonClient, failure_of, messages
+from rekindle_inference.adapters.triton.client import ModelGone, Refused, TritonClient, messages
 from rekindle_inference.adapters.triton.memory import Region, SharedMemory, describe, float_bytes
 
 _log = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ class Batches:
                 cancellation.raise_if_set()
             except (grpc.RpcError, grpc.FutureCancelledError) as error:
                 cancellation.raise_if_set()
-                raise failure_of(error, pending.timeout_s) from error
+                raise self._client.failure(error, pending.timeout_s) from error
 
     def _region(self, size: int) -> Region | None:
         """None where memory cannot be shared, which is then not tried again."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
+import threading
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,14 +27,17 @@ _CHANNEL_OPTIONS = (
     # A server that comes back is found within seconds.
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 2000),
-    # A connection that was cut in silence is noticed while calls wait on it.
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
+    # Another channel is another connection.
+    ("grpc.use_local_subchannel_pool", 1),
+    # No pings: Triton ends a connection that pings while a long call runs. Each call has its time limit instead.
 )
-
+#: How often a connection that answers nothing is replaced at most.
+_RENEW_EVERY_S = 5.0
 
 #: The reason where nothing was answered and it is worth trying again at once.
 UNREACHABLE = "MODEL_SERVER_UNAVAILABLE"
+#: The reason where Triton may still be doing what it was asked.
+TIMEOUT = "MODEL_SERVER_TIMEOUT"
 
 
 class ModelGone(Exception):
@@ -71,23 +77,25 @@ class TritonClient:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self._channel = _open(connection)
-        self._stub: Any = GRPCInferenceServiceStub(self._channel)
+        self._channels = [_open(connection)]
+        self._stub: Any = GRPCInferenceServiceStub(self._channels[0])
+        self._lock = threading.Lock()
+        self._renewed = -math.inf
         key, _, value = connection.access_key.partition("=")
         self._metadata = [(f"triton-grpc-protocol-{key}", value)] if key else None
 
     def is_ready(self, name: str) -> bool:
         """Whether the model answers requests."""
-        return self._control(self._stub.ModelReady, messages.ModelReadyRequest(name=name)).ready
+        return self._control("ModelReady", messages.ModelReadyRequest(name=name)).ready
 
     def loaded(self) -> list[str]:
         """Names of all models that are ready."""
-        index = self._control(self._stub.RepositoryIndex, messages.RepositoryIndexRequest(ready=True))
+        index = self._control("RepositoryIndex", messages.RepositoryIndexRequest(ready=True))
         return [model.name for model in index.models]
 
     def parameters(self, name: str) -> dict[str, str]:
         """What a loaded model's configuration says in `parameters`."""
-        config = self._control(self._stub.ModelConfig, messages.ModelConfigRequest(name=name)).config
+        config = self._control("ModelConfig", messages.ModelConfigRequest(name=name)).config
         return {key: value.string_value for key, value in config.parameters.items()}
 
     def load(self, name: str) -> None:
@@ -97,14 +105,14 @@ class TritonClient:
         """
         request = messages.RepositoryModelLoadRequest(model_name=name)
         try:
-            self._call(self._stub.RepositoryModelLoad, request, self.connection.load_timeout_s)
+            self._call("RepositoryModelLoad", request, self.connection.load_timeout_s)
         except Refused as refused:
             _log.warning("the model server does not load %s: %s", name, refused, extra={"action": "engine.load"})
             raise _load_error(refused) from refused
 
     def unload(self, name: str) -> None:
         """Requests that are under way are still answered."""
-        self._control(self._stub.RepositoryModelUnload, messages.RepositoryModelUnloadRequest(model_name=name))
+        self._control("RepositoryModelUnload", messages.RepositoryModelUnloadRequest(model_name=name))
 
     def infer(self, request: Any, timeout_s: float) -> Any:
         """Send a batch; the answer is a future of grpc's, to be given to `answer_of`."""
@@ -113,32 +121,56 @@ class TritonClient:
     def register(self, region: str, key: str, size: int) -> None:
         """Share a memory object with Triton; Refused where it cannot open it."""
         request = messages.SystemSharedMemoryRegisterRequest(name=region, key=key, offset=0, byte_size=size)
-        self._control(self._stub.SystemSharedMemoryRegister, request)
+        self._control("SystemSharedMemoryRegister", request)
 
     def unregister(self, region: str) -> None:
         request = messages.SystemSharedMemoryUnregisterRequest(name=region)
-        self._call(self._stub.SystemSharedMemoryUnregister, request, min(2.0, self.connection.control_timeout_s))
+        self._call("SystemSharedMemoryUnregister", request, min(2.0, self.connection.control_timeout_s))
 
     def regions(self) -> Iterable[str]:
         """Names of the memory objects that Triton shares with anybody."""
-        status = self._control(self._stub.SystemSharedMemoryStatus, messages.SystemSharedMemoryStatusRequest())
+        status = self._control("SystemSharedMemoryStatus", messages.SystemSharedMemoryStatusRequest())
         return list(status.regions)
 
-    def close(self) -> None:
-        self._channel.close()
+    def failure(self, error: Any, timeout_s: float) -> Exception:
+        """What a failed call means; `timeout_s` is the limit that it ran under.
 
-    def _control(self, method: Any, request: Any) -> Any:
+        Where nothing was answered in time further calls take a new connection: the machine at the other end of the
+        old one may be gone, which nobody tells.
+        """
+        failure = _failure_of(error, timeout_s)
+        if isinstance(failure, DependencyUnavailable) and failure.reason == TIMEOUT:
+            self._renew()
+        return failure
+
+    def close(self) -> None:
+        for channel in self._channels:
+            channel.close()
+
+    def _control(self, method: str, request: Any) -> Any:
         return self._call(method, request, self.connection.control_timeout_s)
 
-    def _call(self, method: Any, request: Any, timeout_s: float) -> Any:
+    def _call(self, method: str, request: Any, timeout_s: float) -> Any:
         try:
-            return method(request, timeout=timeout_s, metadata=self._metadata)
+            return getattr(self._stub, method)(request, timeout=timeout_s, metadata=self._metadata)
         except grpc.RpcError as error:
-            raise failure_of(error, timeout_s) from error
+            raise self.failure(error, timeout_s) from error
+
+    def _renew(self) -> None:
+        """Calls that run on the old connection are left alone until there have been two newer ones."""
+        with self._lock:
+            if time.monotonic() - self._renewed < _RENEW_EVERY_S:
+                return
+            self._renewed = time.monotonic()
+            self._channels.append(_open(self.connection))
+            self._stub = GRPCInferenceServiceStub(self._channels[-1])
+            outdated = self._channels[:-3]
+            self._channels = self._channels[-3:]
+        for channel in outdated:
+            channel.close()
 
 
-def failure_of(error: Any, timeout_s: float) -> Exception:
-    """What a failed call means; `timeout_s` is the limit that it ran under."""
+def _failure_of(error: Any, timeout_s: float) -> Exception:
     code, details = error.code(), error.details() or ""
     if "restricted" in details and "triton-grpc-protocol" in details:
         return _away("the model server (Triton) restricts what this service needs: set its access key")
@@ -147,7 +179,7 @@ def failure_of(error: Any, timeout_s: float) -> Exception:
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return DependencyUnavailable(
             f"the model server (Triton) did not answer within {timeout_s:.3g} s: try again later",
-            reason="MODEL_SERVER_TIMEOUT",
+            reason=TIMEOUT,
             retry_after_s=5.0,
         )
     if code is grpc.StatusCode.NOT_FOUND:

@@ -16,7 +16,7 @@ from rekindle_servicekit.workers import Cancellation
 
 from rekindle_inference.adapters.onnx_file import check_onnx
 from rekindle_inference.adapters.triton.batches import Batches, Pending
-from rekindle_inference.adapters.triton.client import UNREACHABLE, ModelGone, Refused, TritonClient
+from rekindle_inference.adapters.triton.client import TIMEOUT, UNREACHABLE, ModelGone, Refused, TritonClient
 from rekindle_inference.adapters.triton.loads import Loads
 from rekindle_inference.adapters.triton.names import model_name, own_name
 from rekindle_inference.adapters.triton.repository import ModelRepository
@@ -178,8 +178,10 @@ class TritonEngine:
 
         try:
             self._loads.run(name.text, load, wait_s, cancellation)
-        except Exception:
-            self._repository_forgets(name.text)
+        except Exception as error:
+            # Triton may still be reading where it has only taken too long.
+            if not (isinstance(error, DependencyUnavailable) and error.reason == TIMEOUT):
+                self._repository_forgets(name.text)
             raise
         self._unload_surplus()
 
