@@ -52,13 +52,13 @@ def test_speaks_tls_to_a_triton_of_a_private_authority(objects, tmp_path):
 
 
 def test_without_triton_the_message_names_the_model_server(objects, tmp_path):
-    """At once, and nothing is written to the repository that nobody reads."""
+    """At once, and no model is written to a repository that nobody reads."""
     package, _ = make_package(objects)
     began = time.monotonic()
     with triton_engine(objects, address=f"127.0.0.1:{free_port()}", repository=str(tmp_path / "models")) as engine:
         with pytest.raises(DependencyUnavailable, match=r"model server \(Triton\) cannot be reached"):
             engine.predict(package, images(1), Cancellation())
-        assert [] == list(engine._repository._files.list())
+        assert ["readme.txt"] == list(engine._repository._files.list())
     assert time.monotonic() - began < 10
 
 

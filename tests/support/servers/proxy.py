@@ -17,6 +17,9 @@ class Proxy:
         self.port: int = self._listener.getsockname()[1]
         self._lock = threading.Lock()
         self._pairs: set[tuple[socket.socket, socket.socket]] = set()
+        self._abandoned: set[tuple[socket.socket, socket.socket]] = set()
+        self._passing = threading.Event()
+        self._passing.set()
         self._is_cut = False
         #: Bytes towards the target after which the line breaks once; None for never.
         self._breaks_after: int | None = None
@@ -36,6 +39,18 @@ class Proxy:
         with self._lock:
             self._is_cut = False
 
+    def hold(self) -> None:
+        """Connections stay and new ones are taken, and nothing passes, until `go_on`."""
+        self._passing.clear()
+
+    def go_on(self) -> None:
+        self._passing.set()
+
+    def abandon(self) -> None:
+        """Nothing passes any more over the connections that there are, and nobody is told; new ones work."""
+        with self._lock:
+            self._abandoned |= self._pairs
+
     def break_after(self, count: int, *, down: bool = False) -> None:
         """End the connection over which so many further bytes have gone, up to the target or down from it, once."""
         with self._lock:
@@ -47,6 +62,7 @@ class Proxy:
         self._damage = (what, instead)
 
     def close(self) -> None:
+        self.go_on()
         self.cut()
         self._listener.close()
 
@@ -81,6 +97,9 @@ class Proxy:
     ) -> None:
         try:
             while data := source.recv(65536):
+                self._passing.wait()
+                if pair in self._abandoned:
+                    continue
                 if is_up and self._damage:
                     data = data.replace(*self._damage)
                 sink.sendall(data)

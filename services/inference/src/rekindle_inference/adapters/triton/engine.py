@@ -71,6 +71,13 @@ class TritonEngine:
     def batch_size(self) -> int:
         return self._max_batch * self._in_flight
 
+    def prepare(self) -> None:
+        """Let Triton find its repository when it starts; tried again with each load where it cannot be done now."""
+        try:
+            self._repository.prepare()
+        except RekindleError as error:
+            _log.warning("the model repository is not there yet: %s", error, extra={"action": "engine.load"})
+
     def check(self, package: Package, model: bytes) -> None:
         check_onnx(model, package.manifest)
         self._load(package, model=model, wait_s=None)
@@ -167,6 +174,7 @@ class TritonEngine:
         name = model_name(self._installation, package)
         if model is None and name.text in self._residents:
             return
+        self.prepare()
         self._adopt()
 
         def load() -> None:

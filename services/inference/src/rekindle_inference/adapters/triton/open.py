@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import threading
 
 from rekindle.errors import InvalidInput
 from rekindle_servicekit.objects import Objects
@@ -24,7 +25,7 @@ def open_triton(settings: Settings, packages: Objects, repository: Objects) -> T
     """
     client = _open_client(settings)
     shared = _shares_memory(settings) and SharedMemory.is_possible()
-    return TritonEngine(
+    engine = TritonEngine(
         client,
         ModelRepository(packages, repository, model_options(settings)),
         Batches(client, SharedMemory(client) if shared else None),
@@ -34,6 +35,9 @@ def open_triton(settings: Settings, packages: Objects, repository: Objects) -> T
         memory_bytes=settings.engine_memory_bytes,
         load_wait_s=settings.triton_load_wait_s,
     )
+    # Beside the start of the service, which does not wait for a store that is away.
+    threading.Thread(target=engine.prepare, name="model-repository", daemon=True).start()
+    return engine
 
 
 def model_options(settings: Settings) -> ModelOptions:

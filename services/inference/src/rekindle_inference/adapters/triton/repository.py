@@ -18,6 +18,12 @@ from rekindle_inference.ports import Package
 _CHUNK_BYTES = 1024 * 1024
 
 
+_MARK = "readme.txt"
+_ABOUT = (
+    b"Models that Triton has loaded, written and removed by Rekindle's inference service. Packages lie elsewhere.\n"
+)
+
+
 class ModelRepository:
     """Writes models as Triton wants them: `<name>/1/model.onnx` and `<name>/config.pbtxt`."""
 
@@ -26,6 +32,13 @@ class ModelRepository:
         self._packages = packages
         self._files = files
         self._options = options
+        self._prepared = False
+
+    def prepare(self) -> None:
+        """Let it exist: Triton does not start on a bucket where nothing has the repository's prefix."""
+        if not self._prepared:
+            self._files.put(_MARK, _ABOUT)
+            self._prepared = True
 
     def write(self, name: str, package: Package, model: bytes | None = None) -> None:
         """Make the model complete and right, whatever lies there; `model` spares reading the package.
