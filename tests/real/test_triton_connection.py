@@ -2,8 +2,10 @@
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import grpc
 import pytest
 from certificates import Authority
 from engines import triton_engine
@@ -60,6 +62,18 @@ def test_without_triton_the_message_names_the_model_server(objects, tmp_path):
             engine.predict(package, images(1), Cancellation())
         assert ["readme.txt"] == list(engine._repository._files.list())
     assert time.monotonic() - began < 10
+
+
+def test_something_else_at_the_address_is_named(objects, tmp_path):
+    """A gRPC server that is no Triton: the setting to check is said."""
+    other = grpc.server(ThreadPoolExecutor(1))
+    port = other.add_insecure_port("127.0.0.1:0")
+    other.start()
+    package, _ = make_package(objects)
+    repository, refused = str(tmp_path / "models"), pytest.raises(DependencyUnavailable, match="check triton_address")
+    with triton_engine(objects, address=f"127.0.0.1:{port}", repository=repository) as engine, refused:
+        engine.load(package)
+    other.stop(None).wait()
 
 
 def test_a_triton_that_answers_nothing_is_given_up(objects, tmp_path):

@@ -221,11 +221,23 @@ class TritonEngine:
         with self._adopting:
             if self._adopted:
                 return
-            for text in self._client.loaded():
+            for text in self._loaded_in_triton():
                 name = own_name(self._installation, text)
                 if name is not None and text not in self._residents:
                     self._residents.add(text, name.project_id, self._memory_of(text))
             self._adopted = True
+
+    def _loaded_in_triton(self) -> list[str]:
+        try:
+            return self._client.loaded()
+        except (Refused, ModelGone) as error:
+            _log.error("what listens at Triton's address answers %s", error, extra={"action": "engine.load"})
+            raise DependencyUnavailable(
+                "what listens at the model server's address does not answer as Triton does: check triton_address, "
+                "which is that of its gRPC service",
+                reason=UNREACHABLE,
+                retry_after_s=5.0,
+            ) from error
 
     def _memory_of(self, name: str) -> int:
         try:
