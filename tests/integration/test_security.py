@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from certificates import Authority, Files
+from dicom_phantom import packed, series, stored_values
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message_factory import GetMessageClass
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
@@ -226,8 +227,19 @@ def test_loop_works_behind_tls_and_tells_nothing_of_patients(secured: Secured, t
             project.add_seed_case(image, mask, modality="CT")
         image, mask = _volumes(tmp_path, 2)
         case = project.add_case(image, group_key=CANARY)
+        slices = series(stored_values(), PatientName=CANARY, PatientID=CANARY, AccessionNumber=CANARY[:16])
+        (found,) = project.upload_study(packed(slices))
+        assert found.volume_id
+        (read,) = project.find_volumes(accession_number=CANARY[:16])
+        assert found.volume_id == read.volume_id
         for act in (
             lambda: project.upload_image(f"{CANARY}".encode()),
+            lambda: project.upload_image(packed(slices[:2] + slices[3:])),
+            lambda: project.upload_study(packed(slices)[:3000]),
+            lambda: project.segmentation(CANARY),
+            lambda: project.segment(CANARY),
+            lambda: project.discard_draft(CANARY),
+            lambda: project.lease(CANARY),
             lambda: project.upload_mask(image, image_volume_id=case.volume_id),
             lambda: project.volume(CANARY),
             lambda: project.case(CANARY),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from uuid import uuid4
 
-from rekindle.errors import InvalidInput, NotFound
+from rekindle.errors import InvalidInput, NotFound, quoted_id
 
 from rekindle_inference.domain.abstention import QualityLimit
 from rekindle_inference.domain.records import ModelVersionId, ProjectId, VolumeId, VolumeKind
@@ -159,7 +159,7 @@ def _publish(writes: Writes, project: ProjectId, image: VolumeId, publication: P
 def _require(reads: Reads, project: ProjectId, result_id: str) -> Result:
     found = reads.results.get(project, ResultId(result_id))
     if found is None:
-        raise NotFound(f"there is no result {result_id[:64]!r} in this project", reason="RESULT_NOT_FOUND")
+        raise NotFound(f"there is no result {quoted_id(result_id)} in this project", reason="RESULT_NOT_FOUND")
     return found
 
 

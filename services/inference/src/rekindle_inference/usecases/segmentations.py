@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import uuid4
 
-from rekindle.errors import CapacityExceeded, NotFound
+from rekindle.errors import CapacityExceeded, NotFound, quoted_id
 
 from rekindle_inference.domain import segmentations as domain
 from rekindle_inference.domain.records import ModelVersionId, ProjectId, VolumeId
@@ -177,6 +177,6 @@ def _require(reads: Reads, project: ProjectId, segmentation_id: str) -> Segmenta
     found = reads.segmentations.get(project, SegmentationId(segmentation_id))
     if found is None:
         raise NotFound(
-            f"there is no segmentation {segmentation_id[:64]!r} in this project", reason="SEGMENTATION_NOT_FOUND"
+            f"there is no segmentation {quoted_id(segmentation_id)} in this project", reason="SEGMENTATION_NOT_FOUND"
         )
     return found

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import uuid4
 
-from rekindle.errors import FieldViolation, InvalidInput, NotFound, PermissionDenied
+from rekindle.errors import FieldViolation, InvalidInput, NotFound, PermissionDenied, quoted_id
 from rekindle_servicekit.principal import Principal
 
 from rekindle_scheduler.domain.annotation import Draft
@@ -83,7 +83,7 @@ def get_draft(
     annotator_id = uow.annotators.find(principal)
     newest = None if annotator_id is None else uow.drafts.newest(project_id, case_id, annotator_id)
     if newest is None:
-        raise NotFound(f"you have no draft of case {case_id}", reason="DRAFT_NOT_FOUND")
+        raise NotFound(f"you have no draft of case {quoted_id(case_id)}", reason="DRAFT_NOT_FOUND")
     return newest
 
 
