@@ -18,6 +18,7 @@ import grpc
 import psutil
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from rekindle.client import Client
+from rekindle.credentials import Access
 from rekindle.errors import AlreadyExists, DependencyUnavailable
 
 #: In the order in which they start; they stop in the reverse order.
@@ -69,6 +70,8 @@ class Stack:
             inference=self._addresses["inference"],
             trainer=self._addresses["trainer"],
             timeout_s=timeout_s,
+            # Of this stack only: what the environment says of other services is not meant.
+            credentials=Access(),
         )
 
     def start(self) -> None:
