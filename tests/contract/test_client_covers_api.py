@@ -14,18 +14,20 @@ from rekindle import api
 from rekindle._call import Caller
 from rekindle.api.common.v1 import common_pb2, info_pb2
 from rekindle.api.inference.v1 import inference_pb2, segmentations_pb2, volumes_pb2
-from rekindle.api.scheduler.v1 import annotation_pb2, records_pb2
+from rekindle.api.scheduler.v1 import annotation_pb2, purges_pb2, records_pb2, scheduler_pb2
 from rekindle.api.trainer.v1 import trainer_pb2
 from rekindle.client import Client
 from rekindle.config import Organ, Policy
 from rekindle.leases import Lease
 from rekindle.models import Model
 from rekindle.projects import Project
+from rekindle.purges import Purge
 from rekindle.runs import Run
 from rekindle.segmentations import DurableSegmentation
 from rekindle.server_info import NEEDED_VERSION
 from rekindle.sessions import Session
 from rekindle.uploads import Upload
+from rekindle_servicekit.permissions import PERMISSIONS, Permission
 
 #: Every generated module, so that a new proto file is looked at too.
 MODULES = [
@@ -98,6 +100,8 @@ def _filled(answer: Any) -> Any:
         answer.result.sha256 = EMPTY_SHA256
     if isinstance(answer, info_pb2.GetServerInfoResponse):
         answer.info.version = NEEDED_VERSION
+    if isinstance(answer, scheduler_pb2.GetPurgeResponse):
+        answer.purge.state = purges_pb2.PURGE_STATE_DONE
     if "project" in answer.DESCRIPTOR.fields_by_name:
         answer.project.CopyFrom(PROJECT)
     return answer
@@ -171,6 +175,7 @@ def called() -> set[str]:
     drive(Session(stubs, annotation_pb2.Session(session_id="s"), (Organ("liver", 1),)))
     drive(Model.from_proto(inference_pb2.Model(), stubs))
     drive(Run(stubs, trainer_pb2.Run()))
+    drive(Purge(stubs, purges_pb2.Purge()))
     done = segmentations_pb2.Segmentation(state=segmentations_pb2.SEGMENTATION_STATE_SUCCEEDED)
     drive(DurableSegmentation(stubs, done))
     DurableSegmentation(stubs, done).result()
@@ -180,8 +185,9 @@ def called() -> set[str]:
 
 
 def test_every_rpc_has_a_client_method(called: set[str]) -> None:
-    """No method of any service is left without a way to call it from Python."""
-    rpcs = {method.full_name for service in services().values() for method in service.methods}
+    """No method of any service is left without a way to call it from Python, but what services ask of each other."""
+    served = {method[1:].replace("/", ".") for method, needed in PERMISSIONS.items() if needed is Permission.SERVE}
+    rpcs = {method.full_name for service in services().values() for method in service.methods} - served
     assert set() == rpcs - called
 
 

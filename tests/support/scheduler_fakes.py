@@ -81,6 +81,8 @@ class FakeInference(
         self.receipts: dict[tuple[str, str], volumes_pb2.Receipt] = {}
         self.models: dict[str, inference_pb2.Model] = {}
         self.active: dict[str, str] = {}
+        #: Snapshots whose models are marked.
+        self.taught: set[str] = set()
         #: Volumes that no model can predict.
         self.unpredictable: set[str] = set()
         #: Called with each volume before it is predicted.
@@ -174,6 +176,26 @@ class FakeInference(
             self.refuse(context, AlreadyExists("another request had this id"))
         return segmentations_pb2.PublishResultResponse()
 
+    def PurgeVolumes(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self.enter("PurgeVolumes", context)
+        with self.lock:
+            gone = [
+                (key, volume)
+                for key, volume in self.volumes.items()
+                if key[0] == request.project_id and {key[1], volume.image_volume_id} & set(request.volume_ids)
+            ]
+            for key, _ in gone:
+                del self.volumes[key]
+            left = {volume.canonical_digest for volume in self.volumes.values()}
+            self.taught |= set(request.snapshot_digests)
+        marked = [model.model_version_id for model in self.models.values() if model.snapshot_digest in self.taught]
+        return volumes_pb2.PurgeVolumesResponse(
+            volumes=len(gone),
+            objects=len(gone),
+            erased_digests=sorted({volume.canonical_digest for _, volume in gone} - left),
+            marked_model_version_ids=marked if request.snapshot_digests else [],
+        )
+
     def RegisterModel(self, request: Any, context: Any) -> Any:  # noqa: N802
         self.enter("RegisterModel", context)
         with self.lock:
@@ -246,6 +268,8 @@ class FakeTrainer(FakeService, trainer_pb2_grpc.TrainerServiceServicer):
         super().__init__()
         self.runs: dict[str, trainer_pb2.Run] = {}
         self.looks: Counter[str] = Counter()
+        #: Digests that were struck.
+        self.purged: set[str] = set()
         #: How many looks a run takes.
         self.duration = 2
         #: Reasons with which the next runs fail, one for each.
@@ -267,12 +291,29 @@ class FakeTrainer(FakeService, trainer_pb2_grpc.TrainerServiceServicer):
                     spec=request.spec,
                     state=trainer_pb2.RUN_STATE_QUEUED,
                     reason="waits for its turn",
+                    snapshot_digest=sha256(" ".join(sorted(e.mask_digest for e in request.spec.training))),
                 )
                 if self.failures:
                     known.reason = self.failures.pop(0)
                     known.state = trainer_pb2.RUN_STATE_FAILED
                 self.runs[request.run_id] = known
             return trainer_pb2.StartRunResponse(run=known)
+
+    def PurgeExamples(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self.enter("PurgeExamples", context)
+        with self.lock:
+            self.purged |= set(request.digests)
+            learnt = {
+                run.snapshot_digest
+                for run in self.runs.values()
+                if any({e.image_digest, e.mask_digest} & self.purged for e in run.spec.training)
+            }
+            for run in self.runs.values():
+                examples = (*run.spec.training, *run.spec.heldout)
+                open_ = run.state in (trainer_pb2.RUN_STATE_QUEUED, trainer_pb2.RUN_STATE_RUNNING)
+                if open_ and any({e.image_digest, e.mask_digest} & self.purged for e in examples):
+                    run.state = trainer_pb2.RUN_STATE_CANCELLED
+        return trainer_pb2.PurgeExamplesResponse(snapshot_digests=sorted(learnt))
 
     def GetRun(self, request: Any, context: Any) -> Any:  # noqa: N802
         self.enter("GetRun", context)

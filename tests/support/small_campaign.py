@@ -14,8 +14,8 @@ from rekindle.errors import RekindleError
 from rekindle.projects import Project
 
 ORGANS = [Organ("liver", 6), Organ("spleen", 1)]
-POLICY = Policy(sizes=[1], held_out=HeldOut(number=0), preset="tiny", recipe="default")
-TIMEOUT_S = 90.0
+POLICY = Policy(sizes=[1], held_out=HeldOut(number=0), preset="tiny", recipe="paper")
+TIMEOUT_S = 240.0
 
 
 def begin(client: Client, folder: Path, *, groups: list[str]) -> Project:

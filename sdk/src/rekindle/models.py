@@ -23,6 +23,8 @@ class Model:
     weights_digest: str
     snapshot_digest: str
     active: bool
+    #: It has learnt from volumes that were erased since, or began with weights that had.
+    trained_on_purged: bool = False
     services: Services = field(repr=False, compare=False)
 
     @classmethod
@@ -36,6 +38,7 @@ class Model:
             weights_digest=model.weights_digest,
             snapshot_digest=model.snapshot_digest,
             active=model.active,
+            trained_on_purged=model.trained_on_purged,
             services=services,
         )
 

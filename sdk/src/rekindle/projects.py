@@ -19,6 +19,7 @@ from rekindle.config import Policy, duration, enum_value
 from rekindle.errors import DeadlineExceeded, IllegalTransition, InvalidInput
 from rekindle.leases import Lease
 from rekindle.models import Model
+from rekindle.purges import ProjectPurges
 from rekindle.records import Event, Ledger, LedgerEntry, NoCase, Round, Submission
 from rekindle.tickets import read_token
 
@@ -31,7 +32,7 @@ class Report:
     ledger: Ledger
 
 
-class Project(ProjectResults, ProjectCases, ProjectLabels, ProjectSources, ProjectModels):
+class Project(ProjectResults, ProjectCases, ProjectLabels, ProjectSources, ProjectModels, ProjectPurges):
     """A handle on one project."""
 
     def start(self, *, igniter: Model | None = None) -> Self:

@@ -53,7 +53,7 @@ class Case:
     id: str
     volume_id: str
     group_key: str
-    #: "registered", "ready", "leased", "labelled", "put-off" or "in-review".
+    #: "registered", "ready", "leased", "labelled", "put-off", "in-review" or "purged".
     state: str
     mark: str
     held_out: bool

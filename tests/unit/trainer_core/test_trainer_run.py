@@ -111,8 +111,14 @@ def test_a_sustainer_pretrains_on_the_seed_set_and_its_weights_start_the_next_ru
     second = run(objects, "second", 1)
     assert ("initial_weights", ["corrected"]) == (second["started_from"], sorted(second["phase_weights"]))
     assert first["weights_digest"] == second["weights_digest"]
-    assert first["packages"] == second["packages"]
+    manifests = [_manifest(objects, result) for result in (first, second)]
+    assert manifests[1]["lineage"].pop("initial_weights_digest") == first["phase_weights"]["seed"]
+    assert manifests[0] == manifests[1]
     assert first["evaluation"]["candidate"] == second["evaluation"]["current"]
+
+
+def _manifest(objects: MemoryObjects, result: dict[str, Any]) -> dict[str, Any]:
+    return json.loads(objects.get(f"packages/{result['packages'][0]['package_digest']}/manifest.json"))
 
 
 def test_stopping_and_resuming_ends_in_the_same_result(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import sqlite3
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -156,6 +157,34 @@ def prepare_schema(engine: sa.Engine, script_location: str | Path, *, migrates: 
     (migrate if migrates else require_schema)(engine, script_location)
 
 
+def hold_names(connection: sa.Connection, names: Iterable[str]) -> None:
+    """Let no other transaction that holds one of these names go on before this one ends.
+
+    SQLite has one writer anyhow; in PostgreSQL the names are taken in order, so that nobody waits for each other.
+    """
+    if connection.dialect.name == "postgresql":
+        for name in sorted(set(names)):
+            key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))
+
+
+def wipe(engine: sa.Engine) -> None:
+    """Leave nothing of removed rows in SQLite's log; its pages were overwritten when the rows were removed.
+
+    PostgreSQL keeps removed rows until it vacuums, and its log as long as it is configured to.
+    """
+    if engine.dialect.name != "sqlite":
+        return
+    # Not within a transaction, which SQLAlchemy would begin.
+    connection = engine.raw_connection()
+    try:
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        cursor.close()
+    finally:
+        connection.close()
+
+
 def _config(script_location: str | Path) -> alembic.config.Config:
     config = alembic.config.Config()
     config.set_main_option("script_location", str(script_location).replace("%", "%%"))
@@ -240,6 +269,8 @@ class _SqliteConnect:
         cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute("PRAGMA synchronous = FULL")
         cursor.execute("PRAGMA foreign_keys = ON")
+        # What is removed is overwritten: somebody may have asked for it to be erased.
+        cursor.execute("PRAGMA secure_delete = ON")
         cursor.close()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -96,6 +97,30 @@ def store(
 def forget(conn: sa.Connection, *, before: datetime) -> int:
     """Remove what was answered before a moment; how many that were."""
     return conn.execute(sa.delete(requests).where(requests.c.answered_at < before)).rowcount
+
+
+def strike(conn: sa.Connection, needles: Collection[str]) -> None:
+    """Overwrite texts that must not be kept, wherever an answer has them, with as many zeros.
+
+    The length stays, so that what the answer is made of can still be read.
+    """
+    for needle in sorted(needle for needle in needles if needle):
+        data = needle.encode()
+        overwrite(conn, data, b"0" * len(data))
+
+
+def overwrite(conn: sa.Connection, data: bytes, stand_in: bytes) -> None:
+    """Put `stand_in` into every answer that is kept where `data` was."""
+    for row in conn.execute(sa.select(requests).where(_contains(conn, data))).all():
+        is_it = sa.and_(*(column == getattr(row, column.name) for column in requests.primary_key.columns))
+        struck = bytes(row.response).replace(data, stand_in)
+        conn.execute(sa.update(requests).where(is_it).values(response=struck))
+
+
+def _contains(conn: sa.Connection, data: bytes) -> sa.ColumnElement[bool]:
+    if conn.dialect.name == "sqlite":
+        return sa.func.instr(requests.c.response, sa.literal(data, sa.LargeBinary)) > 0
+    return sa.func.position(sa.literal(data, sa.LargeBinary).op("IN")(requests.c.response)) > 0
 
 
 def _key(principal: Principal, method: str, request_id: str) -> sa.ColumnElement[bool]:

@@ -98,6 +98,9 @@ _SERVICES: Final[Mapping[str, Mapping[str, Permission]]] = {
         "WatchRounds": _P.PROJECT_READ,
         "ListLedger": _P.PROJECT_READ,
         "GetReport": _P.PROJECT_READ,
+        "PurgeGroup": _P.ADMINISTER,
+        "GetPurge": _P.ADMINISTER,
+        "ListPurges": _P.ADMINISTER,
     },
     "rekindle.api.inference.v1.VolumeService": {
         "UploadVolume": _P.VOLUME_WRITE,
@@ -106,6 +109,7 @@ _SERVICES: Final[Mapping[str, Mapping[str, Permission]]] = {
         "GetVolume": _P.VOLUME_READ,
         "BatchGetVolumes": _P.VOLUME_READ,
         "GetReceipt": _P.VOLUME_READ,
+        "PurgeVolumes": _P.SERVE,
         "FindVolumes": _P.VOLUME_READ,
         "CreateUpload": _P.VOLUME_WRITE,
         "PutChunk": _P.VOLUME_WRITE,
@@ -143,6 +147,7 @@ _SERVICES: Final[Mapping[str, Mapping[str, Permission]]] = {
         "ListRuns": _P.PROJECT_READ,
         "CancelRun": _P.OPERATE,
         "WatchRun": _P.PROJECT_READ,
+        "PurgeExamples": _P.SERVE,
     },
 }
 

@@ -14,8 +14,9 @@ from rekindle.cli.drafts import draft, take_up
 from rekindle.cli.info import info
 from rekindle.cli.leases import leases
 from rekindle.cli.models import models
-from rekindle.cli.options import RekindleCommand, RekindleGroup, Root
+from rekindle.cli.options import RekindleGroup, Root
 from rekindle.cli.project import project
+from rekindle.cli.purge import purge
 from rekindle.cli.report import report
 from rekindle.cli.results import limits, results
 from rekindle.cli.rounds import rounds
@@ -132,6 +133,6 @@ GROUPS: tuple[RekindleGroup, ...] = (
     study,
     volumes,
 )
-OPERATING: tuple[RekindleCommand, ...] = (info, verify)
+OPERATING: tuple[click.Command, ...] = (info, verify, purge)
 for command in (*GROUPS, next_case, submit, take_up, segment, report, *OPERATING):
     rekindle.add_command(command)

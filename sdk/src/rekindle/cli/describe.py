@@ -50,6 +50,7 @@ def describe_model(model: Model) -> dict[str, Any]:
         "package_digest": model.package_digest,
         "weights_digest": model.weights_digest,
         "snapshot_digest": model.snapshot_digest,
+        "trained_on_purged": model.trained_on_purged,
     }
 
 

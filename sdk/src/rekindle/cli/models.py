@@ -26,8 +26,18 @@ def list_models(session: Session) -> None:
     found = session.project().models()
     session.out.rows(
         "Model versions",
-        ["Version>", "Role", "Serves", "Id", "Package"],
-        [(item.version, item.role, "yes" if item.active else "", item.id, item.package_digest[:12]) for item in found],
+        ["Version>", "Role", "Serves", "Id", "Package", "Remarks"],
+        [
+            (
+                item.version,
+                item.role,
+                "yes" if item.active else "",
+                item.id,
+                item.package_digest[:12],
+                "has learnt from an erased patient" if item.trained_on_purged else "",
+            )
+            for item in found
+        ],
         [describe_model(item) for item in found],
     )
 

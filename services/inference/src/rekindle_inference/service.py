@@ -27,6 +27,7 @@ from rekindle_inference.adapters.sandbox_child import Limits
 from rekindle_inference.adapters.sandbox_reader import SandboxReader
 from rekindle_inference.adapters.sandbox_segmentations import SandboxSegmentations
 from rekindle_inference.adapters.sql import SqlState
+from rekindle_inference.adapters.sql_purges import SqlPurges
 from rekindle_inference.dispatcher import Dispatcher
 from rekindle_inference.domain.segmentations import Priority
 from rekindle_inference.domain.uploads import MAX_CHUNK_BYTES
@@ -123,6 +124,7 @@ def build_service(settings: Settings, *, engine: Engine | None = None, objects: 
             volumes,
             uploads,
             slices,
+            SqlPurges(state.engine),
             incoming,
             transfers=transfers,
             compute=compute,

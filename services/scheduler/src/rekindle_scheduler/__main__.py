@@ -31,6 +31,7 @@ from rekindle_scheduler.adapters.trainer import GrpcTrainer
 from rekindle_scheduler.grpc.base import Backend
 from rekindle_scheduler.grpc.servicer import SERVICE_NAME, SchedulerServicer
 from rekindle_scheduler.publisher import Publisher
+from rekindle_scheduler.purger import Purger
 from rekindle_scheduler.reconciler import Reconciler
 from rekindle_scheduler.settings import Settings
 from rekindle_scheduler.usecases.verification import Verification
@@ -81,6 +82,7 @@ async def _serve(settings: Settings) -> None:
         trainer=GrpcTrainer(trainer),
         prediction_batch=settings.prediction_batch,
     )
+    purger = Purger(world, bell, pass_workers, interval_s=settings.backoff_max_s, retry_s=settings.reconcile_interval_s)
     reconciler = Reconciler(
         world,
         bell,
@@ -103,7 +105,7 @@ async def _serve(settings: Settings) -> None:
     serve_admin(server, "scheduler", workers, verify=verification)
     try:
         retention = Retention(store.engine, workers, days=settings.request_retention_days)
-        await serve(server, [reconciler.run, publisher.run, retention])
+        await serve(server, [reconciler.run, purger.run, publisher.run, retention])
     finally:
         cut_off()
         calls.close()

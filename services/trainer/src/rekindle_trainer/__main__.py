@@ -26,6 +26,7 @@ from rekindle_servicekit.workers import Workers
 
 from rekindle_trainer.adapters.prometheus import run_metrics
 from rekindle_trainer.adapters.sql import MIGRATIONS, SqlState
+from rekindle_trainer.adapters.sql_purges import SqlPurges
 from rekindle_trainer.domain.retry import RetryPolicy
 from rekindle_trainer.grpc.servicer import TrainerServicer
 from rekindle_trainer.launchers import make_launcher, stops_children
@@ -89,7 +90,9 @@ async def run_service(settings: TrainerSettings, command: Sequence[str]) -> None
         )
         server = Server(server_options(settings), make_authenticator(settings))
         server.metrics.registry.register(StateCollector(partial(run_metrics, state)))
-        servicer = TrainerServicer(state, objects, load_catalogue, supervisor.advance, workers, server.stopping)
+        servicer = TrainerServicer(
+            state, objects, load_catalogue, supervisor.advance, workers, server.stopping, SqlPurges(engine)
+        )
         server.add(SERVICE_NAME, servicer, trainer_pb2_grpc.add_TrainerServiceServicer_to_server)
         serve_info(server, _facts(settings))
         serve_admin(server, "trainer", workers, verify=partial(verify, state, objects))

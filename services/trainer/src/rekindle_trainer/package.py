@@ -81,6 +81,7 @@ def _lineage(spec: RunSpec, weights: str) -> dict[str, Any]:
         "preset": spec.preset,
         "seed": spec.seed,
         "weights_digest": weights,
+        **({} if spec.initial_weights is None else {"initial_weights_digest": spec.initial_weights}),
     }
 
 

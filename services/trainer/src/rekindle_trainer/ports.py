@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -93,6 +93,36 @@ class State(Protocol):
 
     def write(self) -> AbstractContextManager[Transaction]:
         """All or nothing: rolled back on any exception."""
+        ...
+
+
+class PurgeTransaction(Protocol):
+    """One transaction that strikes erased volumes out of a project's runs."""
+
+    def runs_of(self, project_id: str) -> list[Run]: ...
+
+    def strike(self, project_id: str, stand_ins: Mapping[str, str]) -> None:
+        """Replace texts wherever a run or an attempt of the project has them."""
+        ...
+
+    def cancel(self, run_ids: Collection[str]) -> None:
+        """Cancel runs that have not ended; the processes of running ones are stopped by whoever looks after them."""
+        ...
+
+    def answer_to(self, principal: Principal, method: str, request_id: str, request_digest: str) -> bytes | None: ...
+
+    def answer(
+        self, principal: Principal, method: str, request_id: str, request_digest: str, response: bytes
+    ) -> None: ...
+
+
+class PurgeState(Protocol):
+    """Where runs are kept, for erasing."""
+
+    def purge(self) -> AbstractContextManager[PurgeTransaction]: ...
+
+    def wipe(self) -> None:
+        """Leave no trace of what was struck in the files of an embedded database."""
         ...
 
 

@@ -92,6 +92,7 @@ def model_of(row: Row) -> ModelVersion:
         role=ModelRole(row["role"]),
         organs=tuple(_organ(organ) for organ in row["organs"]),
         modality=Modality(row["modality"]),
+        trained_on_purged=bool(row["trained_on_purged"]),
         active=bool(row["active"]),
     )
     return ModelVersion(**converted)

@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from rekindle.errors import DependencyUnavailable
 from rekindle_servicekit import idempotency
-from rekindle_servicekit.database import make_engine, prepare_schema, read, write
+from rekindle_servicekit.database import hold_names, make_engine, prepare_schema, read, write
 from sqlalchemy.exc import IntegrityError
 
 from rekindle_inference.adapters import rows
@@ -22,6 +22,8 @@ from rekindle_inference.adapters.tables import (
     active_models,
     models,
     predictions,
+    purged_snapshots,
+    purged_volumes,
     receipts,
     slice_ranks,
     volume_sources,
@@ -112,6 +114,14 @@ class SqlReads(SqlUploadReads):
                 record = rows.volume_of(dict(row))
                 found[record.volume_id] = record
         return found
+
+    def has_digest(self, canonical_digest: str) -> bool:
+        query = sa.select(volumes.c.volume_id).where(volumes.c.canonical_digest == canonical_digest).limit(1)
+        return self._connection.execute(query).first() is not None
+
+    def is_purged(self, project_id: ProjectId, volume_id: VolumeId) -> bool:
+        is_it = sa.and_(purged_volumes.c.project_id == project_id, purged_volumes.c.volume_id == volume_id)
+        return self._connection.execute(sa.select(purged_volumes.c.volume_id).where(is_it)).first() is not None
 
     def receipt(self, project_id: ProjectId, receipt_id: ReceiptId) -> Receipt | None:
         return self._receipt(project_id, receipts.c.receipt_id == receipt_id)
@@ -223,6 +233,8 @@ class SqlWrites(SqlReads, SqlUploadWrites):
         )
 
     def add_volume(self, volume: VolumeRecord) -> None:
+        # Nobody erases the same bytes between this row and the end of its transaction.
+        hold_names(self._connection, [digest for digest in (volume.original_digest, volume.canonical_digest) if digest])
         self._insert(volumes, rows.volume_row(volume))
         sources = rows.source_rows(volume)
         if sources:
@@ -233,6 +245,18 @@ class SqlWrites(SqlReads, SqlUploadWrites):
 
     def add_model(self, model: ModelVersion) -> None:
         self._insert(models, rows.model_row(replace(model, active=False)))
+
+    def has_learnt_from_purged(self, project_id: ProjectId, snapshot_digest: str, initial_weights_digest: str) -> bool:
+        snapshot = sa.select(purged_snapshots.c.snapshot_digest).where(
+            purged_snapshots.c.project_id == project_id, purged_snapshots.c.snapshot_digest == snapshot_digest
+        )
+        parent = sa.select(models.c.model_version_id).where(
+            models.c.project_id == project_id,
+            models.c.trained_on_purged,
+            models.c.weights_digest == initial_weights_digest,
+            models.c.weights_digest != "",
+        )
+        return any(self._connection.execute(query).first() is not None for query in (snapshot, parent))
 
     def move_pointer(self, project_id: ProjectId, *, expected: ModelVersionId | None, to: ModelVersionId) -> bool:
         if expected is None:

@@ -37,6 +37,24 @@ volume_sources = sa.Table(
     sa.Index("ix_volume_sources_value", "project_id", "kind", "value"),
 )
 
+# What was erased: nothing but the ids is left.
+purged_volumes = sa.Table(
+    "purged_volumes",
+    metadata,
+    sa.Column("volume_id", sa.Text, primary_key=True),
+    sa.Column("project_id", sa.Text, nullable=False),
+    sa.Column("purged_at", UtcDateTime, nullable=False),
+)
+
+# Snapshots that held erased volumes: model versions trained on them are marked, also those to come.
+purged_snapshots = sa.Table(
+    "purged_snapshots",
+    metadata,
+    sa.Column("project_id", sa.Text, primary_key=True),
+    sa.Column("snapshot_digest", sa.Text, primary_key=True),
+    sa.Column("purged_at", UtcDateTime, nullable=False),
+)
+
 receipts = sa.Table(
     "receipts",
     metadata,
@@ -65,6 +83,7 @@ models = sa.Table(
     sa.Column("weights_digest", sa.Text, nullable=False),
     sa.Column("snapshot_digest", sa.Text, nullable=False),
     sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("trained_on_purged", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.UniqueConstraint("project_id", "version", name="uq_models_project_version"),
     sa.UniqueConstraint("project_id", "role", "package_digest", name="uq_models_project_role_package"),
 )

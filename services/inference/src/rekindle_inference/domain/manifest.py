@@ -64,6 +64,8 @@ class Manifest:
     reference: Reference
     weights_digest: str
     snapshot_digest: str
+    #: Of the weights that training began with; empty where it began with none, or does not say.
+    initial_weights_digest: str
     keeps_largest_component: bool
 
     @property
@@ -122,6 +124,7 @@ def _build(known: Mapping[str, Any]) -> Manifest:
         reference=_reference(known["reference"]),
         weights_digest=_text(lineage.get("weights_digest", ""), "lineage.weights_digest"),
         snapshot_digest=_text(lineage.get("snapshot_digest", ""), "lineage.snapshot_digest"),
+        initial_weights_digest=_text(lineage.get("initial_weights_digest", ""), "lineage.initial_weights_digest"),
         keeps_largest_component=_flag(postprocessing["largest_component"], "largest_component"),
     )
 

@@ -151,6 +151,8 @@ class ModelVersion:
     created_at: datetime
     weights_digest: str = ""
     snapshot_digest: str = ""
+    #: Whether it has learnt from volumes that were erased since, or began with weights that had.
+    trained_on_purged: bool = False
     #: Whether the project's pointer is on it, at the time of reading.
     active: bool = False
 

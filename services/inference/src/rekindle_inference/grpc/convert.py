@@ -184,6 +184,7 @@ def from_model(model: records.ModelVersion) -> inference.Model:
         create_time=from_moment(model.created_at),
         weights_digest=model.weights_digest,
         snapshot_digest=model.snapshot_digest,
+        trained_on_purged=model.trained_on_purged,
     )
 
 

@@ -14,6 +14,7 @@ from rekindle_servicekit.workers import Workers
 from rekindle_inference.domain.records import FileFormat
 from rekindle_inference.grpc import convert
 from rekindle_inference.grpc.calls import Context, Folders, make_request
+from rekindle_inference.grpc.purges import PurgeCalls
 from rekindle_inference.grpc.slices import SliceCalls
 from rekindle_inference.grpc.streams import (
     check_arrived,
@@ -26,13 +27,14 @@ from rekindle_inference.grpc.streams import (
 from rekindle_inference.grpc.uploads import UploadCalls
 from rekindle_inference.usecases import volumes as usecases
 from rekindle_inference.usecases.checks import check_project
+from rekindle_inference.usecases.purges import Purges
 from rekindle_inference.usecases.slices import Slices
 from rekindle_inference.usecases.sources import find_volumes
 from rekindle_inference.usecases.studies import upload_study
 from rekindle_inference.usecases.uploads import Uploads
 
 
-class VolumeServicer(UploadCalls, SliceCalls, VolumeServiceServicer):
+class VolumeServicer(UploadCalls, SliceCalls, PurgeCalls, VolumeServiceServicer):
     """Convert, call, convert. `transfers` moves bytes and asks the database, `compute` reads and measures."""
 
     def __init__(
@@ -40,6 +42,7 @@ class VolumeServicer(UploadCalls, SliceCalls, VolumeServiceServicer):
         volumes: usecases.Volumes,
         uploads: Uploads,
         slices: Slices,
+        purges: Purges,
         folders: Folders,
         *,
         transfers: Workers,
@@ -48,6 +51,7 @@ class VolumeServicer(UploadCalls, SliceCalls, VolumeServiceServicer):
     ) -> None:
         UploadCalls.__init__(self, uploads, folders, transfers=transfers, compute=compute)
         SliceCalls.__init__(self, slices, workers=transfers)
+        PurgeCalls.__init__(self, purges, volumes.objects, transfers)
         self._volumes = volumes
         self._folders = folders
         self._transfers = transfers

@@ -43,9 +43,16 @@ def wrong_field(field: str, description: str) -> InvalidInput:
     return InvalidInput(f"{field} {description}", violations=[FieldViolation(field, description)])
 
 
+def purged(volume_id: str, field: str) -> NotFound:
+    """What to raise for a volume of which nothing but the id is left."""
+    return NotFound(f"volume {quoted_id(volume_id)} was erased ({field})", reason="PURGED")
+
+
 def require_volume(reads: Reads, project_id: ProjectId, volume_id: str, *, field: str) -> VolumeRecord:
     """The volume; NotFound where it does not exist or belongs to another project."""
     found = reads.volume(project_id, VolumeId(volume_id))
+    if found is None and reads.is_purged(project_id, VolumeId(volume_id)):
+        raise purged(volume_id, field)
     if found is None:
         raise NotFound(
             f"there is no volume {quoted_id(volume_id)} in this project ({field})", reason="VOLUME_NOT_FOUND"
@@ -64,6 +71,12 @@ def load_volume(objects: Objects, digest: str, max_voxels: int) -> Volume:
             "restore the object store, or upload the volume again",
             reason="DIGEST_MISMATCH" if isinstance(error, VolumeError) else "OBJECT_MISSING",
         ) from error
+
+
+def keep_stored(objects: Objects, key: str, data: bytes) -> None:
+    """Within the transaction that refers to it: store an object again that was erased since it was stored."""
+    if not objects.exists(key):
+        objects.put(key, data)
 
 
 def canonical_key(digest: str) -> str:

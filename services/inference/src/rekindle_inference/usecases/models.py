@@ -213,6 +213,9 @@ def _add(
         created_at=writes.now,
         weights_digest=package.manifest.weights_digest,
         snapshot_digest=package.manifest.snapshot_digest,
+        trained_on_purged=writes.has_learnt_from_purged(
+            project, package.manifest.snapshot_digest, package.manifest.initial_weights_digest
+        ),
     )
     writes.add_model(model)
     return model

@@ -40,7 +40,7 @@ from rekindle_inference.ports import (
     Writer,
     Writes,
 )
-from rekindle_inference.usecases.checks import canonical_key, load_volume, require_volume
+from rekindle_inference.usecases.checks import canonical_key, keep_stored, load_volume, purged, require_volume
 from rekindle_inference.usecases.dicom_seg import no_dicom_source
 from rekindle_inference.usecases.gate import PriorityGate
 from rekindle_inference.usecases.packages import package_of
@@ -108,7 +108,13 @@ def predict_volume(
     predictions.objects.put(canonical_key(digest), data)
     with predictions.state.write() as writes:
         known = writes.prediction(model.model_version_id, image.volume_id)
-        return known or _record(writes, model, image, result, digest)
+        if known is not None or not writes.is_purged(model.project_id, image.volume_id):
+            keep_stored(predictions.objects, canonical_key(digest), data)
+            return known or _record(writes, model, image, result, digest)
+        # Its image was erased meanwhile: neither may a mask of it stay.
+        if not writes.has_digest(digest):
+            predictions.objects.delete(canonical_key(digest))
+    raise purged(image.volume_id, "volume_ids")
 
 
 def segment_file(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rekindle.errors import InvalidInput
+from rekindle.errors import DependencyUnavailable, InvalidInput
 from rekindle_imaging import canonical
 from rekindle_servicekit.workers import Cancellation
 
@@ -69,8 +70,18 @@ def upload_study(
         if answered is not None:
             return answered
         outcomes = tuple(_record(writes, one) for one in taken)
+        _check_stored(volumes, sha256, taken)
         writes.answer(request, _to_text(outcomes))
     return outcomes
+
+
+def _check_stored(volumes: Volumes, sha256: str, taken: Sequence[_Read | SeriesOutcome]) -> None:
+    """What was stored before this transaction may have been erased since, with another volume of the same bytes."""
+    keys = [canonical_key(one.digest) for one in taken if isinstance(one, _Read)]
+    if not all(volumes.objects.exists(key) for key in [*keys, *([f"volumes/{sha256}"] if keys else [])]):
+        raise DependencyUnavailable(
+            "the same bytes were erased at this moment: send the study again", reason="CONCURRENT_WRITE"
+        )
 
 
 def _take(

@@ -48,6 +48,7 @@ from rekindle_inference.usecases.checks import (
     canonical_key,
     check_organs,
     check_project,
+    keep_stored,
     load_volume,
     require_volume,
     wrong_field,
@@ -158,6 +159,9 @@ def upload_volume(
         if answered is not None:
             return answered
         uploaded = _record(writes, upload, data, digest, examined)
+        keep_stored(volumes.objects, canonical_key(digest), data)
+        if not volumes.objects.exists(f"volumes/{upload.sha256}"):
+            volumes.objects.put_file(f"volumes/{upload.sha256}", file)
         writes.answer(request, uploaded.volume.volume_id)
     return uploaded
 

@@ -68,6 +68,8 @@ def _settle(world: World, task: PredictionTask, outcome: PredictionOutcome, othe
     """Keep what came of one case; the claim on the others lasts on."""
     with world.store.write() as uow:
         uow.predictions.extend(others, uow.now + _CLAIM)
+        if uow.cases.get(task.project_id, task.case_id).state == CaseState.PURGED:
+            return True  # erased while it was predicted
         if outcome.coarse_label is None:
             # The project before the case, as everybody else locks them: the failure is told in its history.
             uow.projects.lock(task.project_id)

@@ -22,7 +22,7 @@ from rekindle_scheduler.domain.ids import Digest, ModelVersionId, ProjectId, Rec
 from rekindle_scheduler.domain.publications import Delivery
 from rekindle_scheduler.domain.records import CoarseLabel, Organ
 from rekindle_scheduler.domain.words import RunKind
-from rekindle_scheduler.ports import ModelVersion, PredictionOutcome, Receipt, Volume
+from rekindle_scheduler.ports import ModelVersion, PredictionOutcome, PurgedVolumes, Receipt, Volume
 
 _READ_TIMEOUT_S = 30.0
 #: Loading a graph and smoke-testing it, on a slow machine that trains beside it.
@@ -125,6 +125,30 @@ class GrpcInference:
             retracted=delivery.retracted,
         )
         self._remote.call(self._segmentations.PublishResult, request, _READ_TIMEOUT_S)
+
+    def purge(
+        self,
+        project_id: ProjectId,
+        *,
+        volume_ids: Sequence[VolumeId] = (),
+        snapshot_digests: Sequence[Digest] = (),
+        forget_digests: Sequence[Digest] = (),
+        request_id: str,
+    ) -> PurgedVolumes:
+        request = volumes_pb2.PurgeVolumesRequest(
+            request_id=request_id,
+            project_id=project_id,
+            volume_ids=volume_ids,
+            snapshot_digests=snapshot_digests,
+            forget_digests=forget_digests,
+        )
+        answer = self._remote.call(self._volumes.PurgeVolumes, request, _REGISTER_TIMEOUT_S)
+        return PurgedVolumes(
+            volumes=answer.volumes,
+            objects=answer.objects,
+            erased_digests=tuple(Digest(digest) for digest in answer.erased_digests),
+            marked=tuple(ModelVersionId(version) for version in answer.marked_model_version_ids),
+        )
 
     def _model(self, project_id: ProjectId, selector: pb.ModelSelector) -> ModelVersion:
         request = pb.GetModelRequest(project_id=project_id, model=selector)

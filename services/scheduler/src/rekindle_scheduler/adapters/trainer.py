@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import grpc
 from rekindle.api.trainer.v1 import trainer_pb2 as pb
@@ -38,6 +38,12 @@ class GrpcTrainer:
     def run(self, project_id: ProjectId, run_id: RunId) -> TrainingRun:
         request = pb.GetRunRequest(project_id=project_id, run_id=run_id)
         return _run(self._remote.call(self._trainer.GetRun, request, _TIMEOUT_S).run)
+
+    def purge(self, project_id: ProjectId, digests: Sequence[Digest], *, request_id: str) -> tuple[Digest, ...]:
+        """The snapshots that have learnt from what the digests named."""
+        message = pb.PurgeExamplesRequest(request_id=request_id, project_id=project_id, digests=digests)
+        answer = self._remote.call(self._trainer.PurgeExamples, message, _TIMEOUT_S)
+        return tuple(Digest(digest) for digest in answer.snapshot_digests)
 
 
 def _spec(request: RunRequest) -> pb.RunSpec:

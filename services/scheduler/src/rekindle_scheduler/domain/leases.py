@@ -48,6 +48,8 @@ def check_leasable(case: Case) -> None:
             raise IllegalTransition("somebody holds the case: take another one", reason="CASE_LEASED")
         case CaseState.REGISTERED:
             raise IllegalTransition("the case has no coarse label yet", reason="CASE_NOT_PREDICTED")
+        case CaseState.PURGED:
+            raise IllegalTransition("the case was erased", reason="PURGED")
         case CaseState.PUT_OFF:
             raise IllegalTransition("the case is put off: clear its mark first", reason="CASE_PUT_OFF")
 

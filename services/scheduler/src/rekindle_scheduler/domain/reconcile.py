@@ -187,6 +187,8 @@ def _wants_serving_check(view: ProjectView, working: Round) -> bool:
 
 def _training(view: ProjectView, working: Round) -> Step:
     project, run = view.project, working.run
+    if run is None and working.decision is not None:
+        return steps.SkipTraining(round=working.number, reason=working.decision.reason)
     if run is None:
         kind = RunKind.IGNITER if working.number == 0 else RunKind.SUSTAINER
         run_id = run_id_for(project.project_id, working.number, working.run_retries)

@@ -35,6 +35,8 @@ class CaseState(StrEnum):
     PUT_OFF = "put_off"
     #: Handed in, waiting for a reviewer.
     IN_REVIEW = "in_review"
+    #: Erased: only its ids are left.
+    PURGED = "purged"
 
 
 class CaseMark(StrEnum):

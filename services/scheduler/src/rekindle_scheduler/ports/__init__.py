@@ -9,10 +9,12 @@ from rekindle_scheduler.ports.annotation import (
     Submissions,
 )
 from rekindle_scheduler.ports.publications import Publications
+from rekindle_scheduler.ports.purges import Purges
 from rekindle_scheduler.ports.services import (
     Inference,
     ModelVersion,
     PredictionOutcome,
+    PurgedVolumes,
     Receipt,
     RunRequest,
     Trainer,
@@ -53,6 +55,8 @@ __all__ = [
     "Predictions",
     "Projects",
     "Publications",
+    "PurgedVolumes",
+    "Purges",
     "Receipt",
     "Requests",
     "Rounds",

@@ -93,6 +93,17 @@ class RunRequest:
     largest_component: bool = True
 
 
+@dataclass(frozen=True, kw_only=True)
+class PurgedVolumes:
+    """What inference has erased and marked."""
+
+    volumes: int
+    objects: int
+    #: Canonical digests that no volume has any more.
+    erased_digests: tuple[Digest, ...]
+    marked: tuple[ModelVersionId, ...]
+
+
 class Inference(Protocol):
     """The inference service. DependencyUnavailable where it is away; its own errors otherwise."""
 
@@ -129,6 +140,17 @@ class Inference(Protocol):
 
     def publish(self, project_id: ProjectId, delivery: Delivery) -> None:
         """Add a label to the feed of results, or take it back; once, however often it is called."""
+
+    def purge(
+        self,
+        project_id: ProjectId,
+        *,
+        volume_ids: Sequence[VolumeId] = (),
+        snapshot_digests: Sequence[Digest] = (),
+        forget_digests: Sequence[Digest] = (),
+        request_id: str,
+    ) -> PurgedVolumes:
+        """Erase images and their masks; mark the model versions that were trained on the snapshots."""
         ...
 
 
@@ -138,3 +160,7 @@ class Trainer(Protocol):
     def start_run(self, request: RunRequest) -> TrainingRun: ...
 
     def run(self, project_id: ProjectId, run_id: RunId) -> TrainingRun: ...
+
+    def purge(self, project_id: ProjectId, digests: Sequence[Digest], *, request_id: str) -> tuple[Digest, ...]:
+        """Strike digests out of the project's runs; the snapshots that have learnt from what they named."""
+        ...

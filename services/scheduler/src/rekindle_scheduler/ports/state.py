@@ -32,6 +32,7 @@ from rekindle_scheduler.domain.records import (
 from rekindle_scheduler.domain.words import CaseMark, CaseState
 from rekindle_scheduler.ports.annotation import Drafts, Leases, Ledger, Sessions, Submissions
 from rekindle_scheduler.ports.publications import Publications
+from rekindle_scheduler.ports.purges import Purges
 from rekindle_scheduler.ports.services import Volume
 
 
@@ -146,9 +147,17 @@ class Cases(Protocol):
 
     def get(self, project_id: ProjectId, case_id: CaseId) -> Case: ...
 
-    def lock(self, project_id: ProjectId, case_id: CaseId) -> Case: ...
+    def lock(self, project_id: ProjectId, case_id: CaseId) -> Case:
+        """As `get`, and nobody else changes the case before this transaction ends; NotFound (PURGED) too."""
+        ...
 
-    def all(self, project_id: ProjectId) -> list[Case]: ...
+    def all(self, project_id: ProjectId) -> list[Case]:
+        """Without those that were erased."""
+        ...
+
+    def of_group(self, project_id: ProjectId, group_key: str) -> list[Case]:
+        """The cases of one patient, without those that were erased."""
+        ...
 
     def page(
         self, project_id: ProjectId, which: CaseFilter, *, ranked: bool, after: tuple[int, int], limit: int
@@ -316,6 +325,9 @@ class UnitOfWork(Protocol):
     def predictions(self) -> Predictions: ...
 
     @property
+    def purges(self) -> Purges: ...
+
+    @property
     def tallies(self) -> Tallies: ...
 
     @property
@@ -331,3 +343,7 @@ class Store(Protocol):
     def write(self) -> AbstractContextManager[UnitOfWork]: ...
 
     def read(self) -> AbstractContextManager[UnitOfWork]: ...
+
+    def wipe(self) -> None:
+        """Leave no trace of what was removed in the files of an embedded database."""
+        ...

@@ -17,7 +17,8 @@ from rekindle_servicekit.workers import Workers
 
 from rekindle_trainer import usecases
 from rekindle_trainer.grpc.convert import read_spec, write_metric, write_run
-from rekindle_trainer.ports import Catalogue, State
+from rekindle_trainer.ports import Catalogue, PurgeState, State
+from rekindle_trainer.purging import purge_examples
 
 ServicerContext = grpc.aio.ServicerContext[Any, Any]
 _WATCH_POLL_S: Final = 0.25
@@ -34,8 +35,10 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         advance: Callable[[str], None],
         workers: Workers,
         stopping: asyncio.Event,
+        purges: PurgeState,
     ) -> None:
         self._state = state
+        self._purges = purges
         self._objects = objects
         self._catalogue = catalogue
         self._advance = advance
@@ -128,6 +131,21 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
             if news.run.has_ended:
                 return
             await self._pause()
+
+    async def PurgeExamples(  # noqa: N802
+        self, request: pb.PurgeExamplesRequest, context: ServicerContext
+    ) -> pb.PurgeExamplesResponse:
+        with bind(project=request.project_id):
+            learnt = await self._workers.run_blocking(
+                purge_examples,
+                self._purges,
+                self._objects,
+                principal(),
+                request_id=request.request_id,
+                project_id=request.project_id,
+                digests=list(request.digests),
+            )
+        return pb.PurgeExamplesResponse(snapshot_digests=learnt.snapshot_digests, run_ids=learnt.run_ids)
 
     async def _pause(self) -> None:
         with suppress(TimeoutError):

@@ -34,10 +34,11 @@ def load_object(objects: Objects, digest: str) -> Volume:
     """The canonical volume with this digest; BadSpec where it is missing or damaged."""
     key = f"canonical/{digest}"
     if not objects.exists(key):
-        raise BadSpec("OBJECT_MISSING", f"the snapshot names an object that the store does not have: {key}")
+        # Messages end up in logs, which keep what is erased elsewhere: no digest of a patient's pixels in them.
+        raise BadSpec("OBJECT_MISSING", "a volume of the snapshot is not stored: `rekindle verify` names it")
     data = objects.get(key)
     if hashlib.sha256(data).hexdigest() != digest:
-        raise BadSpec("DIGEST_MISMATCH", f"{key} does not have the digest that it is named by")
+        raise BadSpec("DIGEST_MISMATCH", "a volume of the snapshot is damaged: `rekindle verify --deep` names it")
     return decode(data)
 
 

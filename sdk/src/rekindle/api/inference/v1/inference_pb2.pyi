@@ -99,6 +99,7 @@ class Model(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     WEIGHTS_DIGEST_FIELD_NUMBER: _builtins.int
     SNAPSHOT_DIGEST_FIELD_NUMBER: _builtins.int
+    TRAINED_ON_PURGED_FIELD_NUMBER: _builtins.int
     model_version_id: _builtins.str
     """Server-made, unique."""
     project_id: _builtins.str
@@ -111,6 +112,8 @@ class Model(_message.Message):
     weights_digest: _builtins.str
     """Of the weights, for lineage; empty for packages from elsewhere."""
     snapshot_digest: _builtins.str
+    trained_on_purged: _builtins.bool
+    """It has learnt from volumes that were erased since, or began with weights that had."""
     @_builtins.property
     def organs(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Organ]: ...
     @_builtins.property
@@ -129,10 +132,11 @@ class Model(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         weights_digest: _builtins.str = ...,
         snapshot_digest: _builtins.str = ...,
+        trained_on_purged: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "create_time", b"create_time", "modality", b"modality", "model_version_id", b"model_version_id", "organs", b"organs", "package_digest", b"package_digest", "project_id", b"project_id", "role", b"role", "snapshot_digest", b"snapshot_digest", "version", b"version", "weights_digest", b"weights_digest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "create_time", b"create_time", "modality", b"modality", "model_version_id", b"model_version_id", "organs", b"organs", "package_digest", b"package_digest", "project_id", b"project_id", "role", b"role", "snapshot_digest", b"snapshot_digest", "trained_on_purged", b"trained_on_purged", "version", b"version", "weights_digest", b"weights_digest"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1258,3 +1258,76 @@ class RankSlicesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RankSlicesResponse: _TypeAlias = RankSlicesResponse  # noqa: Y015
+
+@_typing.final
+class PurgeVolumesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    PROJECT_ID_FIELD_NUMBER: _builtins.int
+    VOLUME_IDS_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_DIGESTS_FIELD_NUMBER: _builtins.int
+    FORGET_DIGESTS_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    project_id: _builtins.str
+    @_builtins.property
+    def volume_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Images; at most 1,000."""
+
+    @_builtins.property
+    def snapshot_digests(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Snapshots that held them (`Run.snapshot_digest`), of runs that may have made model versions."""
+
+    @_builtins.property
+    def forget_digests(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """`erased_digests` of earlier answers, which are kept for a retry: struck out of them, as they are needed no more."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        project_id: _builtins.str = ...,
+        volume_ids: _abc.Iterable[_builtins.str] | None = ...,
+        snapshot_digests: _abc.Iterable[_builtins.str] | None = ...,
+        forget_digests: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["forget_digests", b"forget_digests", "project_id", b"project_id", "request_id", b"request_id", "snapshot_digests", b"snapshot_digests", "volume_ids", b"volume_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PurgeVolumesRequest: _TypeAlias = PurgeVolumesRequest  # noqa: Y015
+
+@_typing.final
+class PurgeVolumesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VOLUMES_FIELD_NUMBER: _builtins.int
+    OBJECTS_FIELD_NUMBER: _builtins.int
+    ERASED_DIGESTS_FIELD_NUMBER: _builtins.int
+    MARKED_MODEL_VERSION_IDS_FIELD_NUMBER: _builtins.int
+    volumes: _builtins.int
+    """Images and masks erased by this request."""
+    objects: _builtins.int
+    @_builtins.property
+    def erased_digests(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Canonical digests that no volume has any more."""
+
+    @_builtins.property
+    def marked_model_version_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        volumes: _builtins.int = ...,
+        objects: _builtins.int = ...,
+        erased_digests: _abc.Iterable[_builtins.str] | None = ...,
+        marked_model_version_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["erased_digests", b"erased_digests", "marked_model_version_ids", b"marked_model_version_ids", "objects", b"objects", "volumes", b"volumes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PurgeVolumesResponse: _TypeAlias = PurgeVolumesResponse  # noqa: Y015

@@ -105,6 +105,11 @@ class VolumeServiceStub:
                 request_serializer=rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.RankSlicesRequest.SerializeToString,
                 response_deserializer=rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.RankSlicesResponse.FromString,
                 _registered_method=True)
+        self.PurgeVolumes = channel.unary_unary(
+                '/rekindle.api.inference.v1.VolumeService/PurgeVolumes',
+                request_serializer=rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.PurgeVolumesRequest.SerializeToString,
+                response_deserializer=rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.PurgeVolumesResponse.FromString,
+                _registered_method=True)
 
 
 class VolumeServiceServicer:
@@ -220,6 +225,16 @@ class VolumeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PurgeVolumes(self, request, context):
+        """Erases images with all that was made of them: masks, receipts, predictions, originals, source references. Objects
+        go unless another volume has the same bytes; reads of the volumes answer NOT_FOUND (PURGED). Model versions
+        trained on the named snapshots are marked, and so are those registered later. Ids that are unknown or purged
+        already are passed over, so it can be repeated.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_VolumeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -292,6 +307,11 @@ def add_VolumeServiceServicer_to_server(servicer, server):
                     servicer.RankSlices,
                     request_deserializer=rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.RankSlicesRequest.FromString,
                     response_serializer=rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.RankSlicesResponse.SerializeToString,
+            ),
+            'PurgeVolumes': grpc.unary_unary_rpc_method_handler(
+                    servicer.PurgeVolumes,
+                    request_deserializer=rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.PurgeVolumesRequest.FromString,
+                    response_serializer=rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.PurgeVolumesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -673,6 +693,33 @@ class VolumeService:
             '/rekindle.api.inference.v1.VolumeService/RankSlices',
             rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.RankSlicesRequest.SerializeToString,
             rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.RankSlicesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PurgeVolumes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rekindle.api.inference.v1.VolumeService/PurgeVolumes',
+            rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.PurgeVolumesRequest.SerializeToString,
+            rekindle_dot_api_dot_inference_dot_v1_dot_volumes__pb2.PurgeVolumesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -79,6 +79,12 @@ class VolumeServiceStub:
     """The slices of a coarse label where most correction is expected, those first.
     Errors: NOT_FOUND (NO_PREDICTION: the mask is no coarse label; unknown organ or mask).
     """
+    PurgeVolumes: _grpc.UnaryUnaryMultiCallable[_volumes_pb2.PurgeVolumesRequest, _volumes_pb2.PurgeVolumesResponse]
+    """Erases images with all that was made of them: masks, receipts, predictions, originals, source references. Objects
+    go unless another volume has the same bytes; reads of the volumes answer NOT_FOUND (PURGED). Model versions
+    trained on the named snapshots are marked, and so are those registered later. Ids that are unknown or purged
+    already are passed over, so it can be repeated.
+    """
 
 @_typing.type_check_only
 class VolumeServiceAsyncStub(VolumeServiceStub):
@@ -130,6 +136,12 @@ class VolumeServiceAsyncStub(VolumeServiceStub):
     RankSlices: _aio.UnaryUnaryMultiCallable[_volumes_pb2.RankSlicesRequest, _volumes_pb2.RankSlicesResponse]  # type: ignore[assignment]
     """The slices of a coarse label where most correction is expected, those first.
     Errors: NOT_FOUND (NO_PREDICTION: the mask is no coarse label; unknown organ or mask).
+    """
+    PurgeVolumes: _aio.UnaryUnaryMultiCallable[_volumes_pb2.PurgeVolumesRequest, _volumes_pb2.PurgeVolumesResponse]  # type: ignore[assignment]
+    """Erases images with all that was made of them: masks, receipts, predictions, originals, source references. Objects
+    go unless another volume has the same bytes; reads of the volumes answer NOT_FOUND (PURGED). Model versions
+    trained on the named snapshots are marked, and so are those registered later. Ids that are unknown or purged
+    already are passed over, so it can be repeated.
     """
 
 class VolumeServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -263,6 +275,18 @@ class VolumeServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_volumes_pb2.RankSlicesResponse, _abc.Awaitable[_volumes_pb2.RankSlicesResponse]]:
         """The slices of a coarse label where most correction is expected, those first.
         Errors: NOT_FOUND (NO_PREDICTION: the mask is no coarse label; unknown organ or mask).
+        """
+
+    @_abc_1.abstractmethod
+    def PurgeVolumes(
+        self,
+        request: _volumes_pb2.PurgeVolumesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_volumes_pb2.PurgeVolumesResponse, _abc.Awaitable[_volumes_pb2.PurgeVolumesResponse]]:
+        """Erases images with all that was made of them: masks, receipts, predictions, originals, source references. Objects
+        go unless another volume has the same bytes; reads of the volumes answer NOT_FOUND (PURGED). Model versions
+        trained on the named snapshots are marked, and so are those registered later. Ids that are unknown or purged
+        already are passed over, so it can be repeated.
         """
 
 def add_VolumeServiceServicer_to_server(servicer: VolumeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -112,6 +112,8 @@ class _CaseStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CaseState.V
     """Put off by a person; not handed out until the mark is cleared."""
     CASE_STATE_IN_REVIEW: _CaseState.ValueType  # 6
     """Handed in, waiting for a reviewer; not handed out."""
+    CASE_STATE_PURGED: _CaseState.ValueType  # 7
+    """Erased on request: only its ids are left. Not handed out, not trained on, not counted."""
 
 class CaseState(_CaseState, metaclass=_CaseStateEnumTypeWrapper): ...
 
@@ -126,6 +128,8 @@ CASE_STATE_PUT_OFF: CaseState.ValueType  # 5
 """Put off by a person; not handed out until the mark is cleared."""
 CASE_STATE_IN_REVIEW: CaseState.ValueType  # 6
 """Handed in, waiting for a reviewer; not handed out."""
+CASE_STATE_PURGED: CaseState.ValueType  # 7
+"""Erased on request: only its ids are left. Not handed out, not trained on, not counted."""
 Global___CaseState: _TypeAlias = CaseState  # noqa: Y015
 
 class _CaseMark:

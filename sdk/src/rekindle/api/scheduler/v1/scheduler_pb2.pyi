@@ -11,6 +11,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from rekindle.api.common.v1 import common_pb2 as _common_pb2
 from rekindle.api.scheduler.v1 import annotation_pb2 as _annotation_pb2
+from rekindle.api.scheduler.v1 import purges_pb2 as _purges_pb2
 from rekindle.api.scheduler.v1 import records_pb2 as _records_pb2
 import builtins as _builtins
 import sys
@@ -1441,3 +1442,149 @@ class GetReportResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetReportResponse: _TypeAlias = GetReportResponse  # noqa: Y015
+
+@_typing.final
+class PurgeGroupRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    PROJECT_ID_FIELD_NUMBER: _builtins.int
+    GROUP_KEY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    CASE_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    project_id: _builtins.str
+    group_key: _builtins.str
+    """The group of the patient; or, with case_id, left empty."""
+    reason: _builtins.str
+    """Kept for good: it should not name the patient. Required, at most 500 characters."""
+    case_id: _builtins.str
+    """A case of the patient: its whole group is erased, or it alone where it has no group."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        project_id: _builtins.str = ...,
+        group_key: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        case_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id", "group_key", b"group_key", "project_id", b"project_id", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PurgeGroupRequest: _TypeAlias = PurgeGroupRequest  # noqa: Y015
+
+@_typing.final
+class PurgeGroupResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PURGE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def purge(self) -> _purges_pb2.Purge: ...
+    def __init__(
+        self,
+        *,
+        purge: _purges_pb2.Purge | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["purge", b"purge"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["purge", b"purge"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PurgeGroupResponse: _TypeAlias = PurgeGroupResponse  # noqa: Y015
+
+@_typing.final
+class GetPurgeRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROJECT_ID_FIELD_NUMBER: _builtins.int
+    PURGE_ID_FIELD_NUMBER: _builtins.int
+    project_id: _builtins.str
+    purge_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        project_id: _builtins.str = ...,
+        purge_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["project_id", b"project_id", "purge_id", b"purge_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetPurgeRequest: _TypeAlias = GetPurgeRequest  # noqa: Y015
+
+@_typing.final
+class GetPurgeResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PURGE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def purge(self) -> _purges_pb2.Purge: ...
+    def __init__(
+        self,
+        *,
+        purge: _purges_pb2.Purge | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["purge", b"purge"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["purge", b"purge"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetPurgeResponse: _TypeAlias = GetPurgeResponse  # noqa: Y015
+
+@_typing.final
+class ListPurgesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROJECT_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    project_id: _builtins.str
+    page_size: _builtins.int
+    page_token: _builtins.str
+    def __init__(
+        self,
+        *,
+        project_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "project_id", b"project_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPurgesRequest: _TypeAlias = ListPurgesRequest  # noqa: Y015
+
+@_typing.final
+class ListPurgesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PURGES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    @_builtins.property
+    def purges(self) -> _containers.RepeatedCompositeFieldContainer[_purges_pb2.Purge]:
+        """Newest first."""
+
+    def __init__(
+        self,
+        *,
+        purges: _abc.Iterable[_purges_pb2.Purge] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "purges", b"purges"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPurgesResponse: _TypeAlias = ListPurgesResponse  # noqa: Y015

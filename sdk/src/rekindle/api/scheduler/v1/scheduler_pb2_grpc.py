@@ -222,6 +222,21 @@ class SchedulerServiceStub:
                 request_serializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_scheduler__pb2.GetReportRequest.SerializeToString,
                 response_deserializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_scheduler__pb2.GetReportResponse.FromString,
                 _registered_method=True)
+        self.PurgeGroup = channel.unary_unary(
+                '/rekindle.api.scheduler.v1.SchedulerService/PurgeGroup',
+                request_serializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_scheduler__pb2.PurgeGroupRequest.SerializeToString,
+                response_deserializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_scheduler__pb2.PurgeGroupResponse.FromString,
+                _registered_method=True)
+        self.GetPurge = channel.unary_unary(
+                '/rekindle.api.scheduler.v1.SchedulerService/GetPurge',
+                request_serializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_scheduler__pb2.GetPurgeRequest.SerializeToString,
+                response_deserializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_scheduler__pb2.GetPurgeResponse.FromString,
+                _registered_method=True)
+        self.ListPurges = channel.unary_unary(
+                '/rekindle.api.scheduler.v1.SchedulerService/ListPurges',
+                request_serializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_scheduler__pb2.ListPurgesRequest.SerializeToString,
+                response_deserializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_scheduler__pb2.ListPurgesResponse.FromString,
+                _registered_method=True)
 
 
 class SchedulerServiceServicer:
@@ -477,6 +492,28 @@ class SchedulerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PurgeGroup(self, request, context):
+        """Erases a patient: at once nothing of the group is handed out, selected or trained on, and a run that trains on it
+        is stopped; then images, masks, originals, coarse labels and digests are removed everywhere, also when services
+        are away for a while. Follow it with GetPurge. NOT_FOUND where no case is in the group; FAILED_PRECONDITION
+        (SEED_CASE) where one of its images is a seed case too.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetPurge(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListPurges(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SchedulerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -664,6 +701,21 @@ def add_SchedulerServiceServicer_to_server(servicer, server):
                     servicer.GetReport,
                     request_deserializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_scheduler__pb2.GetReportRequest.FromString,
                     response_serializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_scheduler__pb2.GetReportResponse.SerializeToString,
+            ),
+            'PurgeGroup': grpc.unary_unary_rpc_method_handler(
+                    servicer.PurgeGroup,
+                    request_deserializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_scheduler__pb2.PurgeGroupRequest.FromString,
+                    response_serializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_scheduler__pb2.PurgeGroupResponse.SerializeToString,
+            ),
+            'GetPurge': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPurge,
+                    request_deserializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_scheduler__pb2.GetPurgeRequest.FromString,
+                    response_serializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_scheduler__pb2.GetPurgeResponse.SerializeToString,
+            ),
+            'ListPurges': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPurges,
+                    request_deserializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_scheduler__pb2.ListPurgesRequest.FromString,
+                    response_serializer=rekindle_dot_api_dot_scheduler_dot_v1_dot_scheduler__pb2.ListPurgesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1667,6 +1719,87 @@ class SchedulerService:
             '/rekindle.api.scheduler.v1.SchedulerService/GetReport',
             rekindle_dot_api_dot_scheduler_dot_v1_dot_scheduler__pb2.GetReportRequest.SerializeToString,
             rekindle_dot_api_dot_scheduler_dot_v1_dot_scheduler__pb2.GetReportResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PurgeGroup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rekindle.api.scheduler.v1.SchedulerService/PurgeGroup',
+            rekindle_dot_api_dot_scheduler_dot_v1_dot_scheduler__pb2.PurgeGroupRequest.SerializeToString,
+            rekindle_dot_api_dot_scheduler_dot_v1_dot_scheduler__pb2.PurgeGroupResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPurge(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rekindle.api.scheduler.v1.SchedulerService/GetPurge',
+            rekindle_dot_api_dot_scheduler_dot_v1_dot_scheduler__pb2.GetPurgeRequest.SerializeToString,
+            rekindle_dot_api_dot_scheduler_dot_v1_dot_scheduler__pb2.GetPurgeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPurges(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rekindle.api.scheduler.v1.SchedulerService/ListPurges',
+            rekindle_dot_api_dot_scheduler_dot_v1_dot_scheduler__pb2.ListPurgesRequest.SerializeToString,
+            rekindle_dot_api_dot_scheduler_dot_v1_dot_scheduler__pb2.ListPurgesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -105,6 +105,14 @@ class SchedulerServiceStub:
     """Events after a cursor, then live ones as they come."""
     ListLedger: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.ListLedgerRequest, _scheduler_pb2.ListLedgerResponse]
     GetReport: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.GetReportRequest, _scheduler_pb2.GetReportResponse]
+    PurgeGroup: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.PurgeGroupRequest, _scheduler_pb2.PurgeGroupResponse]
+    """Erases a patient: at once nothing of the group is handed out, selected or trained on, and a run that trains on it
+    is stopped; then images, masks, originals, coarse labels and digests are removed everywhere, also when services
+    are away for a while. Follow it with GetPurge. NOT_FOUND where no case is in the group; FAILED_PRECONDITION
+    (SEED_CASE) where one of its images is a seed case too.
+    """
+    GetPurge: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.GetPurgeRequest, _scheduler_pb2.GetPurgeResponse]
+    ListPurges: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.ListPurgesRequest, _scheduler_pb2.ListPurgesResponse]
 
 @_typing.type_check_only
 class SchedulerServiceAsyncStub(SchedulerServiceStub):
@@ -182,6 +190,14 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
     """Events after a cursor, then live ones as they come."""
     ListLedger: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.ListLedgerRequest, _scheduler_pb2.ListLedgerResponse]  # type: ignore[assignment]
     GetReport: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.GetReportRequest, _scheduler_pb2.GetReportResponse]  # type: ignore[assignment]
+    PurgeGroup: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.PurgeGroupRequest, _scheduler_pb2.PurgeGroupResponse]  # type: ignore[assignment]
+    """Erases a patient: at once nothing of the group is handed out, selected or trained on, and a run that trains on it
+    is stopped; then images, masks, originals, coarse labels and digests are removed everywhere, also when services
+    are away for a while. Follow it with GetPurge. NOT_FOUND where no case is in the group; FAILED_PRECONDITION
+    (SEED_CASE) where one of its images is a seed case too.
+    """
+    GetPurge: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.GetPurgeRequest, _scheduler_pb2.GetPurgeResponse]  # type: ignore[assignment]
+    ListPurges: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.ListPurgesRequest, _scheduler_pb2.ListPurgesResponse]  # type: ignore[assignment]
 
 class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
     """Projects, cases, leases, submissions, rounds and the ledger of minutes.
@@ -478,5 +494,31 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _scheduler_pb2.GetReportRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_scheduler_pb2.GetReportResponse, _abc.Awaitable[_scheduler_pb2.GetReportResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def PurgeGroup(
+        self,
+        request: _scheduler_pb2.PurgeGroupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.PurgeGroupResponse, _abc.Awaitable[_scheduler_pb2.PurgeGroupResponse]]:
+        """Erases a patient: at once nothing of the group is handed out, selected or trained on, and a run that trains on it
+        is stopped; then images, masks, originals, coarse labels and digests are removed everywhere, also when services
+        are away for a while. Follow it with GetPurge. NOT_FOUND where no case is in the group; FAILED_PRECONDITION
+        (SEED_CASE) where one of its images is a seed case too.
+        """
+
+    @_abc_1.abstractmethod
+    def GetPurge(
+        self,
+        request: _scheduler_pb2.GetPurgeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.GetPurgeResponse, _abc.Awaitable[_scheduler_pb2.GetPurgeResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListPurges(
+        self,
+        request: _scheduler_pb2.ListPurgesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.ListPurgesResponse, _abc.Awaitable[_scheduler_pb2.ListPurgesResponse]]: ...
 
 def add_SchedulerServiceServicer_to_server(servicer: SchedulerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

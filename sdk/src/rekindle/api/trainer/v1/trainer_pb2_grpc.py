@@ -60,6 +60,11 @@ class TrainerServiceStub:
                 request_serializer=rekindle_dot_api_dot_trainer_dot_v1_dot_trainer__pb2.WatchRunRequest.SerializeToString,
                 response_deserializer=rekindle_dot_api_dot_trainer_dot_v1_dot_trainer__pb2.WatchRunResponse.FromString,
                 _registered_method=True)
+        self.PurgeExamples = channel.unary_unary(
+                '/rekindle.api.trainer.v1.TrainerService/PurgeExamples',
+                request_serializer=rekindle_dot_api_dot_trainer_dot_v1_dot_trainer__pb2.PurgeExamplesRequest.SerializeToString,
+                response_deserializer=rekindle_dot_api_dot_trainer_dot_v1_dot_trainer__pb2.PurgeExamplesResponse.FromString,
+                _registered_method=True)
 
 
 class TrainerServiceServicer:
@@ -99,6 +104,15 @@ class TrainerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PurgeExamples(self, request, context):
+        """Strikes erased volumes out of the records of a project's runs; what takes their place begins with 32 zeros. Runs that have
+        not ended and hold one are cancelled. Answers the snapshots that have learnt from them, also by way of the weights
+        that a run began with.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TrainerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -126,6 +140,11 @@ def add_TrainerServiceServicer_to_server(servicer, server):
                     servicer.WatchRun,
                     request_deserializer=rekindle_dot_api_dot_trainer_dot_v1_dot_trainer__pb2.WatchRunRequest.FromString,
                     response_serializer=rekindle_dot_api_dot_trainer_dot_v1_dot_trainer__pb2.WatchRunResponse.SerializeToString,
+            ),
+            'PurgeExamples': grpc.unary_unary_rpc_method_handler(
+                    servicer.PurgeExamples,
+                    request_deserializer=rekindle_dot_api_dot_trainer_dot_v1_dot_trainer__pb2.PurgeExamplesRequest.FromString,
+                    response_serializer=rekindle_dot_api_dot_trainer_dot_v1_dot_trainer__pb2.PurgeExamplesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -264,6 +283,33 @@ class TrainerService:
             '/rekindle.api.trainer.v1.TrainerService/WatchRun',
             rekindle_dot_api_dot_trainer_dot_v1_dot_trainer__pb2.WatchRunRequest.SerializeToString,
             rekindle_dot_api_dot_trainer_dot_v1_dot_trainer__pb2.WatchRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PurgeExamples(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rekindle.api.trainer.v1.TrainerService/PurgeExamples',
+            rekindle_dot_api_dot_trainer_dot_v1_dot_trainer__pb2.PurgeExamplesRequest.SerializeToString,
+            rekindle_dot_api_dot_trainer_dot_v1_dot_trainer__pb2.PurgeExamplesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,6 +41,11 @@ class TrainerServiceStub:
     """Stops the run's process too. A run that has ended stays as it is (FAILED_PRECONDITION)."""
     WatchRun: _grpc.UnaryStreamMultiCallable[_trainer_pb2.WatchRunRequest, _trainer_pb2.WatchRunResponse]
     """Streams metrics from a cursor on, then the ended run. The stream ends with the run."""
+    PurgeExamples: _grpc.UnaryUnaryMultiCallable[_trainer_pb2.PurgeExamplesRequest, _trainer_pb2.PurgeExamplesResponse]
+    """Strikes erased volumes out of the records of a project's runs; what takes their place begins with 32 zeros. Runs that have
+    not ended and hold one are cancelled. Answers the snapshots that have learnt from them, also by way of the weights
+    that a run began with.
+    """
 
 @_typing.type_check_only
 class TrainerServiceAsyncStub(TrainerServiceStub):
@@ -55,6 +60,11 @@ class TrainerServiceAsyncStub(TrainerServiceStub):
     """Stops the run's process too. A run that has ended stays as it is (FAILED_PRECONDITION)."""
     WatchRun: _aio.UnaryStreamMultiCallable[_trainer_pb2.WatchRunRequest, _trainer_pb2.WatchRunResponse]  # type: ignore[assignment]
     """Streams metrics from a cursor on, then the ended run. The stream ends with the run."""
+    PurgeExamples: _aio.UnaryUnaryMultiCallable[_trainer_pb2.PurgeExamplesRequest, _trainer_pb2.PurgeExamplesResponse]  # type: ignore[assignment]
+    """Strikes erased volumes out of the records of a project's runs; what takes their place begins with 32 zeros. Runs that have
+    not ended and hold one are cancelled. Answers the snapshots that have learnt from them, also by way of the weights
+    that a run began with.
+    """
 
 class TrainerServiceServicer(metaclass=_abc_1.ABCMeta):
     """Training runs over frozen snapshots."""
@@ -96,5 +106,16 @@ class TrainerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_trainer_pb2.WatchRunResponse], _abc.AsyncIterator[_trainer_pb2.WatchRunResponse]]:
         """Streams metrics from a cursor on, then the ended run. The stream ends with the run."""
+
+    @_abc_1.abstractmethod
+    def PurgeExamples(
+        self,
+        request: _trainer_pb2.PurgeExamplesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_trainer_pb2.PurgeExamplesResponse, _abc.Awaitable[_trainer_pb2.PurgeExamplesResponse]]:
+        """Strikes erased volumes out of the records of a project's runs; what takes their place begins with 32 zeros. Runs that have
+        not ended and hold one are cancelled. Answers the snapshots that have learnt from them, also by way of the weights
+        that a run began with.
+        """
 
 def add_TrainerServiceServicer_to_server(servicer: TrainerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -18,6 +18,11 @@ def is_open(now: datetime) -> sa.ColumnElement[bool]:
     return sa.and_(cases.c.submission_id.is_(None), sa.or_(not_put_off, pending, is_leased(now)))
 
 
+def is_labelled() -> sa.ColumnElement[bool]:
+    """With a label that counts; erased cases look so to whatever looks for work, and are not."""
+    return sa.and_(cases.c.submission_id.is_not(None), cases.c.purged_at.is_(None))
+
+
 def is_waiting(now: datetime) -> sa.ColumnElement[bool]:
     """Open, and nobody has anything to do with it: neither held nor in review."""
     return sa.and_(is_open(now), is_free(now), cases.c.pending_submission_id.is_(None))
@@ -36,8 +41,10 @@ def is_free(now: datetime) -> sa.ColumnElement[bool]:
 def is_in(state: CaseState, now: datetime) -> sa.ColumnElement[bool]:
     """The condition under which `state_of` gives this state."""
     unlabelled = cases.c.submission_id.is_(None)
+    if state == CaseState.PURGED:
+        return cases.c.purged_at.is_not(None)
     if state == CaseState.LABELLED:
-        return cases.c.submission_id.is_not(None)
+        return is_labelled()
     if state == CaseState.IN_REVIEW:
         return sa.and_(unlabelled, cases.c.pending_submission_id.is_not(None))
     unlabelled = sa.and_(unlabelled, cases.c.pending_submission_id.is_(None))
@@ -52,6 +59,8 @@ def is_in(state: CaseState, now: datetime) -> sa.ColumnElement[bool]:
 
 def state_of(row: sa.Row[Any], now: datetime) -> CaseState:
     """Labelled before leased, leased before put off: what it is matters more than what it is marked as."""
+    if row.purged_at is not None:
+        return CaseState.PURGED
     if row.submission_id is not None:
         return CaseState.LABELLED
     if row.pending_submission_id is not None:

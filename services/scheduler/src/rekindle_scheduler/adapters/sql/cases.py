@@ -7,6 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 import sqlalchemy as sa
+from rekindle.errors import NotFound
 
 from rekindle_scheduler.adapters.sql import case_states
 from rekindle_scheduler.adapters.sql.codec import decode, encode
@@ -53,10 +54,18 @@ class SqlCases(Repository):
 
     def lock(self, project_id: ProjectId, case_id: CaseId) -> Case:
         statement = self._select(project_id).where(cases.c.case_id == case_id).with_for_update()
-        return self._case(self._one(statement, f"case {case_id}"))
+        found = self._case(self._one(statement, f"case {case_id}"))
+        if found.state == CaseState.PURGED:
+            raise NotFound("the case was erased: nothing of it is left to work on", reason="PURGED")
+        return found
 
     def all(self, project_id: ProjectId) -> list[Case]:
-        return self._rows(self._select(project_id).order_by(cases.c.sequence))
+        kept = self._select(project_id).where(cases.c.purged_at.is_(None))
+        return self._rows(kept.order_by(cases.c.sequence))
+
+    def of_group(self, project_id: ProjectId, group_key: str) -> list[Case]:
+        in_it = sa.and_(cases.c.group_key == group_key, cases.c.purged_at.is_(None))
+        return self._rows(self._select(project_id).where(in_it).order_by(cases.c.sequence))
 
     def page(
         self, project_id: ProjectId, which: CaseFilter, *, ranked: bool, after: tuple[int, int], limit: int
@@ -154,7 +163,7 @@ class SqlCases(Repository):
             round=row.round,
             rank=row.rank,
             coarse_label=None if label is None else decode(CoarseLabel, label),
-            submission_id=row.submission_id,
+            submission_id=None if row.purged_at is not None else row.submission_id,
             pending_submission_id=row.pending_submission_id,
             fencing_token=row.fencing_token,
             is_held=case_states.is_held(row, self._now),

@@ -23,12 +23,14 @@ class SqlInventory:
     def volumes(self) -> Iterator[VolumeNamed]:
         for project_id in self._projects():
             for row in self._pages(cases, project_id, "case_id"):
-                yield _volume(f"cases/{row.case_id}", row, "volume_id", row.image_digest)
+                if row.purged_at is None:
+                    yield _volume(f"cases/{row.case_id}", row, "volume_id", row.image_digest)
             for row in self._pages(seed_cases, project_id, "seed_case_id"):
                 yield _volume(f"seed_cases/{row.seed_case_id}", row, "image_volume_id", row.image_digest)
                 yield _volume(f"seed_cases/{row.seed_case_id}", row, "mask_volume_id", row.mask_digest)
             for row in self._pages(submissions, project_id, "submission_id"):
-                yield _volume(f"submissions/{row.submission_id}", row, "mask_volume_id", row.mask_digest)
+                if row.mask_volume_id:  # empty where its case was erased
+                    yield _volume(f"submissions/{row.submission_id}", row, "mask_volume_id", row.mask_digest)
             for row in self._pages(predictions, project_id, "case_id", "model_version_id"):
                 if row.mask_volume_id:
                     digest = (row.coarse_label or {}).get("mask_digest")
@@ -47,7 +49,8 @@ class SqlInventory:
             for row in self._pages(seed_cases, project_id, "seed_case_id"):
                 yield IdNamed(row=f"seed_cases/{row.seed_case_id}", project_id=project_id, id=row.receipt_id)
             for row in self._pages(submissions, project_id, "submission_id"):
-                yield IdNamed(row=f"submissions/{row.submission_id}", project_id=project_id, id=row.receipt_id)
+                if row.receipt_id:
+                    yield IdNamed(row=f"submissions/{row.submission_id}", project_id=project_id, id=row.receipt_id)
 
     def models(self) -> Iterator[IdNamed]:
         for row in self._rounds():

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
-from rekindle_servicekit.database import make_engine, prepare_schema, read, write
+from rekindle_servicekit.database import make_engine, prepare_schema, read, wipe, write
 
 from rekindle_scheduler.adapters.sql.cases import SqlCases
 from rekindle_scheduler.adapters.sql.drafts import SqlDrafts
@@ -17,6 +17,7 @@ from rekindle_scheduler.adapters.sql.ledger import SqlLedger
 from rekindle_scheduler.adapters.sql.predictions import SqlPredictions
 from rekindle_scheduler.adapters.sql.projects import SqlProjects, SqlSeedCases
 from rekindle_scheduler.adapters.sql.publications import SqlPublications
+from rekindle_scheduler.adapters.sql.purges import SqlPurges
 from rekindle_scheduler.adapters.sql.rounds import SqlRounds
 from rekindle_scheduler.adapters.sql.rows import Transaction
 from rekindle_scheduler.adapters.sql.sessions import SqlSessions
@@ -57,6 +58,7 @@ class SqlUnitOfWork:
         self.sessions = SqlSessions(transaction)
         self.rounds = SqlRounds(transaction)
         self.predictions = SqlPredictions(transaction)
+        self.purges = SqlPurges(transaction)
         self.tallies = SqlTallies(transaction)
         self.ledger = SqlLedger(transaction)
         self.events = SqlEvents(transaction)
@@ -69,6 +71,9 @@ class SqlStore:
         self._engine = engine
         self._clock = clock
         self._observe = observe
+
+    def wipe(self) -> None:
+        wipe(self._engine)
 
     @property
     def engine(self) -> sa.Engine:

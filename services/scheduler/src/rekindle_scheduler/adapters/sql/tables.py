@@ -100,7 +100,10 @@ cases = sa.Table(
     # The coarse label to show, and the version that made it.
     sa.Column("coarse_label", sa.JSON(none_as_null=True)),
     sa.Column("coarse_model_version_id", sa.Text),
+    # When it was erased: nothing but its ids is left.
+    sa.Column("purged_at", UtcDateTime),
     sa.UniqueConstraint("project_id", "volume_id"),
+    sa.Index("ix_cases_group", "project_id", "group_key"),
     sa.UniqueConstraint("project_id", "sequence"),
     sa.Index("ix_cases_next", "project_id", "round", "submission_id", "rank"),
     # The next case: only what is still to be labelled, so that the first row is the answer however many are done.
@@ -301,4 +304,16 @@ events = sa.Table(
     sa.Column("message", sa.Text, nullable=False),
     sa.Column("round", sa.Integer, nullable=False),
     sa.Column("details", sa.JSON, nullable=False),
+)
+
+purges = sa.Table(
+    "purges",
+    metadata,
+    sa.Column("purge_id", sa.Text, primary_key=True),
+    _project_id(),
+    sa.Column("sequence", sa.BigInteger, nullable=False),
+    sa.Column("state", sa.Text, nullable=False, index=True),
+    # The whole purge.
+    sa.Column("record", sa.JSON, nullable=False),
+    sa.UniqueConstraint("project_id", "sequence"),
 )

@@ -18,7 +18,7 @@ class SqlTallies(Repository):
     """Counts, each in one statement."""
 
     def counts(self, project_id: ProjectId) -> CaseCounts:
-        labelled = cases.c.submission_id.is_not(None)
+        labelled = case_states.is_labelled()
         row = self._connection.execute(
             sa.select(
                 sa.func.count().label("registered"),
@@ -28,7 +28,7 @@ class SqlTallies(Repository):
                 _count(cases.c.held_out).label("held_out"),
                 _count(sa.and_(cases.c.held_out, labelled)).label("held_out_labelled"),
                 _count(case_states.is_in(CaseState.IN_REVIEW, self._now)).label("in_review"),
-            ).where(cases.c.project_id == project_id)
+            ).where(cases.c.project_id == project_id, cases.c.purged_at.is_(None))
         ).one()
         seed = sa.select(sa.func.count()).where(seed_cases.c.project_id == project_id)
         return CaseCounts(seed=self._connection.execute(seed).scalar_one(), **row._mapping)  # pyright: ignore[reportPrivateUsage]

@@ -1,4 +1,4 @@
-"""`rekindle verify` over running services whose stores are damaged by hand."""
+"""What operators do, over running services: verify what is stored, erase a patient."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ import pytest
 from click.testing import CliRunner
 from rekindle.cli.commands import rekindle
 from rekindle.client import Client
+from rekindle.errors import NotFound, RekindleError
 from rekindle.projects import Project
 from rekindle_local.stack import Stack, StackOptions
-from small_campaign import begin, label_next, wait_for
+from small_campaign import begin, label, wait_for
 
 INSTALLATION = "site-a"
+#: What a hospital might use as the key of a group, and must not.
+PATIENT = "CANARY-4711-DOE-JANE"
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +39,9 @@ def client(stack: Stack) -> Iterator[Client]:
 
 @pytest.fixture(scope="module")
 def project(client: Client, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """One round labelled and trained to its end."""
-    project = begin(client, tmp_path_factory.mktemp("files"), groups=["a", "b"])
-    label_next(project)
+    """A patient with two cases, one of them labelled and trained on, and another patient with two."""
+    project = begin(client, tmp_path_factory.mktemp("files"), groups=[PATIENT, PATIENT, "other", "other"])
+    label(project, next(project.cases()).id)
     wait_for(lambda: project.round(1).state == "closed", "round 1 does not close")
     return project
 
@@ -71,10 +74,58 @@ def test_a_trained_project_is_sound_to_the_last_byte(stack: Stack, project: Proj
     assert not [path for path in stored if "checkpoint" in path.parts]
 
 
+def traces(stack: Stack, needles: dict[str, str]) -> set[str]:
+    """Of these, what is still found in any file of the state: databases, objects and their names, logs."""
+    found: set[str] = set()
+    for path in Path(stack.objects_dir).parent.rglob("*"):
+        data = str(path).encode() + (path.read_bytes() if path.is_file() else b"")
+        found |= {name for name, needle in needles.items() if needle.encode() in data}
+    return found
+
+
+@pytest.mark.timeout(420)
+def test_nothing_of_an_erased_patient_is_found_anywhere(stack: Stack, client: Client, project: Project) -> None:
+    """Also with inference away when it begins, and every service killed on the way; the rest goes on."""
+    first, second, *_ = project.cases()
+    needles = {"patient": PATIENT}
+    for case in (first, second):
+        volume = project.volume(case.volume_id)
+        needles |= {f"{case.id} original": volume.original_digest, f"{case.id} image": volume.canonical_digest}
+        needles |= {f"{case.id} coarse": project.volume(case.coarse_mask_volume_id).canonical_digest}
+    needles["label"] = next(project.submissions()).mask_digest
+    sustainer = next(item for item in project.models() if item.role == "sustainer")
+    held = project.lease(second.id)
+    assert traces(stack, needles) == set(needles)
+
+    stack.kill_service("inference")
+    purge = project.purge(group_key=PATIENT, reason="asked for by the patient")
+    assert purge.state == "erasing"
+    assert [case.state for case in project.cases()][:2] == ["purged", "purged"]
+    wait_for(lambda: "inference" in purge.refresh().waiting_for, "nobody says that inference is away")
+    stack.kill_service("scheduler")
+    stack.kill_service("trainer")
+    for service in ("inference", "trainer", "scheduler"):
+        stack.start_service(service)
+    wait_for(lambda: purge.refresh().state == "done", "the purge does not end")
+
+    assert traces(stack, needles) == set()
+    assert sorted(purge.case_ids) == sorted([first.id, second.id])
+    assert purge.submissions == 1
+    assert purge.volumes >= 5
+    assert purge.marked_model_version_ids == (sustainer.id,)
+    assert [item.id for item in project.models() if item.trained_on_purged] == [sustainer.id]
+    with pytest.raises(NotFound) as caught:
+        project.download(first.volume_id)
+    assert caught.value.reason == "PURGED"
+    with pytest.raises(RekindleError):
+        held.renew()
+    assert client.verify().is_sound
+
+
 def test_what_is_missing_damaged_orphaned_and_lost_is_named(stack: Stack, project: Project) -> None:
     """Each by its key or row, with the exit code 1; a damaged byte is seen only by --deep."""
     objects = stack.objects_dir / INSTALLATION
-    first, second = (project.volume(case.volume_id) for case in project.cases())
+    first, second = (project.volume(case.volume_id) for case in project.cases() if case.state != "purged")
     canonical = objects / "canonical" / first.canonical_digest
     kept = canonical.read_bytes()
     canonical.unlink()
@@ -101,7 +152,7 @@ def test_what_is_missing_damaged_orphaned_and_lost_is_named(stack: Stack, projec
 
 def test_a_database_from_an_older_backup_is_found(stack: Stack, project: Project) -> None:
     """Rows of the scheduler that inference has forgotten are missing, and a pointer elsewhere is inconsistent."""
-    case = next(project.cases())
+    case = next(case for case in project.cases() if case.state != "purged")
     state = Path(stack.objects_dir).parent / "inference.sqlite3"
     with sqlite3.connect(state) as database:
         database.execute("UPDATE volumes SET project_id = 'elsewhere' WHERE volume_id = ?", [case.volume_id])

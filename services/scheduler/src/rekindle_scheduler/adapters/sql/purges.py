@@ -1,0 +1,164 @@
+"""Erasing in SQL."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from typing import Any
+from uuid import uuid4
+
+import sqlalchemy as sa
+from rekindle.api.scheduler.v1 import records_pb2
+from rekindle_servicekit import idempotency
+
+from rekindle_scheduler.adapters.sql.codec import decode, encode
+from rekindle_scheduler.adapters.sql.rows import Repository
+from rekindle_scheduler.adapters.sql.tables import (
+    cases,
+    drafts,
+    leases,
+    predictions,
+    publications,
+    purges,
+    rounds,
+    snapshots,
+    submissions,
+)
+from rekindle_scheduler.domain.ids import CaseId, Digest, ProjectId
+from rekindle_scheduler.domain.purges import Purge, PurgeId, PurgeState
+from rekindle_scheduler.domain.records import Snapshot
+from rekindle_scheduler.domain.words import CaseMark, LeaseState, ReviewState
+
+#: Where digests of images and masks may stand in a project's rows beyond those of its cases.
+_RECORDS = (rounds, snapshots)
+_GROUP_KEY_FIELD: int = records_pb2.Case.DESCRIPTOR.fields_by_name["group_key"].number
+
+
+class SqlPurges(Repository):
+    """Erasures, and the rows that they change."""
+
+    def add(self, purge: Purge) -> None:
+        newest = sa.select(sa.func.coalesce(sa.func.max(purges.c.sequence), 0)).where(
+            purges.c.project_id == purge.project_id
+        )
+        values = {
+            "purge_id": purge.purge_id,
+            "project_id": purge.project_id,
+            "sequence": self._connection.execute(newest).scalar_one() + 1,
+            "state": purge.state,
+            "record": encode(purge),
+        }
+        self._connection.execute(sa.insert(purges).values(values))
+
+    def get(self, project_id: ProjectId, purge_id: PurgeId) -> Purge:
+        return _purge(self._one(_select(project_id, purge_id), f"purge {purge_id}"))
+
+    def lock(self, purge: Purge) -> Purge:
+        statement = _select(purge.project_id, purge.purge_id).with_for_update()
+        return _purge(self._one(statement, f"purge {purge.purge_id}"))
+
+    def update(self, purge: Purge) -> None:
+        changed = sa.update(purges).where(purges.c.purge_id == purge.purge_id)
+        self._connection.execute(changed.values(state=purge.state, record=encode(purge)))
+
+    def erasing(self) -> list[Purge]:
+        found = sa.select(purges).where(purges.c.state == PurgeState.ERASING)
+        return [_purge(row) for row in self._connection.execute(found.order_by(purges.c.project_id, purges.c.sequence))]
+
+    def page(self, project_id: ProjectId, *, before: int | None, limit: int) -> list[tuple[int, Purge]]:
+        found = sa.select(purges).where(purges.c.project_id == project_id)
+        if before is not None:
+            found = found.where(purges.c.sequence < before)
+        rows = self._connection.execute(found.order_by(purges.c.sequence.desc()).limit(limit))
+        return [(row.sequence, _purge(row)) for row in rows]
+
+    def tombstone(self, purge: Purge) -> int:
+        ids = list(purge.case_ids)
+        self._forget_group_keys(ids)
+        for table in (predictions, drafts, publications):
+            self._connection.execute(sa.delete(table).where(table.c.case_id.in_(ids)))
+        live = sa.and_(leases.c.case_id.in_(ids), leases.c.state == LeaseState.LIVE)
+        ended = {"state": LeaseState.RELEASED, "end_time": self._now, "reason": "the case was erased"}
+        self._connection.execute(sa.update(leases).where(live).values(ended))
+        cleared = {
+            "mask_volume_id": "",
+            "mask_digest": "",
+            "receipt_id": "",
+            "organ_states": [],
+            "effort": [],
+            "review_state": ReviewState.WITHDRAWN,
+            "review_comment": "",
+            "withdraw_time": self._now,
+            "withdraw_reason": "the case was erased",
+        }
+        emptied = sa.update(submissions).where(submissions.c.case_id.in_(ids)).values(cleared)
+        count = self._connection.execute(emptied).rowcount
+        self._connection.execute(
+            sa.update(cases)
+            .where(cases.c.case_id.in_(ids))
+            .values(
+                {
+                    "purged_at": self._now,
+                    "image_digest": "",
+                    "group_key": "",
+                    "held_out": False,
+                    "mark": CaseMark.NONE,
+                    # Neither open nor labelled: whatever looks for cases to work on passes over one that has a label,
+                    # and no submission has this id.
+                    "submission_id": purge.purge_id,
+                    "pending_submission_id": None,
+                    "fencing_token": cases.c.fencing_token + 1,
+                    "lease_id": None,
+                    "lease_expire_time": None,
+                    "coarse_label": None,
+                    "coarse_model_version_id": None,
+                }
+            )
+        )
+        return count
+
+    def _forget_group_keys(self, ids: list[CaseId]) -> None:
+        found = self._connection.execute(sa.select(cases.c.group_key).where(cases.c.case_id.in_(ids)).distinct())
+        for key in found.scalars().all():
+            if key:
+                written, size = _written(key), len(key.encode())
+                idempotency.overwrite(self._connection, written, written[:-size] + b"0" * size)
+
+    def replace_snapshot(self, project_id: ProjectId, round: int, snapshot: Snapshot) -> None:
+        is_it = sa.and_(snapshots.c.project_id == project_id, snapshots.c.round == round)
+        new = {"digest": snapshot.digest, "record": encode(snapshot)}
+        self._connection.execute(sa.update(snapshots).where(is_it).values(new))
+
+    def strike(self, project_id: ProjectId, digests: Collection[Digest]) -> None:
+        # What takes their place reads as a digest, is none, and is no other one's.
+        stand_ins = {digest: "0" * 32 + uuid4().hex for digest in digests}
+        for table in _RECORDS:
+            keys = list(table.primary_key.columns)
+            for row in self._connection.execute(sa.select(table).where(table.c.project_id == project_id)).all():
+                text = json.dumps(row.record)
+                struck = text
+                for digest, stand_in in stand_ins.items():
+                    struck = struck.replace(digest, stand_in)
+                if struck != text:
+                    is_it = sa.and_(*(column == getattr(row, column.name) for column in keys))
+                    newer: dict[str, Any] = {"version": row.version + 1} if table is rounds else {}
+                    changed = sa.update(table).where(is_it).values(record=json.loads(struck), **newer)
+                    self._connection.execute(changed)
+        idempotency.strike(self._connection, digests)
+
+
+def _written(group_key: str) -> bytes:
+    """The key as a case in a stored answer has it: field number and kind, its length, its bytes."""
+    data = group_key.encode()
+    size, prefix = len(data), b""
+    while size > 127:
+        prefix, size = prefix + bytes([size & 127 | 128]), size >> 7
+    return bytes([_GROUP_KEY_FIELD << 3 | 2]) + prefix + bytes([size]) + data
+
+
+def _select(project_id: ProjectId, purge_id: PurgeId) -> sa.Select[Any]:
+    return sa.select(purges).where(purges.c.project_id == project_id, purges.c.purge_id == purge_id)
+
+
+def _purge(row: sa.Row[Any]) -> Purge:
+    return decode(Purge, row.record)

@@ -1,0 +1,150 @@
+"""Carries erasures to their end, over the services that may be away for a while."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import replace
+
+from rekindle.errors import RekindleError
+from rekindle_servicekit import context
+from rekindle_servicekit.bell import Bell
+from rekindle_servicekit.workers import Workers
+
+from rekindle_scheduler.actions.world import World
+from rekindle_scheduler.domain.purges import Purge, PurgeState, PurgeWork
+
+_log = logging.getLogger(__name__)
+
+#: Images that inference is asked to erase in one call.
+_VOLUMES_AT_ONCE = 100
+
+
+class Purger:
+    """Beside the reconciler, as a project may be complete, stalled or not begun when a patient is erased."""
+
+    def __init__(self, world: World, bell: Bell, workers: Workers, *, interval_s: float, retry_s: float) -> None:
+        self._world = world
+        self._bell = bell
+        self._workers = workers
+        self._interval_s = interval_s
+        self._retry_s = retry_s
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Until told to stop."""
+        stop = asyncio.create_task(stopping.wait())
+        pause_s = self._interval_s
+        try:
+            while not stopping.is_set():
+                heard = self._bell.count
+                pause_s = self._interval_s if await self._pass() else self._retry_s
+                ring = asyncio.create_task(self._bell.wait(heard, pause_s))
+                await asyncio.wait([ring, stop], return_when=asyncio.FIRST_COMPLETED)
+                ring.cancel()
+        finally:
+            stop.cancel()
+
+    async def _pass(self) -> bool:
+        """Whether nothing is left waiting."""
+        try:
+            return await self._workers.run_blocking(advance_purges, self._world)
+        except RekindleError as error:
+            _log.warning("cannot read the purges: %s", error, extra={"action": "purge.unreadable"})
+        except Exception:
+            _log.exception("purges could not be advanced", extra={"action": "purge.error"})
+        return False
+
+
+def advance_purges(world: World) -> bool:
+    """Take every erasure as far as the services allow; whether all have ended."""
+    with world.store.read() as uow:
+        erasing = uow.purges.erasing()
+    done = [_advance(world, purge) for purge in erasing]
+    return all(done)
+
+
+def _advance(world: World, purge: Purge) -> bool:
+    with context.bind(project=purge.project_id):
+        try:
+            while purge.state is PurgeState.ERASING:
+                purge = _step(world, purge)
+        except RekindleError as error:
+            _note_waiting(world, purge, error)
+            return False
+        except Exception:
+            _log.exception("a purge could not be advanced", extra={"action": "purge.error"})
+            return False
+    return True
+
+
+def _step(world: World, purge: Purge) -> Purge:
+    """The next step; each may be repeated, under request ids that are the same each time."""
+    work = purge.work
+    assert work is not None
+    if work.erased_digests is None:
+        return _erase_volumes(world, purge, work)
+    if work.snapshot_digests is None:
+        learnt = world.trainer.purge(purge.project_id, work.erased_digests, request_id=f"{purge.purge_id}-examples")
+        return _keep(world, purge, replace(purge, work=replace(work, snapshot_digests=learnt)))
+    marked = world.inference.purge(
+        purge.project_id,
+        snapshot_digests=work.snapshot_digests,
+        forget_digests=work.erased_digests,
+        request_id=f"{purge.purge_id}-marks",
+    )
+    return _end(world, replace(purge, marked_model_version_ids=marked.marked), work)
+
+
+def _erase_volumes(world: World, purge: Purge, work: PurgeWork) -> Purge:
+    volumes = objects = 0
+    erased = set[str]()
+    for first in range(0, len(work.volume_ids), _VOLUMES_AT_ONCE):
+        answer = world.inference.purge(
+            purge.project_id,
+            volume_ids=work.volume_ids[first : first + _VOLUMES_AT_ONCE],
+            request_id=f"{purge.purge_id}-volumes-{first}",
+        )
+        volumes, objects = volumes + answer.volumes, objects + answer.objects
+        erased |= set(answer.erased_digests)
+    done = replace(work, erased_digests=tuple(sorted(erased)))
+    return _keep(world, purge, replace(purge, volumes=volumes, objects=objects, work=done))
+
+
+def _keep(world: World, before: Purge, after: Purge) -> Purge:
+    """Store how far it is, unless another scheduler was faster: then its word counts."""
+    with world.store.write() as uow:
+        current = uow.purges.lock(before)
+        if replace(current, waiting_for="") != replace(before, waiting_for=""):
+            return current
+        after = replace(after, waiting_for="")
+        uow.purges.update(after)
+    return after
+
+
+def _end(world: World, purge: Purge, work: PurgeWork) -> Purge:
+    with world.store.write() as uow:
+        if uow.purges.lock(purge).state is PurgeState.DONE:
+            return uow.purges.get(purge.project_id, purge.purge_id)
+        uow.purges.strike(purge.project_id, work.erased_digests or ())
+        done = replace(purge, state=PurgeState.DONE, work=None, waiting_for="", end_time=uow.now)
+        uow.purges.update(done)
+        marked = len(done.marked_model_version_ids)
+        uow.events.add(
+            purge.project_id,
+            "purge-done",
+            f"{done.volumes} volumes were erased, {marked} model versions had learnt from them",
+            details={"purge_id": purge.purge_id},
+        )
+    world.store.wipe()
+    return done
+
+
+def _note_waiting(world: World, purge: Purge, error: RekindleError) -> None:
+    _log.warning("a purge waits: %s", error.message, extra={"action": "purge.waiting", "reason": error.reason})
+    try:
+        with world.store.write() as uow:
+            current = uow.purges.lock(purge)
+            if current.state is PurgeState.ERASING and current.waiting_for != error.message:
+                uow.purges.update(replace(current, waiting_for=error.message))
+    except RekindleError:
+        return  # the database itself is away: there is nowhere to note it

@@ -1,0 +1,152 @@
+"""Erased volumes are struck out of runs; what has learnt from them is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from rekindle.errors import AlreadyExists, InvalidInput
+from rekindle_servicekit import database
+from rekindle_servicekit.principal import Principal
+from rekindle_trainer.adapters.sql_purges import SqlPurges
+from rekindle_trainer.domain.runs import RunState
+from rekindle_trainer.purging import Learnt, purge_examples
+from rekindle_trainer.spec import Example, RunSpec
+
+MakeSpec = Callable[..., RunSpec]
+PRINCIPAL = Principal(issuer="loopback", subject="scheduler", display_name="The scheduler")
+
+
+def purge(service: Any, *examples: Example, request_id: str = "p", project: str = "project") -> Learnt:
+    digests = [digest for each in examples for digest in (each.image_digest, each.mask_digest)]
+    return purge_examples(
+        SqlPurges(service.state._engine),
+        service.objects,
+        PRINCIPAL,
+        request_id=request_id,
+        project_id=project,
+        digests=digests,
+    )
+
+
+def finish(service: Any, spec: RunSpec, attempt: int = 1) -> None:
+    """Start a run and let it succeed."""
+    service.start(spec)
+    service.pass_()
+    service.succeed(spec, attempt)
+    service.pass_()
+    assert service.get(spec.run_id).state is RunState.SUCCEEDED
+
+
+def mentions(service: Any, digest: str) -> list[str]:
+    """Where a digest is still found: tables and objects."""
+    found = [key for key in service.objects.list("runs/") if digest.encode() in service.objects.get(key)]
+    with database.read(service.state._engine) as connection:
+        for table in ("runs", "attempts", "metrics", "requests"):
+            rows = connection.exec_driver_sql(f"SELECT * FROM {table}").all()
+            found += [
+                table for row in rows if digest in str([bytes(c) if isinstance(c, memoryview) else c for c in row])
+            ]
+    return found
+
+
+def test_no_row_and_no_object_names_an_erased_volume(service: Any, spec: MakeSpec, example: Any) -> None:
+    """Spec, result and reasons are struck; the run, its snapshot's digest and the other examples stay."""
+    finish(service, spec())
+    before = service.get("run-1")
+    service.write("run-1", 2, "failure", {"reason": "X", "message": f"lacks {example('a').image_digest}"})
+    assert mentions(service, example("a").image_digest)
+
+    learnt = purge(service, example("a"))
+
+    assert learnt == Learnt(snapshot_digests=(before.snapshot_digest,), run_ids=("run-1",))
+    for digest in (example("a").image_digest, example("a").mask_digest):
+        assert mentions(service, digest) == []
+    after = service.get("run-1")
+    assert (after.snapshot_digest, after.state, after.result.weights_digest) == (
+        before.snapshot_digest,
+        RunState.SUCCEEDED,
+        before.result.weights_digest,
+    )
+    kept = {each.image_digest for each in after.spec.training}
+    assert example("b").image_digest in kept
+    assert len(kept) == 2
+
+
+def test_held_out_volumes_teach_nothing(service: Any, spec: MakeSpec, example: Any) -> None:
+    """They are struck all the same."""
+    finish(service, spec())
+
+    learnt = purge(service, example("c"))
+
+    assert learnt == Learnt(snapshot_digests=(), run_ids=())
+    assert mentions(service, example("c").image_digest) == []
+
+
+def test_runs_that_began_with_taught_weights_have_learnt_too(service: Any, spec: MakeSpec, example: Any) -> None:
+    """However far back; a run that began with other weights has not."""
+    finish(service, spec("run-1"))
+    weights = service.get("run-1").result.weights_digest
+    later = {"training": (example("b"),), "heldout": ()}
+    finish(service, spec("run-2", initial_weights=weights, **later))
+    finish(service, spec("run-3", seed=9, **later))
+
+    learnt = purge(service, example("a"))
+
+    assert set(learnt.run_ids) == {"run-1", "run-2"}
+    assert service.get("run-3").snapshot_digest == service.get("run-2").snapshot_digest
+
+
+@pytest.mark.parametrize("launched", [False, True])
+def test_runs_under_way_are_cancelled(service: Any, spec: MakeSpec, example: Any, launched: bool) -> None:
+    """A queued one at once, a running one with its process; a run without the volume goes on."""
+    service.start(spec())
+    if launched:
+        service.pass_()
+    service.start(spec("run-2", training=(example("b"),), heldout=()))
+
+    purge(service, example("a"))
+    service.pass_()
+    service.pass_()
+
+    assert service.get("run-1").state is RunState.CANCELLED
+    assert bool(service.launcher.stopped) is launched
+    assert service.get("run-2").state in (RunState.QUEUED, RunState.RUNNING)
+
+
+def test_a_repeated_request_answers_what_the_first_one_did(service: Any, spec: MakeSpec, example: Any) -> None:
+    """Though the runs do not show it any more; what a process wrote meanwhile is struck then."""
+    finish(service, spec())
+    first = purge(service, example("a"))
+    service.write("run-1", 3, "failure", {"reason": "X", "message": example("a").mask_digest})
+
+    assert purge(service, example("a")) == first
+    assert first.run_ids == ("run-1",)
+    assert mentions(service, example("a").mask_digest) == []
+    with pytest.raises(AlreadyExists):
+        purge(service, example("b"))
+
+
+def test_other_projects_are_left_alone(service: Any, spec: MakeSpec, example: Any) -> None:
+    """A digest of this project's erased volume may be another project's living one."""
+    finish(service, spec())
+
+    assert purge(service, example("a"), project="other").run_ids == ()
+    assert mentions(service, example("a").image_digest)
+
+
+@pytest.mark.parametrize(("digests", "words"), [(["../x"], "SHA-256"), (["0" * 64] * 10_001, "at most 10000")])
+def test_wrong_digests_name_the_field(service: Any, digests: list[str], words: str) -> None:
+    """Nothing is touched."""
+    with pytest.raises(InvalidInput) as caught:
+        purge_examples(
+            SqlPurges(service.state._engine),
+            service.objects,
+            PRINCIPAL,
+            request_id="p",
+            project_id="p",
+            digests=digests,
+        )
+    assert caught.value.violations[0].field == "digests"
+    assert words in caught.value.violations[0].description
