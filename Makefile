@@ -11,7 +11,7 @@ STATE ?= var/rekindle
 TESTS ?= -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup servers demo demo-real up test test-unit test-integration test-e2e check fmt lint types proto proto-check compat-check bench images clean
+.PHONY: help setup servers demo demo-real up test test-unit test-integration test-e2e check fmt lint types proto proto-check compat-check bench helm-lint images clean
 
 help: ## list these commands
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -71,6 +71,9 @@ compat-check: setup ## fail when the protos break a version of the API that was 
 
 bench: setup ## measure speed and memory beside what a user would take instead
 	@$(PY) -m bench
+
+helm-lint: setup ## the chart by Helm's lint, Kubernetes' schemas and checkov's rules
+	@tools/helm-lint
 
 images: ## build the three images, where docker can: [VERSION=..] [BUILD_ARGS="--build-arg .."]
 	@VERSION="$(VERSION)" tools/build-images $(BUILD_ARGS)

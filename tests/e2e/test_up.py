@@ -46,6 +46,19 @@ def test_a_service_that_dies_is_started_again(tmp_path: Path) -> None:
         assert client.project(created.id).name == "kept"
 
 
+def test_the_self_test_takes_one_label_through_the_stack(tmp_path: Path) -> None:
+    """Upload, prediction, lease and label, through the client as any other; the ledger's case is labelled."""
+    port = free_ports()
+    command = [sys.executable, "-m", "rekindle_inference.self_test"]
+    with running(tmp_path, port):
+        environment = {**os.environ, "REKINDLE_ADDRESS": f"127.0.0.1:{port}"}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        with Client.connect(f"127.0.0.1:{port}") as client:
+            (project,) = client.projects()
+            assert ["labelled"] == [case.state for case in project.cases()]
+
+
 @contextmanager
 def running(state: Path, port: int) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-m", "rekindle_local", "up", "--state", str(state), "--port", str(port)]

@@ -143,9 +143,17 @@ class Kubelet(threading.Thread):
         for source in container.get("envFrom", []):
             secret = self._api(self._core.read_namespaced_secret, source["secretRef"]["name"], self._namespace)
             environment |= {key: base64.b64decode(value).decode() for key, value in secret["data"].items()}
-        environment |= {item["name"]: item["value"] for item in container.get("env", [])}
+        environment |= {item["name"]: self._value(item) for item in container.get("env", [])}
         index = pod["metadata"].get("annotations", {}).get("batch.kubernetes.io/job-completion-index")
         return environment | ({} if index is None else {"JOB_COMPLETION_INDEX": index})
+
+    def _value(self, item: dict[str, Any]) -> str:
+        """Of one variable: what it says, or what the Secret holds that it refers to."""
+        if "value" in item:
+            return item["value"]
+        source = item["valueFrom"]["secretKeyRef"]
+        secret = self._api(self._core.read_namespaced_secret, source["name"], self._namespace)
+        return base64.b64decode(secret["data"][source["key"]]).decode()
 
     def _report_end(self, pod: dict[str, Any], child: Child) -> None:
         code = child.process.returncode

@@ -108,6 +108,15 @@ def test_pods_are_restricted_and_hold_no_secret() -> None:
     assert container["resources"]["limits"] == container["resources"]["requests"]
 
 
+def test_keys_of_a_secret_can_be_named_by_variable() -> None:
+    """A Secret whose keys are named otherwise serves too; what is not named stays out of the pod."""
+    spec = replace(SPEC, secret_keys={"REKINDLE_PROCESS_OBJECTS_ACCESS_KEY": "access-key"})
+    container = _container(job_manifest(spec, "run-1", 1))
+    reference = {"secretKeyRef": {"name": "store", "key": "access-key"}}
+    assert [reference] == [item["valueFrom"] for item in container["env"] if "valueFrom" in item]
+    assert "envFrom" not in container
+
+
 def test_placement_and_queue_are_as_set() -> None:
     """Selector, tolerations, classes, claim and Kueue's queue arrive; a queued Job is made suspended."""
     manifest = job_manifest(FULL, "run-1", 1)

@@ -32,6 +32,10 @@ class KubernetesSettings(ListenSettings):
     kubernetes_secret: str = Field(
         "", description="Secret whose keys become environment variables of the pod: the object store's credentials"
     )
+    kubernetes_secret_keys: dict[str, str] = Field(
+        default_factory=dict,
+        description="variable of the pod -> key of that Secret; empty: each key is the variable of its name",
+    )
     kubernetes_ca_config_map: str = Field(
         "", description="ConfigMap whose ca.crt holds the authorities of the object store's certificate"
     )

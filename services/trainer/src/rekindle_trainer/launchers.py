@@ -56,6 +56,7 @@ def _kubernetes(settings: TrainerSettings, command: Sequence[str]) -> Launcher:
         memory=settings.kubernetes_memory,
         scratch=settings.kubernetes_scratch,
         secret=settings.kubernetes_secret,
+        secret_keys=settings.kubernetes_secret_keys,
         ca_config_map=settings.kubernetes_ca_config_map,
         claim=settings.kubernetes_claim,
         claim_path=str(settings.objects_directory.absolute()),

@@ -37,6 +37,8 @@ class JobSpec:
     scratch: str = "20Gi"
     #: Names of objects in the same namespace; empty for none.
     secret: str = ""
+    #: Variable -> key of the Secret; empty: each key is the variable of its name.
+    secret_keys: Mapping[str, str] = field(default_factory=dict)
     ca_config_map: str = ""
     claim: str = ""
     #: Where the claim is mounted.
@@ -159,7 +161,7 @@ def _container(spec: JobSpec, name: str, run_id: str, attempt: int) -> Manifest:
         "name": CONTAINER,
         "image": spec.image,
         "command": _command(spec, name, run_id, attempt),
-        "env": [{"name": key, "value": value} for key, value in _environment(spec).items()],
+        "env": [*({"name": key, "value": value} for key, value in _environment(spec).items()), *_secrets(spec)],
         "resources": {"requests": dict(resources), "limits": dict(resources)},
         "securityContext": {
             "allowPrivilegeEscalation": False,
@@ -168,9 +170,18 @@ def _container(spec: JobSpec, name: str, run_id: str, attempt: int) -> Manifest:
         },
         "volumeMounts": _mounts(spec),
     }
-    if spec.secret:
+    if spec.secret and not spec.secret_keys:
         container["envFrom"] = [{"secretRef": {"name": spec.secret}}]
     return container
+
+
+def _secrets(spec: JobSpec) -> list[Manifest]:
+    """Credentials by reference: no value of theirs is part of a Job."""
+    return [
+        {"name": variable, "valueFrom": {"secretKeyRef": {"name": spec.secret, "key": key}}}
+        for variable, key in spec.secret_keys.items()
+        if spec.secret
+    ]
 
 
 def _command(spec: JobSpec, name: str, run_id: str, attempt: int) -> list[str]:
