@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from rekindle.errors import DependencyUnavailable
+from rekindle_inference.adapters.prometheus import queue_metrics
 from rekindle_inference.adapters.sql import SqlState
 from rekindle_inference.domain import segmentations as domain
 from rekindle_inference.domain.abstention import Abstention, AbstentionReason
@@ -118,6 +119,16 @@ def test_stat_first_then_by_age_with_batch_an_hour_behind(state):
         "routine, 5 minutes",
         "batch, 50 minutes",
     ] == taken(state)
+
+
+def test_the_queue_is_told_by_state_without_what_succeeded(state):
+    """Over all projects; a state in which there is none is there with 0."""
+    done = domain.succeed(begun("done"), "result", NOW, slices=1)
+    failed = domain.fail(begun("failed"), NOW, reason="BAD", message="bad")
+    add(state, segmentation("a"), segmentation("b", project_id="q"), begun("c"), done, failed)
+    (metric,) = queue_metrics(state)
+    counts = {sample.labels["state"]: sample.value for sample in metric.samples}
+    assert {"queued": 2, "running": 1, "failed": 1, "cancelled": 0, "expired": 0} == counts
 
 
 def test_takes_up_only_priorities_that_have_a_free_worker(state):

@@ -17,6 +17,7 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.metrics_core import Metric
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
+from rekindle._status import status_code
 from rekindle.errors import DependencyUnavailable, RekindleError
 
 from rekindle_servicekit.interceptors import Call, Surround, ended_with
@@ -79,6 +80,13 @@ class Metrics:
             server.server_close()
             thread.join()
             self._server = None
+
+
+def code_of(failure: BaseException | None) -> str:
+    """The status code of work that ended so, in the words that calls have: `OK`, `UNAVAILABLE`, ..."""
+    if failure is None:
+        return grpc.StatusCode.OK.name
+    return (status_code(failure) if isinstance(failure, RekindleError) else grpc.StatusCode.INTERNAL).name
 
 
 class StateCollector(Collector):

@@ -13,6 +13,7 @@ from rekindle_servicekit.admin import serve_admin
 from rekindle_servicekit.bell import Bell
 from rekindle_servicekit.info import ServerFacts, database_capabilities, serve_info
 from rekindle_servicekit.listening import make_authenticator, server_options
+from rekindle_servicekit.metrics import StateCollector
 from rekindle_servicekit.object_store import open_store
 from rekindle_servicekit.objects import Objects, PrefixedObjects
 from rekindle_servicekit.retention import Retention
@@ -23,6 +24,7 @@ from rekindle_inference.adapters.engines import open_engine
 from rekindle_inference.adapters.files import FileWriter
 from rekindle_inference.adapters.incoming import Incoming
 from rekindle_inference.adapters.inventory import SqlInventory
+from rekindle_inference.adapters.prometheus import InferenceMetrics, queue_metrics
 from rekindle_inference.adapters.sandbox_child import Limits
 from rekindle_inference.adapters.sandbox_reader import SandboxReader
 from rekindle_inference.adapters.sandbox_segmentations import SandboxSegmentations
@@ -83,13 +85,21 @@ def build_service(settings: Settings, *, engine: Engine | None = None, objects: 
     store = open_store(settings, settings.objects_directory)
     objects = objects or _own_part(store, settings.installation_id)
     state = SqlState(settings.database_url, migrates=settings.migrate_on_start)
+    server = Server(server_options(settings), make_authenticator(settings))
+    metrics = _measure(server, state)
     incoming = Incoming(settings.temporary_directory)
     engine = engine or open_engine(settings, objects, store)
     reader = SandboxReader(incoming.root, _limits(settings))
     segmentations = SandboxSegmentations(incoming.root, _limits(settings))
     writer, most = FileWriter(), settings.max_voxels
     volumes = Volumes(
-        state=state, objects=objects, reader=reader, writer=writer, segmentations=segmentations, max_voxels=most
+        state=state,
+        objects=objects,
+        reader=reader,
+        writer=writer,
+        segmentations=segmentations,
+        max_voxels=most,
+        observer=metrics,
     )
     uploads = Uploads(
         state=state,
@@ -101,7 +111,8 @@ def build_service(settings: Settings, *, engine: Engine | None = None, objects: 
     )
     decoded = DecodedVolumes(objects, max_voxels=most, max_bytes=settings.read_cache_bytes)
     slices = Slices(state=state, decoded=decoded)
-    models = Models(state=state, objects=objects, engine=engine, smoke_tolerance=settings.smoke_tolerance)
+    tolerance = settings.smoke_tolerance
+    models = Models(state=state, objects=objects, engine=engine, smoke_tolerance=tolerance, observer=metrics)
     predictions = Predictions(
         state=state,
         objects=objects,
@@ -110,6 +121,7 @@ def build_service(settings: Settings, *, engine: Engine | None = None, objects: 
         writer=writer,
         segmentations=segmentations,
         max_voxels=most,
+        observer=metrics,
     )
     transfers = Workers(max_threads=settings.transfer_threads, name="transfer")
     compute = Workers(max_threads=settings.compute_threads, name="compute")
@@ -117,7 +129,6 @@ def build_service(settings: Settings, *, engine: Engine | None = None, objects: 
     lanes = {
         priority: Workers(max_threads=settings.compute_threads, name=f"predict-{priority}") for priority in Priority
     }
-    server = Server(server_options(settings), make_authenticator(settings))
     server.add(
         VOLUME_SERVICE,
         VolumeServicer(
@@ -148,7 +159,8 @@ def build_service(settings: Settings, *, engine: Engine | None = None, objects: 
         add_InferenceServiceServicer_to_server,
     )
     serve_info(server, _facts(settings, objects))
-    serve_admin(server, "inference", transfers, verify=partial(verify, SqlInventory(state.engine), objects))
+    verification = metrics.noting_orphans(partial(verify, SqlInventory(state.engine), objects))
+    serve_admin(server, "inference", transfers, verify=verification)
     sweeper = Sweeper(uploads, transfers, every_s=settings.upload_sweep_s)
     dispatcher = _serve_segmentations(server, settings, predictions, transfers)
     retention = Retention(state.engine, transfers, days=settings.request_retention_days)
@@ -162,6 +174,14 @@ def build_service(settings: Settings, *, engine: Engine | None = None, objects: 
         pools=(compute, publishing, *lanes.values(), transfers),
         dispatcher=dispatcher,
     )
+
+
+def _measure(server: Server, state: SqlState) -> InferenceMetrics:
+    """What the server's metrics tell of the work beside its calls."""
+    metrics = InferenceMetrics(server.metrics.registry)
+    server.metrics.on_error(metrics.call_refused)
+    server.metrics.registry.register(StateCollector(partial(queue_metrics, state)))
+    return metrics
 
 
 def _serve_segmentations(

@@ -71,6 +71,14 @@ class SqlSegmentations:
         )
         return int(self._connection.execute(count).scalar_one())
 
+    def count(self, states: Iterable[SegmentationState]) -> dict[SegmentationState, int]:
+        query = (
+            sa.select(segmentations.c.state, sa.func.count())
+            .where(segmentations.c.state.in_(list(states)))
+            .group_by(segmentations.c.state)
+        )
+        return {SegmentationState(state): int(number) for state, number in self._connection.execute(query)}
+
     def add(self, segmentation: Segmentation) -> None:
         self._connection.execute(sa.insert(segmentations).values(asdict(segmentation)))
 

@@ -1,5 +1,6 @@
 """What the use cases need of the outside: state, objects, an engine, a reader and a writer of files."""
 
+from rekindle_inference.ports.observing import Observation, Observer, Stage, Unobserved
 from rekindle_inference.ports.outside import (
     Engine,
     FoundSeries,
@@ -33,6 +34,8 @@ __all__ = [
     "Engine",
     "FoundSeries",
     "Objects",
+    "Observation",
+    "Observer",
     "Onto",
     "Origin",
     "Package",
@@ -47,7 +50,9 @@ __all__ = [
     "SegmentationWrites",
     "Segmentations",
     "Serving",
+    "Stage",
     "State",
+    "Unobserved",
     "UploadReads",
     "UploadWrites",
     "Writer",

@@ -37,6 +37,10 @@ class SegmentationReads(Protocol):
 
     def queued(self, project_id: ProjectId, priority: Priority) -> int: ...
 
+    def count(self, states: Iterable[SegmentationState]) -> dict[SegmentationState, int]:
+        """How many of all projects are in these states; without those in which there are none."""
+        ...
+
 
 class SegmentationWrites(SegmentationReads, Protocol):
     """Durable segmentations, to be changed."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import uuid4
 
 from rekindle.errors import InvalidInput, ModelNotReady, NotFound, RekindleError, VersionConflict, quoted_id
@@ -18,7 +18,7 @@ from rekindle_inference.domain.records import (
     Organ,
     ProjectId,
 )
-from rekindle_inference.ports import Engine, Objects, Package, Reads, Request, State, Writes
+from rekindle_inference.ports import Engine, Objects, Observer, Package, Reads, Request, State, Unobserved, Writes
 from rekindle_inference.usecases.checks import check_organs, check_project, wrong_field
 from rekindle_inference.usecases.packages import package_of, prove_package, read_package, serving_as
 
@@ -37,6 +37,7 @@ class Models:
     engine: Engine
     #: Least relative difference from reference logits that is let pass.
     smoke_tolerance: float = 0.0
+    observer: Observer = field(default_factory=Unobserved)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,9 +73,10 @@ def register_model(
     with models.state.read() as reads:
         known = _registered(reads, request, project, role, package_digest)
     if known is None:
-        package = read_package(models.objects, package_digest)
-        _check_same_organs(package, wanted)
-        known = _prove_and_add(models, request, project, role, package, wanted, cancellation)
+        with models.observer.publication():
+            package = read_package(models.objects, package_digest)
+            _check_same_organs(package, wanted)
+            known = _prove_and_add(models, request, project, role, package, wanted, cancellation)
     # The same package may come again with other organs, which it does not predict.
     if [(o.id, o.label_value) for o in known.organs] != [(o.id, o.label_value) for o in wanted]:
         raise _other_organs(known.organs)

@@ -32,11 +32,15 @@ from rekindle_inference.domain.slices import SliceRanks
 from rekindle_inference.ports import (
     Engine,
     Objects,
+    Observation,
+    Observer,
     Origin,
     Reader,
     Segmentations,
     SegmentationSource,
+    Stage,
     State,
+    Unobserved,
     Writer,
     Writes,
 )
@@ -61,6 +65,7 @@ class Predictions:
     segmentations: Segmentations
     max_voxels: int
     gate: PriorityGate = field(default_factory=PriorityGate)
+    observer: Observer = field(default_factory=Unobserved)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +98,19 @@ def predict_volume(
 
     NotFound, InvalidInput (NOT_AN_IMAGE, MODALITY_MISMATCH, what the model makes of it), Cancelled.
     """
+    with predictions.observer.prediction() as observed:
+        return _predict_volume(predictions, model, volume_id, cancellation, priority, on_progress, observed)
+
+
+def _predict_volume(
+    predictions: Predictions,
+    model: ModelVersion,
+    volume_id: str,
+    cancellation: Cancellation,
+    priority: Priority,
+    on_progress: Progress,
+    observed: Observation,
+) -> Prediction:
     with predictions.state.read() as reads:
         image = require_volume(reads, model.project_id, volume_id, field="volume_ids")
         known = reads.prediction(model.model_version_id, image.volume_id)
@@ -100,9 +118,15 @@ def predict_volume(
         return known
     check_fits(image, model)
     package = package_of(predictions.objects, model)
-    voxels = load_volume(predictions.objects, image.canonical_digest, predictions.max_voxels)
+    with observed.stage(Stage.READ):
+        voxels = load_volume(predictions.objects, image.canonical_digest, predictions.max_voxels)
     with predictions.gate.present(priority) as turn:
-        result = segment(voxels, package, predictions.engine, turn, cancellation, on_progress)
+        result = segment(voxels, package, predictions.engine, turn, cancellation, on_progress, observed)
+    with observed.stage(Stage.WRITE):
+        return _store(predictions, model, image, result)
+
+
+def _store(predictions: Predictions, model: ModelVersion, image: VolumeRecord, result: Segmentation) -> Prediction:
     data = canonical.encode(result.mask, VolumeKind.MASK.value)
     digest = canonical.digest(data)
     predictions.objects.put(canonical_key(digest), data)
@@ -132,26 +156,55 @@ def segment_file(
     The mask's file lies beside the one that came. A DICOM SEG is a new object each time. Organs below the project's
     quality limits are left out. InvalidInput, Cancelled, DeadlineExceeded.
     """
+    with predictions.observer.prediction() as observed:
+        return _segment_file(predictions, model, file, formats, on_progress, cancellation, priority, observed)
+
+
+def _segment_file(
+    predictions: Predictions,
+    model: ModelVersion,
+    file: Path,
+    formats: tuple[FileFormat, FileFormat],
+    on_progress: Progress,
+    cancellation: Cancellation,
+    priority: Priority,
+    observed: Observation,
+) -> SegmentedFile:
     if formats[1] is FileFormat.DICOM_SEG and formats[0] is not FileFormat.DICOM:
         raise no_dicom_source()
-    parsed = predictions.reader.read(file, VolumeKind.IMAGE, formats[0], cancellation)
-    image = canonical.decode(parsed.data, max_voxels=predictions.max_voxels)
+    with observed.stage(Stage.READ):
+        parsed = predictions.reader.read(file, VolumeKind.IMAGE, formats[0], cancellation)
+        image = canonical.decode(parsed.data, max_voxels=predictions.max_voxels)
     if parsed.modality is not None:
         _check_modality(parsed.modality, model)
     package = package_of(predictions.objects, model)
     with predictions.gate.present(priority) as turn:
-        result = segment(image, package, predictions.engine, turn, cancellation, on_progress)
+        result = segment(image, package, predictions.engine, turn, cancellation, on_progress, observed)
+    with observed.stage(Stage.WRITE):
+        return _write_segmented(predictions, model, file, formats[1], parsed.source, result, cancellation)
+
+
+def _write_segmented(
+    predictions: Predictions,
+    model: ModelVersion,
+    file: Path,
+    format: FileFormat,
+    source_reference: SourceReference,
+    result: Segmentation,
+    cancellation: Cancellation,
+) -> SegmentedFile:
+    """The mask beside the file that came, without the organs below the project's limits."""
     with predictions.state.read() as reads:
         abstentions = decide_abstentions(result.quality, reads.quality_limits(model.project_id))
     mask = Volume(without_organs(result.mask.voxels, model.organs, abstentions), result.mask.geometry)
-    if formats[1] is FileFormat.DICOM_SEG:
-        source = SegmentationSource(path=file, series_instance_uid=parsed.source.series_instance_uid)
+    if format is FileFormat.DICOM_SEG:
+        source = SegmentationSource(path=file, series_instance_uid=source_reference.series_instance_uid)
         with predictions.state.write() as writes:
             origin = Origin(is_corrected=False, model=model, created_at=writes.now)
         write = predictions.segmentations.write
         path = write(source, mask, kept_organs(model.organs, abstentions), origin, file.parent, cancellation)
     else:
-        path = predictions.writer.write(mask, formats[1], file.parent)
+        path = predictions.writer.write(mask, format, file.parent)
     with path.open("rb") as written:
         sha256 = hashlib.file_digest(written, "sha256").hexdigest()
     return SegmentedFile(

@@ -19,7 +19,7 @@ from rekindle_servicekit.workers import Cancellation
 from rekindle_inference.domain.manifest import Manifest
 from rekindle_inference.domain.records import OrganQuality
 from rekindle_inference.domain.slices import ALL_ORGANS, SliceRank, ranked
-from rekindle_inference.ports import Engine, Package
+from rekindle_inference.ports import Engine, Observation, Package, Stage
 from rekindle_inference.usecases.gate import Turn
 
 #: Slices done, slices in all; of the model's grid.
@@ -36,7 +36,13 @@ class Segmentation:
 
 
 def segment(
-    image: Volume, package: Package, engine: Engine, turn: Turn, cancellation: Cancellation, on_progress: Progress
+    image: Volume,
+    package: Package,
+    engine: Engine,
+    turn: Turn,
+    cancellation: Cancellation,
+    on_progress: Progress,
+    observed: Observation,
 ) -> Segmentation:
     """Predict a whole volume with one package, waiting for its turn before each slice batch.
 
@@ -45,19 +51,28 @@ def segment(
     """
     manifest = package.manifest
     try:
-        prepared = prepare(image, manifest.preprocessing)
+        with observed.stage(Stage.PREPROCESS):
+            prepared = prepare(image, manifest.preprocessing)
         with engine.hold(package):
-            probabilities = _probabilities(prepared, package, engine, turn, cancellation, on_progress)
-        classes = restore_labels(probabilities, prepared.grid, prepared.source)
+            probabilities = _probabilities(prepared, package, engine, turn, cancellation, on_progress, observed)
+        with observed.stage(Stage.POSTPROCESS):
+            return _finished(probabilities, prepared, manifest, cancellation)
     except VolumeError as error:
         raise InvalidInput(error.message, reason=error.reason) from error
+
+
+def _finished(
+    probabilities: NDArray[np.float32], prepared: Prepared, manifest: Manifest, cancellation: Cancellation
+) -> Segmentation:
+    """Back on the native grid, cleaned up, with what is said of it."""
+    classes = restore_labels(probabilities, prepared.grid, prepared.source)
     cancellation.raise_if_set()
     if manifest.keeps_largest_component:
         classes = keep_largest_per_class(classes, manifest.n_classes)
     cancellation.raise_if_set()
     quality = _quality(probabilities, classes, prepared, manifest)
     ranks = _slice_ranks(probabilities, classes, prepared, manifest)
-    mask = Volume(_label_values(manifest)[classes], image.geometry)
+    mask = Volume(_label_values(manifest)[classes], prepared.source)
     return Segmentation(mask=mask, quality=quality, slice_ranks=ranks)
 
 
@@ -68,6 +83,7 @@ def _probabilities(
     turn: Turn,
     cancellation: Cancellation,
     on_progress: Progress,
+    observed: Observation,
 ) -> NDArray[np.float32]:
     """Softmax (D, K, H, W) on the model grid."""
     manifest, depth = package.manifest, len(prepared.images)
@@ -79,7 +95,8 @@ def _probabilities(
         cancellation.raise_if_set()
         indices = np.arange(first, min(first + engine.batch_size, depth))
         images = stack_channels(prepared.images, indices, manifest.preprocessing.channels)
-        logits = engine.predict(package, images, cancellation)
+        with observed.stage(Stage.MODEL):
+            logits = engine.predict(package, images, cancellation)
         if not np.isfinite(logits).all():
             raise InvalidInput(f"package {package.digest} gives logits that are not finite", reason="MODEL_FAILED")
         result[indices] = _softmax(logits)

@@ -72,6 +72,9 @@ def upload_study(
         outcomes = tuple(_record(writes, one) for one in taken)
         _check_stored(volumes, sha256, taken)
         writes.answer(request, _to_text(outcomes))
+    for outcome in outcomes:
+        if outcome.failure is not None:
+            volumes.observer.series_refused(outcome.failure.reason)
     return outcomes
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -34,6 +34,7 @@ from rekindle_inference.domain.records import (
 )
 from rekindle_inference.ports import (
     Objects,
+    Observer,
     Onto,
     Parsed,
     Reader,
@@ -41,6 +42,7 @@ from rekindle_inference.ports import (
     Request,
     Segmentations,
     State,
+    Unobserved,
     Writer,
     Writes,
 )
@@ -71,6 +73,7 @@ class Volumes:
     writer: Writer
     segmentations: Segmentations
     max_voxels: int
+    observer: Observer = field(default_factory=Unobserved)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,9 +124,9 @@ def check_upload(upload: Upload) -> None:
 
 def check_source(source: SourceReference) -> None:
     """InvalidInput naming the part that cannot be what it is called."""
-    for field in ("study_instance_uid", "series_instance_uid", "frame_of_reference_uid"):
-        if not _UID.fullmatch(getattr(source, field)):
-            raise wrong_field(f"source.{field}", "must be a UID: digits and points, at most 64")
+    for name in ("study_instance_uid", "series_instance_uid", "frame_of_reference_uid"):
+        if not _UID.fullmatch(getattr(source, name)):
+            raise wrong_field(f"source.{name}", "must be a UID: digits and points, at most 64")
     if len(source.sop_instance_uids) > MAX_INSTANCES or not all(map(_UID.fullmatch, source.sop_instance_uids)):
         raise wrong_field("source.sop_instance_uids", f"must be at most {MAX_INSTANCES} UIDs")
     if len(source.accession_number) > MAX_ACCESSION:
@@ -175,14 +178,14 @@ def with_what_the_file_says(upload: Upload, parsed: Parsed) -> Upload:
         )
     if parsed.source == SourceReference():
         return replace(upload, modality=upload.modality or parsed.modality)
-    for field in fields(SourceReference):
-        said, found = getattr(upload.source, field.name), getattr(parsed.source, field.name)
+    for part in fields(SourceReference):
+        said, found = getattr(upload.source, part.name), getattr(parsed.source, part.name)
         # Instances may be listed in any order.
         if said and (set(said) != set(found) if isinstance(said, tuple) else said != found):
             raise InvalidInput(
-                f"source.{field.name} is not what the file says: correct it, or leave it out",
+                f"source.{part.name} is not what the file says: correct it, or leave it out",
                 reason="SOURCE_MISMATCH",
-                violations=[FieldViolation(f"source.{field.name}", "is not what the file says")],
+                violations=[FieldViolation(f"source.{part.name}", "is not what the file says")],
             )
     return replace(upload, modality=parsed.modality, source=parsed.source)
 
