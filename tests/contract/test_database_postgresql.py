@@ -5,13 +5,14 @@ from __future__ import annotations
 import multiprocessing
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from rekindle.errors import DependencyUnavailable
+from rekindle.errors import DependencyUnavailable, InvalidInput
 from rekindle_servicekit.database import UtcDateTime, make_engine, migrate, read, write
 from servers.postgresql import PostgresqlServer
 from servers.proxy import Proxy
@@ -218,3 +219,36 @@ def test_processes_migrate_one_after_the_other(url: str, tmp_path: Path) -> None
     engine = make_engine(url)
     assert {"cases", "alembic_version"} == set(sa.inspect(engine).get_table_names())
     engine.dispose()
+
+
+def test_a_row_that_another_transaction_has_just_made_is_told_as_a_reason_to_try_again(make: MakeEngine) -> None:
+    """Two calls that make the same thing at once: the second one may come again, and is told nothing of the row."""
+    engine = make()
+    row = {"id": 1, "at": datetime(2026, 1, 2, tzinfo=UTC)}
+    with write(engine) as connection:
+        connection.execute(sa.insert(_events).values(row))
+    with pytest.raises(DependencyUnavailable) as caught, write(engine) as connection:
+        connection.execute(sa.insert(_events).values(row))
+    assert ("CONCURRENT_WRITE", 0.1) == (caught.value.reason, caught.value.retry_after_s)
+
+
+def test_a_value_that_no_column_can_hold_is_the_callers_mistake(make: MakeEngine) -> None:
+    """A NUL character, which PostgreSQL has no text for, is refused with words."""
+    with pytest.raises(InvalidInput) as caught, write(make()) as connection:
+        connection.execute(sa.select(sa.literal("a\0b")))
+    assert "UNSTORABLE_VALUE" == caught.value.reason
+
+
+def test_errors_do_not_repeat_what_was_to_be_stored(make: MakeEngine) -> None:
+    """What reaches a log of an error names the column that refused, and not the values of the row."""
+    engine = make()
+    with write(engine) as connection:
+        connection.exec_driver_sql("CREATE TABLE patients (name text CHECK (name <> 'Doe^Jane'), born int NOT NULL)")
+    insert = sa.text("INSERT INTO patients VALUES (:name, :born)")
+    for row in ({"name": "Doe^Jane", "born": 1971}, {"name": "Roe^Jane", "born": None}):
+        with pytest.raises(sa.exc.IntegrityError) as caught, write(engine) as connection:
+            connection.execute(insert, row)
+        told = "".join(traceback.format_exception(caught.value))
+        assert "patients" in told
+        assert "Jane" not in told
+        assert "1971" not in told

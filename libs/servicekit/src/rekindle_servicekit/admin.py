@@ -20,6 +20,7 @@ from rekindle_servicekit.workers import Cancellation, Workers
 
 ADMIN_SERVICE: str = pb.DESCRIPTOR.services_by_name["AdminService"].full_name
 _FINDINGS_AT_ONCE = 100
+_LONGEST_GRACE_S = 3_153_600_000
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -69,8 +70,8 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
 
 
 def _options(request: pb.VerifyRequest) -> VerifyOptions:
-    if request.grace_seconds < 0:
-        problem = "must not be negative"
+    if not 0 <= request.grace_seconds <= _LONGEST_GRACE_S:
+        problem = "must be 0 to 3153600000 (a hundred years)"
         raise InvalidInput(f"grace_seconds {problem}", violations=[FieldViolation("grace_seconds", problem)])
     grace = timedelta(seconds=request.grace_seconds) if request.grace_seconds else DEFAULT_GRACE
     return VerifyOptions(deep=request.deep, grace=grace, known_objects=frozenset(request.known_objects))

@@ -20,7 +20,7 @@ from alembic.script import ScriptDirectory
 from rekindle.errors import DependencyUnavailable, InvalidInput
 from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 _log = logging.getLogger(__name__)
@@ -40,6 +40,8 @@ _TRANSIENT_SQLITE: Final = {
 
 #: Beside operational errors: a primary that has become a standby, and a transaction that stood still.
 _TRANSIENT_POSTGRESQL: Final = {"25006", "25P03"}
+#: A row that another transaction has just made, or removed: on SQLite, with one writer, that is no coincidence.
+_CONCURRENT_POSTGRESQL: Final = {"23503", "23505"}
 _IDLE_TIMEOUT_S: Final = 120.0
 #: A line that is cut without a word is noticed within half a minute.
 _POSTGRESQL_LINE: Final = {
@@ -98,7 +100,8 @@ def make_engine(
 def write(engine: sa.Engine) -> Generator[sa.Connection]:
     """A transaction that may write; on SQLite the only one of its kind from its first statement on.
 
-    Committed at the end, rolled back on any exception. DependencyUnavailable: the database is busy or away.
+    Committed at the end, rolled back on any exception. DependencyUnavailable: the database is busy or away, or
+    (CONCURRENT_WRITE) another transaction got in between. InvalidInput: a value that no column can hold.
     """
     with _converted_errors(), engine.begin() as connection:
         yield connection
@@ -224,6 +227,8 @@ def _postgresql_engine(url: URL, busy_timeout_s: float, pool_size: int, statemen
         pool_size=pool_size,
         pool_timeout=busy_timeout_s,
         pool_pre_ping=True,
+        # Rows hold patient data, which errors in the log must not repeat.
+        hide_parameters=True,
         # Prepared statements belong to a connection, and a pooler hands another one to each transaction.
         connect_args={"prepare_threshold": None, **usual},
     )
@@ -251,7 +256,7 @@ def _sqlite_engine(url: URL, busy_timeout_s: float) -> sa.Engine:
     if not url.database or url.database == ":memory:":
         raise _unusable("a SQLite database needs a file, as each thread would see its own otherwise")
     Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = sa.create_engine(url)
+    engine = sa.create_engine(url, hide_parameters=True)
     event.listen(engine, "connect", _SqliteConnect(busy_timeout_s))
     event.listen(engine, "begin", _begin_sqlite)
     return engine
@@ -290,6 +295,19 @@ def _converted_errors() -> Generator[None]:
             "all connections to the database are in use: try again", reason="DATABASE_UNAVAILABLE", retry_after_s=1.0
         ) from error
     except DBAPIError as error:
+        _remove_values(error)
+        if isinstance(error, DataError):
+            raise InvalidInput(
+                "a value of the request cannot be stored: texts must not hold NUL characters, and numbers must be "
+                "within their limits",
+                reason="UNSTORABLE_VALUE",
+            ) from error
+        if isinstance(error, IntegrityError) and getattr(error.orig, "sqlstate", None) in _CONCURRENT_POSTGRESQL:
+            raise DependencyUnavailable(
+                "the same thing was written at this moment by another call: try again",
+                reason="CONCURRENT_WRITE",
+                retry_after_s=0.1,
+            ) from error
         if not _is_transient(error):
             raise
         raise DependencyUnavailable(
@@ -297,6 +315,15 @@ def _converted_errors() -> Generator[None]:
             reason="DATABASE_UNAVAILABLE",
             retry_after_s=1.0,
         ) from error
+
+
+def _remove_values(error: DBAPIError) -> None:
+    """PostgreSQL's texts repeat what was to be stored; what remains says where it went wrong."""
+    diagnosis = getattr(error.orig, "diag", None)
+    if diagnosis is None or error.orig is None or isinstance(error, OperationalError):
+        return
+    parts = (diagnosis.sqlstate, diagnosis.table_name, diagnosis.column_name, diagnosis.constraint_name)
+    error.orig.args = error.args = (" ".join(["refused:", *(part for part in parts if part)]),)
 
 
 def _is_transient(error: DBAPIError) -> bool:

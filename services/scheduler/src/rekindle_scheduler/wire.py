@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, TypeVar
 
@@ -70,6 +70,14 @@ def moment(message: Timestamp, field: str) -> datetime:
         raise InvalidInput(
             f"{field} is no moment of the calendar", violations=[FieldViolation(field, "is out of range")]
         ) from None
+
+
+def span(message: Duration, field: str) -> timedelta:
+    """InvalidInput for one that is out of range."""
+    try:
+        return timedelta(seconds=message.seconds, microseconds=message.nanos / 1000)
+    except OverflowError:
+        raise InvalidInput(f"{field} is out of range", violations=[FieldViolation(field, "is out of range")]) from None
 
 
 def duration(seconds: float) -> Duration:

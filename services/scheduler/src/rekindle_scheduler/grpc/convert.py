@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import timedelta
 
 from rekindle.api.scheduler.v1 import records_pb2 as pb
-from rekindle.errors import FieldViolation, InvalidInput
 
 from rekindle_scheduler import wire
 from rekindle_scheduler.domain.records import (
@@ -203,10 +202,7 @@ def duration_of(request: object, field: str = "duration") -> timedelta | None:
     message = getattr(request, field)
     if not request.HasField(field):  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
         return None
-    try:
-        return timedelta(seconds=message.seconds, microseconds=message.nanos / 1000)
-    except OverflowError:
-        raise InvalidInput(f"{field} is out of range", violations=[FieldViolation(field, "is out of range")]) from None
+    return wire.span(message, field)
 
 
 def _coarse_label(label: CoarseLabel) -> pb.CoarseLabel:

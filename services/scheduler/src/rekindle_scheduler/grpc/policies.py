@@ -151,8 +151,7 @@ def _review(message: pb.Policy, default: ReviewPolicy) -> ReviewPolicy:
 def _duration(message: pb.Policy, name: str, default: timedelta) -> timedelta:
     if not message.HasField(name):  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
         return default
-    value = getattr(message, name)
-    return timedelta(seconds=value.seconds, microseconds=value.nanos // 1000)
+    return wire.span(getattr(message, name), f"policy.{name}")
 
 
 def _word(words: type[E], api_enum: Any, number: int, prefix: str, default: E) -> E:

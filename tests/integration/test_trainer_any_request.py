@@ -1,0 +1,49 @@
+"""The trainer answers requests that no sound client sends with words, and keeps projects apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from any_request import call_all, only_plausible, wrong_ends
+from rekindle.api.trainer.v1 import trainer_pb2
+from trainer_process import TrainerProcess, get, make_request, train_a_little
+
+
+@pytest.fixture
+def trainer(tmp_path: Path) -> Iterator[TrainerProcess]:
+    """A service that is not started yet; at the end nothing of it is left."""
+    service = TrainerProcess(tmp_path)
+    yield service
+    (tmp_path / "finish").touch()
+    service.end()
+    for process in service.training_processes():
+        process.kill()
+
+
+def test_no_request_makes_it_fail_or_reach_into_another_project(trainer: TrainerProcess) -> None:
+    """Each RPC with each field wrong in turn, and from another project: no incident, and no word of the run."""
+    stub = trainer.start()
+    request = make_request(trainer)
+    stub.StartRun(request, timeout=60)
+    train_a_little(stub)
+    example = request.spec.training[0]
+    known = {
+        "project_id": "project-b",
+        "run_id": request.run_id,
+        "preset": request.spec.preset,
+        "recipe": request.spec.recipe,
+        "id": "liver",
+        "organ_id": "liver",
+        "image_digest": example.image_digest,
+        "mask_digest": example.mask_digest,
+        "case_id": "case",
+    }
+    services = [(trainer_pb2.DESCRIPTOR.services_by_name["TrainerService"], stub)]
+    apart = call_all(services, known, only_plausible)
+    assert [] == [each for each in apart if b"run-1" in each.answer]
+    assert trainer_pb2.RUN_STATE_RUNNING == get(stub).state
+    outcomes = call_all(services, {**known, "project_id": request.project_id})
+    assert [] == wrong_ends([*apart, *outcomes])
+    assert "incident" not in (trainer.folder / "service.log").read_text()
