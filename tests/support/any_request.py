@@ -10,9 +10,13 @@ from typing import Any
 from uuid import uuid4
 
 import grpc
-from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor, ServiceDescriptor
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
+
+# The stubs know two kinds of descriptors, of which only one has a name.
+MethodDescriptor = Any
+ServiceDescriptor = Any
 
 #: What a client can never be the cause of, or what would make it try again for nothing.
 NEVER = {
@@ -141,7 +145,8 @@ def wrong_ends(outcomes: Iterable[Outcome]) -> list[Outcome]:
 
 
 def _fill(message: Message, known: Mapping[str, Any], depth: int = 0) -> None:
-    for one in message.DESCRIPTOR.fields:
+    descriptor: Any = message.DESCRIPTOR
+    for one in descriptor.fields:
         if one.containing_oneof is not None and one != one.containing_oneof.fields[0]:
             continue
         if one.type == FieldDescriptor.TYPE_MESSAGE:
@@ -160,7 +165,7 @@ def _fill(message: Message, known: Mapping[str, Any], depth: int = 0) -> None:
             setattr(message, one.name, value)
 
 
-def _sound(one: FieldDescriptor) -> Any:
+def _sound(one: Any) -> Any:
     if one.name == "request_id":
         return uuid4().hex
     if one.type == FieldDescriptor.TYPE_ENUM:
@@ -225,7 +230,7 @@ def _emptier(where: tuple[str, ...]) -> Callable[[Message], None]:
     return spoil
 
 
-def _parent(message: Message, where: tuple[str, ...]) -> tuple[Message, FieldDescriptor]:
+def _parent(message: Message, where: tuple[str, ...]) -> tuple[Message, Any]:
     for name in where[:-1]:
         inner = getattr(message, name)
         repeated = _is_repeated(message.DESCRIPTOR.fields_by_name[name])
@@ -233,5 +238,5 @@ def _parent(message: Message, where: tuple[str, ...]) -> tuple[Message, FieldDes
     return message, message.DESCRIPTOR.fields_by_name[where[-1]]
 
 
-def _is_repeated(one: FieldDescriptor) -> bool:
+def _is_repeated(one: Any) -> bool:
     return bool(one.is_repeated)
