@@ -7,13 +7,14 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 from rekindle.errors import DependencyUnavailable, InvalidInput
-from rekindle_servicekit.database import UtcDateTime, make_engine, migrate, read, write
+from rekindle_servicekit.database import UtcDateTime, make_engine, migrate, prepare_schema, read, write
 from servers.postgresql import PostgresqlServer
 from servers.proxy import Proxy
 
@@ -174,6 +175,35 @@ def test_a_server_that_is_killed_comes_back_with_what_was_committed(tmp_path: Pa
         with read(engine) as connection:
             assert 2 == count(connection)
         engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"), [("only-for-tests", "hunter2"), ("rekindle:", "nobody-known:"), ("/test_", "/missing_")]
+)
+def test_a_login_that_is_refused_is_told_as_such(url: str, right: str, wrong: str) -> None:
+    """Not as a server that is away, and without the password; no start waits for it."""
+    engine = make_engine(url.replace(right, wrong))
+    with pytest.raises(DependencyUnavailable, match="refuses this service's login") as caught:
+        prepare_schema(engine, "rekindle_trainer:migrations", migrates=True)
+    assert "DATABASE_REFUSES" == caught.value.reason
+    assert "hunter2" not in str(caught.value)
+    engine.dispose()
+
+
+def test_a_start_waits_for_the_server(tmp_path: Path) -> None:
+    """Services and databases start in any order; and one that never comes is given up."""
+    with PostgresqlServer(tmp_path / "postgresql", durable=False) as server:
+        url = server.create_database()
+        server.kill()
+        engine = make_engine(url)
+        with pytest.raises(DependencyUnavailable, match="cannot be reached"):
+            prepare_schema(engine, "rekindle_trainer:migrations", migrates=True, patience_s=0)
+        with ThreadPoolExecutor(1) as helper:
+            started = helper.submit(lambda: (time.sleep(0.3), server.start()))
+            prepare_schema(engine, "rekindle_trainer:migrations", migrates=True)
+            started.result()
+            assert "runs" in sa.inspect(engine).get_table_names()
+            engine.dispose()
 
 
 def test_read_then_write_under_a_lock_never_loses_an_update(make: MakeEngine) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,22 +22,34 @@ KMS_KEY = "rekindle-test-key"
 class MinioServer(ServerProcess):
     """One disk below `folder`. With `certificates` (public.crt and private.key in a folder) it speaks TLS.
 
-    It can encrypt what it stores: a key named KMS_KEY is built in.
+    With `disk_bytes` its disk is as small as that, in memory, and lost when it ends. It can encrypt what it
+    stores: a key named KMS_KEY is built in.
     """
 
     name = "minio"
 
-    def __init__(self, folder: Path, *, data: Path | None = None, certificates: Path | None = None) -> None:
+    def __init__(self, folder: Path, *, disk_bytes: int | None = None, certificates: Path | None = None) -> None:
         super().__init__(folder)
-        self._data = data or folder / "data"
+        self._data = folder / "data"
+        self._disk_bytes = disk_bytes
         self._certificates = certificates
 
     def command(self) -> list[str]:
         certificates = self._certificates or self.folder / "no-certificates"
         return [
+            *self._on_a_small_disk(),
             *(str(installed("minio") / "minio"), "server", "--quiet", "--certs-dir", str(certificates)),
             *("--address", f"127.0.0.1:{self.port}", str(self._data)),
         ]
+
+    def _on_a_small_disk(self) -> list[str]:
+        if self._disk_bytes is None:
+            return []
+        self._data.mkdir(exist_ok=True)
+        mount = 'mount -t tmpfs -o "size=$1" tmpfs "$2" && shift 2 && exec "$@"'
+        # The mount is seen by this process alone and goes with it; who is not root becomes so in a world of its own.
+        own_world = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"])]
+        return [*own_world, "sh", "-c", mount, "sh", str(self._disk_bytes), str(self._data)]
 
     def environment(self) -> Mapping[str, str]:
         return {

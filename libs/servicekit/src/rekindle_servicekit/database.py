@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import sqlite3
+import time
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -42,6 +43,9 @@ _TRANSIENT_SQLITE: Final = {
 _TRANSIENT_POSTGRESQL: Final = {"25006", "25P03"}
 #: A row that another transaction has just made, or removed: on SQLite, with one writer, that is no coincidence.
 _CONCURRENT_POSTGRESQL: Final = {"23503", "23505"}
+#: What PostgreSQL says to a login that it does not let in; there is no code for it on this side.
+_REFUSALS: Final = ("authentication failed", "no password supplied", "no pg_hba.conf entry", "FATAL:  database")
+_LOOK_AGAIN_S: Final = 1.0
 _IDLE_TIMEOUT_S: Final = 120.0
 #: A line that is cut without a word is noticed within half a minute.
 _POSTGRESQL_LINE: Final = {
@@ -155,9 +159,22 @@ def require_schema(engine: sa.Engine, script_location: str | Path) -> None:
     )
 
 
-def prepare_schema(engine: sa.Engine, script_location: str | Path, *, migrates: bool) -> None:
-    """`migrate`, or `require_schema` where a step of the deployment migrates."""
-    (migrate if migrates else require_schema)(engine, script_location)
+def prepare_schema(
+    engine: sa.Engine, script_location: str | Path, *, migrates: bool, patience_s: float = 300.0
+) -> None:
+    """`migrate`, or `require_schema` where a step of the deployment migrates.
+
+    A database that cannot be reached yet is waited for: services and databases start in any order.
+    """
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            return (migrate if migrates else require_schema)(engine, script_location)
+        except DependencyUnavailable as error:
+            if error.reason != "DATABASE_UNAVAILABLE" or time.monotonic() > deadline:
+                raise
+            _log.warning("%s", error.message, extra={"action": "schema.waiting"})
+        time.sleep(_LOOK_AGAIN_S)
 
 
 def hold_names(connection: sa.Connection, names: Iterable[str]) -> None:
@@ -310,6 +327,12 @@ def _converted_errors() -> Generator[None]:
             ) from error
         if not _is_transient(error):
             raise
+        if any(words in str(error.orig) for words in _REFUSALS):
+            raise DependencyUnavailable(
+                "the database refuses this service's login: look at user, password, database and pg_hba.conf",
+                reason="DATABASE_REFUSES",
+                retry_after_s=30.0,
+            ) from error
         raise DependencyUnavailable(
             "the database is busy or cannot be reached: try again",
             reason="DATABASE_UNAVAILABLE",

@@ -1,0 +1,236 @@
+"""PostgreSQL and MinIO killed, cut off and filled up under the running loop: nothing is lost, nothing happens twice."""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from minio.error import S3Error
+from phantom import Phantom
+from rekindle._call import Retry
+from rekindle.client import Client
+from rekindle.config import Organ
+from rekindle.errors import DependencyUnavailable
+from rekindle.projects import Project
+from rekindle_local.stack import Stack, StackOptions
+from servers.minio import ACCESS_KEY, SECRET_KEY, MinioServer
+from servers.postgresql import PostgresqlServer
+from servers.proxy import Proxy
+from small_campaign import begin, label_next, wait_for
+
+pytestmark = pytest.mark.timeout(400)
+CASES = 2
+#: Long enough for several tries of everything, short enough for the SDK's patience.
+AWAY_S = 2.0
+NAMES = {"postgresql": "the database", "minio": "the object store"}
+
+
+class World:
+    """The three services on PostgreSQL and MinIO, with lines in between that can be cut."""
+
+    def __init__(self, folder: Path, resources: ExitStack, *, minio: MinioServer | None = None) -> None:
+        self.servers: dict[str, PostgresqlServer | MinioServer] = {
+            "postgresql": resources.enter_context(PostgresqlServer(folder / "postgresql")),
+            "minio": resources.enter_context(minio or MinioServer(folder / "minio")),
+        }
+        #: Its thread outlives the servers that it starts, which end with whoever started them.
+        self.helper = resources.enter_context(ThreadPoolExecutor(1))
+        self.lines = {name: resources.enter_context(Proxy(server.port)) for name, server in self.servers.items()}
+        self.minio.make_bucket("rekindle")
+        options = StackOptions(state=folder / "stack", port=0, environment=self._settings())
+        self.stack = resources.enter_context(Stack(options))
+        self.client = resources.enter_context(self.connect(attempts=20))
+
+    @property
+    def minio(self) -> MinioServer:
+        server = self.servers["minio"]
+        assert isinstance(server, MinioServer)
+        return server
+
+    def connect(self, *, attempts: int) -> Client:
+        """A client that tries so often in all."""
+        addresses = self.stack.addresses
+        return Client.connect(
+            addresses["scheduler"],
+            inference=addresses["inference"],
+            trainer=addresses["trainer"],
+            retry=Retry(attempts=attempts),
+            uploads="stream",
+        )
+
+    def break_down(self, name: str, how: str) -> None:
+        """SIGKILL to a server, or an end to all connections with it."""
+        self.servers[name].kill() if how == "kill" else self.lines[name].cut()
+
+    def heal(self, name: str, how: str) -> None:
+        self.servers[name].start() if how == "kill" else self.lines[name].heal()
+
+    def _settings(self) -> dict[str, str]:
+        postgresql = self.servers["postgresql"]
+        assert isinstance(postgresql, PostgresqlServer)
+        settings = {
+            f"REKINDLE_{service}_DATABASE_URL": postgresql.create_database().replace(
+                f":{postgresql.port}/", f":{self.lines['postgresql'].port}/"
+            )
+            for service in ("SCHEDULER", "INFERENCE", "TRAINER")
+        }
+        store = {
+            "URL": "s3://rekindle/installation",
+            "ENDPOINT": f"http://127.0.0.1:{self.lines['minio'].port}",
+            "ACCESS_KEY": ACCESS_KEY,
+            "SECRET_KEY": SECRET_KEY,
+        }
+        for service in ("INFERENCE", "TRAINER"):
+            settings |= {f"REKINDLE_{service}_OBJECTS_{name}": value for name, value in store.items()}
+        return settings
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with ExitStack() as resources:
+        yield World(tmp_path, resources)
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What a campaign leaves behind, by content: no ids, no clocks."""
+
+    snapshots: list[str]
+    weights: list[str]
+    packages: list[str]
+    masks: list[tuple[int, str, str]]
+    states: set[str]
+
+
+def campaign(world: World, folder: Path, disturb: Callable[[str, Project], None]) -> Ending:
+    """Labels every case, one in a round; `disturb` is called once at each stage of the first round."""
+    folder.mkdir()
+    project = begin(world.client, folder, groups=[f"group-{number}" for number in range(CASES)])
+    disturb("annotating", project)
+    label_next(project)
+    wait_for(lambda: project.round(1).state == "training", "round 1 does not train")
+    disturb("training", project)
+    wait_for(lambda: project.round(2).state == "annotating", "round 2 does not open")
+    for _ in range(CASES - 1):
+        label_next(project)
+    wait_for(lambda: project.refresh().state == "complete", "the campaign does not end")
+    rounds = project.rounds()
+    models = sorted(project.models(), key=lambda model: model.version)
+    return Ending(
+        snapshots=[each.snapshot_digest for each in rounds],
+        weights=[model.weights_digest for model in models],
+        packages=[model.package_digest for model in models],
+        masks=sorted((each.round, each.mask_digest, each.review_state) for each in project.submissions()),
+        states={each.state for each in rounds},
+    )
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Ending:
+    """The campaign as it ends when nothing breaks."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    with ExitStack() as resources:
+        return campaign(World(folder, resources), folder / "files", lambda _stage, _project: None)
+
+
+@pytest.mark.parametrize(
+    ("name", "how", "stage"),
+    [
+        ("postgresql", "kill", "annotating"),
+        ("postgresql", "cut", "training"),
+        ("minio", "cut", "annotating"),
+        ("minio", "kill", "training"),
+    ],
+)
+def test_a_fault_changes_nothing_about_the_end(
+    world: World, undisturbed: Ending, tmp_path: Path, name: str, how: str, stage: str
+) -> None:
+    """Meanwhile whoever asks is told UNAVAILABLE and what is away; then all goes on by itself to the same end."""
+    told: list[str] = []
+    healings: list[Future[None]] = []
+
+    def heal_later() -> None:
+        time.sleep(AWAY_S)
+        world.heal(name, how)
+
+    def disturb(now: str, project: Project) -> None:
+        if now != stage:
+            return
+        same = impatient.project(project.id)
+        world.break_down(name, how)
+        told.extend(what_is_told(same, Phantom().file(tmp_path)))
+        # What comes next meets the fault and the healing on its way.
+        healings.append(world.helper.submit(heal_later))
+
+    with world.connect(attempts=1) as impatient:
+        ending = campaign(world, tmp_path / "files", disturb)
+    for healing in healings:
+        healing.result()
+    assert undisturbed == ending
+    assert told
+    assert all(NAMES[name] in message for message in told)
+
+
+def what_is_told(project: Project, file: Path) -> list[str]:
+    """The errors of a call that needs the database and of one that needs the object store too, where there are any."""
+    told: list[str] = []
+    for ask in (project.refresh, lambda: project.upload_image(file, modality="CT")):
+        try:
+            ask()
+        except DependencyUnavailable as error:
+            told.append(str(error))
+    return told
+
+
+def test_a_full_store_is_named_and_leaves_nothing(tmp_path: Path) -> None:
+    """UNAVAILABLE that says so, no volume and no upload; once there is room the same file is taken."""
+    with ExitStack() as resources:
+        minio = MinioServer(tmp_path / "minio", disk_bytes=64 * 1024 * 1024)
+        world = World(tmp_path, resources, minio=minio)
+        project = world.client.create_project("full", [Organ("liver", 6)])
+        file = Phantom().file(tmp_path)
+        project.upload_image(file, modality="CT")
+        before = keys_of(world)
+        fill_up(minio)
+        other = np.roll(Phantom().image, 5, axis=1)
+        second = Phantom().file(tmp_path, "image", voxels=other)
+        with (
+            world.connect(attempts=1) as client,
+            pytest.raises(DependencyUnavailable, match="the object store is full"),
+        ):
+            client.project(project.id).upload_image(second, modality="CT")
+        make_room(minio)
+        assert before == keys_of(world)
+        assert world.stack.dead_services() == []
+        project.upload_image(second, modality="CT")
+        assert len(before) < len(keys_of(world))
+
+
+def fill_up(minio: MinioServer) -> None:
+    """Until it takes not even a small object."""
+    size, number = 8 * 1024 * 1024, 0
+    while size >= 1024:
+        try:
+            minio.client().put_object("rekindle", f"filler/{number}", io.BytesIO(os.urandom(size)), size)
+            number += 1
+        except S3Error as error:
+            if error.code != "XMinioStorageFull":
+                raise
+            size //= 2
+
+
+def make_room(minio: MinioServer) -> None:
+    for each in minio.client().list_objects("rekindle", prefix="filler/"):
+        minio.client().remove_object("rekindle", each.object_name)
+
+
+def keys_of(world: World) -> set[str]:
+    return {each.object_name for each in world.minio.client().list_objects("rekindle", recursive=True)}
