@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from bench.measure import Row, Subject
 
 #: Each is a module with `measure`, loaded when it is its turn.
-SUBJECTS = ("prediction", "volumes", "formats", "transfer", "scheduler", "training", "triton")
+SUBJECTS = ("prediction", "volumes", "formats", "transfer", "scheduler", "stores", "training", "triton")
 
 
 def main(arguments: list[str] | None = None) -> int:

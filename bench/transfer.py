@@ -34,23 +34,23 @@ def measure(options: Options) -> list[Row]:
     """Uploads of an uncompressed file, a new one each time, and downloads, which are compressed files."""
     slices, repeats = (20, 1) if options.quick else (100, 3)
     # Equal files would be answered from what is stored.
-    files = iter([_nifti(options.folder, slices, seed) for seed in range(2 * repeats + 3)])
+    files = iter([nifti(options.folder, slices, seed) for seed in range(2 * repeats + 3)])
     kept = options.folder / "http"
     kept.mkdir()
-    with _service(options.folder) as stub, HttpStore(kept) as store:
+    with running_service(options.folder) as stub, HttpStore(kept) as store:
         up, in_pieces = ([next(files) for _ in range(repeats + 1)] for _ in range(2))
         ours, pieces, theirs = iter(up), iter(in_pieces), iter(up)
         sent = alternate(
             repeats,
-            lambda: _upload(stub, next(ours)),
+            lambda: upload(stub, next(ours)),
             lambda: _upload_in_pieces(stub, next(pieces)),
             lambda: store.put("volume", next(theirs)),
         )
-        volume_id = _upload(stub, next(files))
-        data = _download(stub, volume_id)
+        volume_id = upload(stub, next(files))
+        data = download(stub, volume_id)
         store.put("download", data)
         digest = hashlib.sha256(data).hexdigest()
-        fetched = alternate(repeats, lambda: _download(stub, volume_id), lambda: store.get("download", digest))
+        fetched = alternate(repeats, lambda: download(stub, volume_id), lambda: store.get("download", digest))
     sizes = f"{len(up[0]) / MB:.0f} MB .nii", f"{len(data) / MB:.0f} MB .nii.gz"
     return [
         Row(
@@ -66,14 +66,14 @@ def measure(options: Options) -> list[Row]:
     ]  # fmt: skip
 
 
-def _nifti(folder: Path, slices: int, seed: int) -> bytes:
+def nifti(folder: Path, slices: int, seed: int) -> bytes:
     image, _ = abdomen(slices, 512, in_plane_mm=0.75, slice_mm=3.0, seed=seed)
     path = folder / "volume.nii"
     sitk.WriteImage(image.to_sitk(), str(path))
     return path.read_bytes()
 
 
-def _upload(stub: VolumeServiceStub, data: bytes) -> str:
+def upload(stub: VolumeServiceStub, data: bytes) -> str:
     header = messages.UploadVolumeHeader(
         request_id=str(uuid4()), project_id=PROJECT,
         kind=common.VOLUME_KIND_IMAGE, format=common.FILE_FORMAT_NIFTI,
@@ -99,21 +99,21 @@ def _upload_in_pieces(stub: VolumeServiceStub, data: bytes) -> str:
     return stub.FinalizeUpload(end, timeout=CALL_S).volume.volume_id
 
 
-def _download(stub: VolumeServiceStub, volume_id: str) -> bytes:
+def download(stub: VolumeServiceStub, volume_id: str) -> bytes:
     request = messages.DownloadVolumeRequest(project_id=PROJECT, volume_id=volume_id)
     return collect_download(stub.DownloadVolume(request, timeout=CALL_S)).data
 
 
 @contextmanager
-def _service(folder: Path) -> Generator[VolumeServiceStub]:
-    """The inference service as a process on loopback."""
+def running_service(folder: Path, **more: str) -> Generator[VolumeServiceStub]:
+    """The inference service as a process on loopback, with more settings than the usual."""
     port_file = folder / "port.json"
     settings = {
         "ADDRESS": "127.0.0.1:0", "HEALTH_ADDRESS": "127.0.0.1:0", "PORT_FILE": port_file,
         "DATABASE_URL": f"sqlite:///{folder / 'inference.sqlite3'}",
         "OBJECTS_DIRECTORY": folder / "objects", "TEMPORARY_DIRECTORY": folder / "incoming",
     }  # fmt: skip
-    own = {f"REKINDLE_INFERENCE_{name}": str(value) for name, value in settings.items()}
+    own = {f"REKINDLE_INFERENCE_{name}": str(value) for name, value in {**settings, **more}.items()}
     log = folder / "inference.log"
     with log.open("wb") as stream:
         process = subprocess.Popen(

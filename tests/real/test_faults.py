@@ -26,7 +26,7 @@ from servers.postgresql import PostgresqlServer
 from servers.proxy import Proxy
 from small_campaign import begin, label_next, wait_for
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(900)
 CASES = 2
 #: Long enough for several tries of everything, short enough for the SDK's patience.
 AWAY_S = 2.0
