@@ -75,7 +75,8 @@ def _meaning(error: S3Error, key: str) -> Exception:
         return not_found(key)
     if code in _IN_THE_WAY:
         return other_bytes(key)
-    if code in _FULL:
+    # MinIO passes on what its disk says.
+    if code in _FULL or "no space left" in (error.message or "").lower():
         return unavailable("is full: make room in it", reason="OBJECT_STORE_FULL", retry_after_s=30.0)
     if code == "NoSuchBucket":
         return unavailable("has no such bucket: create it", reason="OBJECT_STORE_REFUSES", retry_after_s=30.0)
