@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import yaml
 from chart import CHART, EVERYTHING, PRODUCTION, render
 from chart_settings import SETTINGS, free_settings
+from prometheus_client import CollectorRegistry
+from rekindle_scheduler.adapters.prometheus import SchedulerMetrics
 from rekindle_servicekit.permissions import PERMISSIONS
 from rekindle_servicekit.settings import environment_variables
 
@@ -47,7 +50,26 @@ def test_routes_name_every_service_of_the_api() -> None:
     assert (own, {f"/{name}" for name in own}) == (routed, paths)
 
 
+def test_alerts_and_dashboard_ask_for_metrics_that_exist() -> None:
+    """Each rekindle_* name in them is one that a service tells."""
+    text = (CHART / "files" / "alerts.yaml").read_text() + (CHART / "files" / "dashboard.json").read_text()
+    asked = set(re.findall(r"rekindle_[a-z_]+", text))
+    assert set() == {name for name in asked if re.sub("_(bucket|count|sum|total)$", "", name) not in _told()}
+
+
 def test_every_alert_says_what_to_do() -> None:
     """An alert without a remedy only wakes people."""
     alerts = yaml.safe_load((CHART / "files" / "alerts.yaml").read_text())
     assert [] == [alert["alert"] for alert in alerts if not alert["annotations"].get("action")]
+
+
+def _told() -> set[str]:
+    registry = CollectorRegistry()
+    SchedulerMetrics(registry)
+    from_code = {family.name for family in registry.collect()}
+    sources = [
+        path.read_text()
+        for package in ("scheduler", "inference", "trainer")
+        for path in (CHART.parents[2] / "services" / package / "src").rglob("prometheus.py")
+    ]
+    return from_code | set(re.findall(r'"(rekindle_[a-z_]+)"', "".join(sources)))
