@@ -6,6 +6,7 @@ import inspect
 import pkgutil
 from collections.abc import Callable, Iterator
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -163,9 +164,11 @@ def _argument(parameter: inspect.Parameter) -> Any:
 
 
 @pytest.fixture
-def called() -> set[str]:
+def called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """The full names of all RPCs that the handles' methods called."""
     stubs: Any = StubServices()
+    monkeypatch.setitem(ARGUMENTS, "path", tmp_path / "archive.tar")
+    Project(stubs, PROJECT).export(tmp_path / "archive.tar")
     drive(Client(stubs))
     drive(Project(stubs, PROJECT))
     lease = records_pb2.Lease(lease_id="l")

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 from rekindle.cli.commands import rekindle
 from rekindle.client import Client
-from rekindle.errors import NotFound, RekindleError
+from rekindle.errors import AlreadyExists, NotFound, RekindleError
 from rekindle.projects import Project
 from rekindle_local.stack import Stack, StackOptions
 from small_campaign import begin, label, wait_for
@@ -72,6 +72,35 @@ def test_a_trained_project_is_sound_to_the_last_byte(stack: Stack, project: Proj
     assert stored
     assert {path.relative_to(stack.objects_dir).parts[0] for path in stored} == {INSTALLATION}
     assert not [path for path in stored if "checkpoint" in path.parts]
+
+
+@pytest.mark.timeout(420)
+def test_a_project_moves_to_other_services_and_goes_on(
+    stack: Stack, project: Project, client: Client, tmp_path: Path
+) -> None:
+    """Its archive is the same there, byte for byte; the import may be repeated; cases are labelled and trained on."""
+    archive = project.export(tmp_path / "project.tar")
+    counts = project.refresh().counts
+    with Stack(StackOptions(state=tmp_path / "elsewhere", port=0)) as other, other.client() as there:
+        moved = there.import_project(archive)
+        again = moved.export(tmp_path / "again.tar")
+        assert archive.read_bytes() == again.read_bytes()
+        assert there.import_project(archive).id == project.id
+
+        assert moved.counts == counts
+        assert [item.id for item in moved.models()] == [item.id for item in project.models()]
+        assert there.verify(deep=True).is_sound
+        label(moved, next(case for case in moved.cases() if case.state == "ready").id)
+        wait_for(lambda: bool(moved.round(2).run_id), "round 2 does not train")
+        assert moved.run(moved.round(2).run_id).state in ("queued", "running", "succeeded")
+
+        # A run under way is archived as one that has not begun.
+        under_way = moved.export(tmp_path / "under-way.tar")
+        with pytest.raises(AlreadyExists):
+            client.import_project(under_way)
+        with pytest.raises(AlreadyExists):
+            there.import_project(under_way)
+    assert project.refresh().counts == counts
 
 
 def traces(stack: Stack, needles: dict[str, str]) -> set[str]:

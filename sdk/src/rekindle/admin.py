@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from rekindle._services import Services
 from rekindle.api.common.v1 import admin_pb2 as pb
+from rekindle.api.scheduler.v1 import scheduler_pb2 as scheduler
+from rekindle.archives import import_project
 from rekindle.config import enum_name
+from rekindle.projects import Project
 
 #: The trainer first, as inference needs to know which packages belong to its runs.
 _ORDER = ("trainer", "inference", "scheduler")
@@ -75,6 +79,16 @@ class AdminCalls:
                     done.bytes_read += part.summary.bytes_read
                     shared.extend(part.summary.shared_objects)
         return done
+
+    def import_project(self, path: str | Path) -> Project:
+        """Takes in a project that `Project.export` wrote, with the same ids; repeating it changes nothing.
+
+        AlreadyExists where the project is here with other content. InvalidInput (BAD_ARCHIVE, NEWER_ARCHIVE),
+        IntegrityError for an archive that cannot be taken; nothing of the project is visible then.
+        """
+        request = scheduler.GetProjectRequest(project_id=import_project(self._services, Path(path)))
+        answer = self._services.caller.unary(self._services.scheduler.GetProject, request)
+        return Project(self._services, answer.project)
 
     def _verified(self, service: str, request: pb.VerifyRequest) -> Iterator[pb.VerifyResponse]:
         return self._services.caller.stream(self._services.admin[service].Verify, request, timeout_s=_VERIFY_TIMEOUT_S)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Self
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -14,6 +15,7 @@ from rekindle._project_base import ProjectBase
 from rekindle._services import Services
 from rekindle.api.scheduler.v1 import purges_pb2
 from rekindle.api.scheduler.v1 import scheduler_pb2 as scheduler
+from rekindle.archives import export_project
 from rekindle.config import enum_name
 from rekindle.errors import DeadlineExceeded
 
@@ -111,6 +113,10 @@ class ProjectPurges(ProjectBase):
             reason=reason,
         )
         return Purge(self._services, self._services.caller.unary(self._services.scheduler.PurgeGroup, request).purge)
+
+    def export(self, path: str | Path) -> Path:
+        """Writes everything of the project, of all services, into one file; `Client.import_project` reads it."""
+        return export_project(self._services, self.id, Path(path))
 
     def purges(self) -> Iterator[Purge]:
         """Every erasure of the project, newest first."""

@@ -4,16 +4,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator
+import hashlib
+import re
+import tempfile
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from datetime import timedelta
 from itertools import islice
+from pathlib import Path
 from typing import Any, Protocol
 
 import grpc
 from rekindle.api.common.v1 import admin_pb2 as pb
 from rekindle.api.common.v1 import admin_pb2_grpc
-from rekindle.errors import FieldViolation, InvalidInput
+from rekindle.errors import FieldViolation, IntegrityError, InvalidInput
 
+from rekindle_servicekit import context as ambient
+from rekindle_servicekit.project_archive import ProjectArchive
 from rekindle_servicekit.server import Server
 from rekindle_servicekit.verification import DEFAULT_GRACE, Finding, FindingKind, Summary, VerifyOptions
 from rekindle_servicekit.workers import Cancellation, Workers
@@ -31,19 +37,20 @@ class Verify(Protocol):
     def __call__(self, options: VerifyOptions, summary: Summary, cancellation: Cancellation) -> Iterator[Finding]: ...
 
 
-def serve_admin(server: Server, service: str, workers: Workers, *, verify: Verify) -> None:
-    """Let `server` answer AdminService for `service`. Before it starts."""
-    servicer = AdminServicer(service, workers, verify)
+def serve_admin(server: Server, workers: Workers, *, verify: Verify, archive: ProjectArchive) -> None:
+    """Let `server` answer AdminService for the service of the archive. Before it starts."""
+    servicer = AdminServicer(workers, verify, archive)
     server.add(ADMIN_SERVICE, servicer, admin_pb2_grpc.add_AdminServiceServicer_to_server)
 
 
 class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
     """Convert, call, convert."""
 
-    def __init__(self, service: str, workers: Workers, verify: Verify) -> None:
-        self._service = service
+    def __init__(self, workers: Workers, verify: Verify, archive: ProjectArchive) -> None:
+        self._service = archive.service
         self._workers = workers
         self._verify = verify
+        self._archive = archive
 
     async def Verify(self, request: pb.VerifyRequest, context: Context) -> AsyncGenerator[pb.VerifyResponse]:
         options, summary = _options(request), Summary()
@@ -58,6 +65,48 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         finally:
             cancellation.set()
 
+    async def ExportProject(
+        self, request: pb.ExportProjectRequest, context: Context
+    ) -> AsyncGenerator[pb.ExportProjectResponse]:
+        cancellation = Cancellation(context.time_remaining())
+        with ambient.bind(project=request.project_id):
+            chunks = self._archive.export(request.project_id, cancellation)
+            try:
+                while (chunk := await self._workers.run_blocking(next, chunks, None)) is not None:
+                    yield pb.ExportProjectResponse(chunk=chunk)
+            finally:
+                cancellation.set()
+                await self._workers.run_blocking(chunks.close)
+
+    async def ImportProject(
+        self, request_iterator: AsyncIterator[pb.ImportProjectRequest], context: Context
+    ) -> pb.ImportProjectResponse:
+        header = await _header(request_iterator)
+        with ambient.bind(project=header.project_id), tempfile.TemporaryDirectory(prefix="rekindle-import-") as folder:
+            path = Path(folder, "archive.tar")
+            await self._receive(request_iterator, path, header.sha256)
+            caller = ambient.principal()
+            rows, objects = await self._workers.run_cancellable(
+                context,
+                lambda stop: self._archive.import_(
+                    caller, header.project_id, header.request_id, header.sha256, path, stop
+                ),
+            )
+        return pb.ImportProjectResponse(project_id=header.project_id, rows=rows, objects=objects)
+
+    async def _receive(self, requests: AsyncIterator[pb.ImportProjectRequest], path: Path, sha256: str) -> None:
+        digest = hashlib.sha256()
+        with path.open("wb") as target:
+            async for request in requests:
+                if request.WhichOneof("part") != "chunk":
+                    raise _wrong("chunk", "must follow the header: one header begins the stream")
+                digest.update(request.chunk)
+                await self._workers.run_blocking(target.write, request.chunk)
+        if digest.hexdigest() != sha256:
+            raise IntegrityError(
+                "what arrived does not have the SHA-256 of the header: send it again", reason="DIGEST_MISMATCH"
+            )
+
     def _finding(self, finding: Finding) -> pb.Finding:
         return pb.Finding(
             kind=pb.FindingKind.Value(f"FINDING_KIND_{finding.kind.upper()}"),
@@ -67,6 +116,23 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
             message=finding.message,
             remedy=finding.remedy,
         )
+
+
+async def _header(requests: AsyncIterator[pb.ImportProjectRequest]) -> pb.ImportProjectHeader:
+    async for request in requests:
+        if request.WhichOneof("part") == "header":
+            header = request.header
+            if not header.project_id:
+                raise _wrong("header.project_id", "is missing")
+            if re.fullmatch(r"[0-9a-f]{64}", header.sha256) is None:
+                raise _wrong("header.sha256", "must be the SHA-256 of all chunks in lower-case hex")
+            return header
+        break
+    raise _wrong("header", "must be the first message of the stream")
+
+
+def _wrong(field: str, problem: str) -> InvalidInput:
+    return InvalidInput(f"{field} {problem}", violations=[FieldViolation(field, problem)])
 
 
 def _options(request: pb.VerifyRequest) -> VerifyOptions:

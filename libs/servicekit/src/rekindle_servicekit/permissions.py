@@ -59,6 +59,8 @@ _SERVICES: Final[Mapping[str, Mapping[str, Permission]]] = {
     },
     "rekindle.api.common.v1.AdminService": {
         "Verify": _P.ADMINISTER,
+        "ExportProject": _P.ADMINISTER,
+        "ImportProject": _P.ADMINISTER,
     },
     "rekindle.api.scheduler.v1.SchedulerService": {
         "CreateProject": _P.PROJECT_WRITE,

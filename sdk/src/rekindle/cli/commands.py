@@ -9,6 +9,7 @@ import click
 from rekindle import __version__
 from rekindle._call import UploadWay
 from rekindle.cli.access import access_options
+from rekindle.cli.archives import export_project, import_project
 from rekindle.cli.cases import cases, seeds
 from rekindle.cli.drafts import draft, take_up
 from rekindle.cli.info import info
@@ -134,5 +135,7 @@ GROUPS: tuple[RekindleGroup, ...] = (
     volumes,
 )
 OPERATING: tuple[click.Command, ...] = (info, verify, purge)
+for command in (export_project, import_project):
+    project.add_command(command)
 for command in (*GROUPS, next_case, submit, take_up, segment, report, *OPERATING):
     rekindle.add_command(command)

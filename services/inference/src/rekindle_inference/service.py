@@ -20,6 +20,7 @@ from rekindle_servicekit.retention import Retention
 from rekindle_servicekit.server import Background, Server
 from rekindle_servicekit.workers import Workers
 
+from rekindle_inference.adapters.archive import project_archive
 from rekindle_inference.adapters.engines import open_engine
 from rekindle_inference.adapters.files import FileWriter
 from rekindle_inference.adapters.incoming import Incoming
@@ -160,7 +161,8 @@ def build_service(settings: Settings, *, engine: Engine | None = None, objects: 
     )
     serve_info(server, _facts(settings, objects))
     verification = metrics.noting_orphans(partial(verify, SqlInventory(state.engine), objects))
-    serve_admin(server, "inference", transfers, verify=verification)
+    archive = project_archive(state.engine, objects, engine, settings.smoke_tolerance)
+    serve_admin(server, transfers, verify=verification, archive=archive)
     sweeper = Sweeper(uploads, transfers, every_s=settings.upload_sweep_s)
     dispatcher = _serve_segmentations(server, settings, predictions, transfers)
     retention = Retention(state.engine, transfers, days=settings.request_retention_days)

@@ -25,6 +25,7 @@ from rekindle_scheduler.actions.world import World
 from rekindle_scheduler.adapters.channels import open_channel
 from rekindle_scheduler.adapters.inference import GrpcInference
 from rekindle_scheduler.adapters.prometheus import SchedulerMetrics, queue_metrics
+from rekindle_scheduler.adapters.sql.archive import project_archive
 from rekindle_scheduler.adapters.sql.inventory import SqlInventory
 from rekindle_scheduler.adapters.sql.store import open_store
 from rekindle_scheduler.adapters.trainer import GrpcTrainer
@@ -102,7 +103,7 @@ async def _serve(settings: Settings) -> None:
     server.add(SERVICE_NAME, SchedulerServicer(backend), add_SchedulerServiceServicer_to_server)
     serve_info(server, _facts(settings))
     verification = Verification(SqlInventory(store.engine), backend.inference, GrpcTrainer(trainer))
-    serve_admin(server, "scheduler", workers, verify=verification)
+    serve_admin(server, workers, verify=verification, archive=project_archive(store.engine))
     try:
         retention = Retention(store.engine, workers, days=settings.request_retention_days)
         await serve(server, [reconciler.run, purger.run, publisher.run, retention])

@@ -24,6 +24,7 @@ from rekindle_servicekit.retention import Retention
 from rekindle_servicekit.server import Server, serve
 from rekindle_servicekit.workers import Workers
 
+from rekindle_trainer.adapters.archive import project_archive
 from rekindle_trainer.adapters.prometheus import run_metrics
 from rekindle_trainer.adapters.sql import MIGRATIONS, SqlState
 from rekindle_trainer.adapters.sql_purges import SqlPurges
@@ -95,7 +96,8 @@ async def run_service(settings: TrainerSettings, command: Sequence[str]) -> None
         )
         server.add(SERVICE_NAME, servicer, trainer_pb2_grpc.add_TrainerServiceServicer_to_server)
         serve_info(server, _facts(settings))
-        serve_admin(server, "trainer", workers, verify=partial(verify, state, objects))
+        archive = project_archive(engine, objects)
+        serve_admin(server, workers, verify=partial(verify, state, objects), archive=archive)
         # The first run need not wait for torch to be imported.
         threading.Thread(target=load_catalogue, name="catalogue", daemon=True).start()
         supervision_loop = partial(

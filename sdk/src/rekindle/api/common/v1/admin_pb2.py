@@ -24,15 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"rekindle/api/common/v1/admin.proto\x12\x16rekindle.api.common.v1\"K\n\rVerifyRequest\x12\x0c\n\x04\x64\x65\x65p\x18\x01 \x01(\x08\x12\x15\n\rgrace_seconds\x18\x02 \x01(\x03\x12\x15\n\rknown_objects\x18\x03 \x03(\t\"\x86\x01\n\x0eVerifyResponse\x12\x32\n\x07\x66inding\x18\x01 \x01(\x0b\x32\x1f.rekindle.api.common.v1.FindingH\x00\x12\x38\n\x07summary\x18\x02 \x01(\x0b\x32%.rekindle.api.common.v1.VerifySummaryH\x00\x42\x06\n\x04part\"\x91\x01\n\x07\x46inding\x12\x31\n\x04kind\x18\x01 \x01(\x0e\x32#.rekindle.api.common.v1.FindingKind\x12\x0f\n\x07service\x18\x02 \x01(\t\x12\r\n\x05where\x18\x03 \x01(\t\x12\x12\n\nproject_id\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t\x12\x0e\n\x06remedy\x18\x06 \x01(\t\"\xa4\x01\n\rVerifySummary\x12\x0c\n\x04rows\x18\x01 \x01(\x03\x12\x0f\n\x07objects\x18\x02 \x01(\x03\x12\x12\n\nbytes_read\x18\x03 \x01(\x03\x12\x0f\n\x07missing\x18\x04 \x01(\x03\x12\x10\n\x08orphaned\x18\x05 \x01(\x03\x12\x0f\n\x07\x64\x61maged\x18\x06 \x01(\x03\x12\x14\n\x0cinconsistent\x18\x07 \x01(\x03\x12\x16\n\x0eshared_objects\x18\x08 \x03(\t*\x99\x01\n\x0b\x46indingKind\x12\x1c\n\x18\x46INDING_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14\x46INDING_KIND_MISSING\x10\x01\x12\x19\n\x15\x46INDING_KIND_ORPHANED\x10\x02\x12\x18\n\x14\x46INDING_KIND_DAMAGED\x10\x03\x12\x1d\n\x19\x46INDING_KIND_INCONSISTENT\x10\x04\x32i\n\x0c\x41\x64minService\x12Y\n\x06Verify\x12%.rekindle.api.common.v1.VerifyRequest\x1a&.rekindle.api.common.v1.VerifyResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"rekindle/api/common/v1/admin.proto\x12\x16rekindle.api.common.v1\"K\n\rVerifyRequest\x12\x0c\n\x04\x64\x65\x65p\x18\x01 \x01(\x08\x12\x15\n\rgrace_seconds\x18\x02 \x01(\x03\x12\x15\n\rknown_objects\x18\x03 \x03(\t\"\x86\x01\n\x0eVerifyResponse\x12\x32\n\x07\x66inding\x18\x01 \x01(\x0b\x32\x1f.rekindle.api.common.v1.FindingH\x00\x12\x38\n\x07summary\x18\x02 \x01(\x0b\x32%.rekindle.api.common.v1.VerifySummaryH\x00\x42\x06\n\x04part\"\x91\x01\n\x07\x46inding\x12\x31\n\x04kind\x18\x01 \x01(\x0e\x32#.rekindle.api.common.v1.FindingKind\x12\x0f\n\x07service\x18\x02 \x01(\t\x12\r\n\x05where\x18\x03 \x01(\t\x12\x12\n\nproject_id\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t\x12\x0e\n\x06remedy\x18\x06 \x01(\t\"\xa4\x01\n\rVerifySummary\x12\x0c\n\x04rows\x18\x01 \x01(\x03\x12\x0f\n\x07objects\x18\x02 \x01(\x03\x12\x12\n\nbytes_read\x18\x03 \x01(\x03\x12\x0f\n\x07missing\x18\x04 \x01(\x03\x12\x10\n\x08orphaned\x18\x05 \x01(\x03\x12\x0f\n\x07\x64\x61maged\x18\x06 \x01(\x03\x12\x14\n\x0cinconsistent\x18\x07 \x01(\x03\x12\x16\n\x0eshared_objects\x18\x08 \x03(\t\"*\n\x14\x45xportProjectRequest\x12\x12\n\nproject_id\x18\x01 \x01(\t\"&\n\x15\x45xportProjectResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\"n\n\x14ImportProjectRequest\x12=\n\x06header\x18\x01 \x01(\x0b\x32+.rekindle.api.common.v1.ImportProjectHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"M\n\x13ImportProjectHeader\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nproject_id\x18\x02 \x01(\t\x12\x0e\n\x06sha256\x18\x03 \x01(\t\"J\n\x15ImportProjectResponse\x12\x12\n\nproject_id\x18\x01 \x01(\t\x12\x0c\n\x04rows\x18\x02 \x01(\x03\x12\x0f\n\x07objects\x18\x03 \x01(\x03*\x99\x01\n\x0b\x46indingKind\x12\x1c\n\x18\x46INDING_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14\x46INDING_KIND_MISSING\x10\x01\x12\x19\n\x15\x46INDING_KIND_ORPHANED\x10\x02\x12\x18\n\x14\x46INDING_KIND_DAMAGED\x10\x03\x12\x1d\n\x19\x46INDING_KIND_INCONSISTENT\x10\x04\x32\xc9\x02\n\x0c\x41\x64minService\x12Y\n\x06Verify\x12%.rekindle.api.common.v1.VerifyRequest\x1a&.rekindle.api.common.v1.VerifyResponse0\x01\x12n\n\rExportProject\x12,.rekindle.api.common.v1.ExportProjectRequest\x1a-.rekindle.api.common.v1.ExportProjectResponse0\x01\x12n\n\rImportProject\x12,.rekindle.api.common.v1.ImportProjectRequest\x1a-.rekindle.api.common.v1.ImportProjectResponse(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'rekindle.api.common.v1.admin_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FINDINGKIND']._serialized_start=592
-  _globals['_FINDINGKIND']._serialized_end=745
+  _globals['_FINDINGKIND']._serialized_start=943
+  _globals['_FINDINGKIND']._serialized_end=1096
   _globals['_VERIFYREQUEST']._serialized_start=62
   _globals['_VERIFYREQUEST']._serialized_end=137
   _globals['_VERIFYRESPONSE']._serialized_start=140
@@ -41,6 +41,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FINDING']._serialized_end=422
   _globals['_VERIFYSUMMARY']._serialized_start=425
   _globals['_VERIFYSUMMARY']._serialized_end=589
-  _globals['_ADMINSERVICE']._serialized_start=747
-  _globals['_ADMINSERVICE']._serialized_end=852
+  _globals['_EXPORTPROJECTREQUEST']._serialized_start=591
+  _globals['_EXPORTPROJECTREQUEST']._serialized_end=633
+  _globals['_EXPORTPROJECTRESPONSE']._serialized_start=635
+  _globals['_EXPORTPROJECTRESPONSE']._serialized_end=673
+  _globals['_IMPORTPROJECTREQUEST']._serialized_start=675
+  _globals['_IMPORTPROJECTREQUEST']._serialized_end=785
+  _globals['_IMPORTPROJECTHEADER']._serialized_start=787
+  _globals['_IMPORTPROJECTHEADER']._serialized_end=864
+  _globals['_IMPORTPROJECTRESPONSE']._serialized_start=866
+  _globals['_IMPORTPROJECTRESPONSE']._serialized_end=940
+  _globals['_ADMINSERVICE']._serialized_start=1099
+  _globals['_ADMINSERVICE']._serialized_end=1428
 # @@protoc_insertion_point(module_scope)

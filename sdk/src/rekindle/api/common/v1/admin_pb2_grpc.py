@@ -39,6 +39,16 @@ class AdminServiceStub:
                 request_serializer=rekindle_dot_api_dot_common_dot_v1_dot_admin__pb2.VerifyRequest.SerializeToString,
                 response_deserializer=rekindle_dot_api_dot_common_dot_v1_dot_admin__pb2.VerifyResponse.FromString,
                 _registered_method=True)
+        self.ExportProject = channel.unary_stream(
+                '/rekindle.api.common.v1.AdminService/ExportProject',
+                request_serializer=rekindle_dot_api_dot_common_dot_v1_dot_admin__pb2.ExportProjectRequest.SerializeToString,
+                response_deserializer=rekindle_dot_api_dot_common_dot_v1_dot_admin__pb2.ExportProjectResponse.FromString,
+                _registered_method=True)
+        self.ImportProject = channel.stream_unary(
+                '/rekindle.api.common.v1.AdminService/ImportProject',
+                request_serializer=rekindle_dot_api_dot_common_dot_v1_dot_admin__pb2.ImportProjectRequest.SerializeToString,
+                response_deserializer=rekindle_dot_api_dot_common_dot_v1_dot_admin__pb2.ImportProjectResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer:
@@ -52,6 +62,24 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExportProject(self, request, context):
+        """Everything that this service keeps of a project, as one tar: manifest.json, a JSON-lines file per table, objects.
+        The same state gives the same bytes. NOT_FOUND where the scheduler does not know the project.
+        FAILED_PRECONDITION (PURGE_UNDER_WAY) while a patient is being erased from it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportProject(self, request_iterator, context):
+        """Takes in what ExportProject gave, with the same ids: header, then chunks. Nothing is visible before every digest
+        was verified. Idempotent under its request_id; ALREADY_EXISTS where the project or a part of it exists here.
+        INVALID_ARGUMENT (BAD_ARCHIVE, NEWER_ARCHIVE), DATA_LOSS (DIGEST_MISMATCH).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -59,6 +87,16 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.Verify,
                     request_deserializer=rekindle_dot_api_dot_common_dot_v1_dot_admin__pb2.VerifyRequest.FromString,
                     response_serializer=rekindle_dot_api_dot_common_dot_v1_dot_admin__pb2.VerifyResponse.SerializeToString,
+            ),
+            'ExportProject': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportProject,
+                    request_deserializer=rekindle_dot_api_dot_common_dot_v1_dot_admin__pb2.ExportProjectRequest.FromString,
+                    response_serializer=rekindle_dot_api_dot_common_dot_v1_dot_admin__pb2.ExportProjectResponse.SerializeToString,
+            ),
+            'ImportProject': grpc.stream_unary_rpc_method_handler(
+                    servicer.ImportProject,
+                    request_deserializer=rekindle_dot_api_dot_common_dot_v1_dot_admin__pb2.ImportProjectRequest.FromString,
+                    response_serializer=rekindle_dot_api_dot_common_dot_v1_dot_admin__pb2.ImportProjectResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -88,6 +126,60 @@ class AdminService:
             '/rekindle.api.common.v1.AdminService/Verify',
             rekindle_dot_api_dot_common_dot_v1_dot_admin__pb2.VerifyRequest.SerializeToString,
             rekindle_dot_api_dot_common_dot_v1_dot_admin__pb2.VerifyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportProject(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/rekindle.api.common.v1.AdminService/ExportProject',
+            rekindle_dot_api_dot_common_dot_v1_dot_admin__pb2.ExportProjectRequest.SerializeToString,
+            rekindle_dot_api_dot_common_dot_v1_dot_admin__pb2.ExportProjectResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportProject(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/rekindle.api.common.v1.AdminService/ImportProject',
+            rekindle_dot_api_dot_common_dot_v1_dot_admin__pb2.ImportProjectRequest.SerializeToString,
+            rekindle_dot_api_dot_common_dot_v1_dot_admin__pb2.ImportProjectResponse.FromString,
             options,
             channel_credentials,
             insecure,

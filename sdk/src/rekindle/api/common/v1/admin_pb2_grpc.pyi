@@ -35,6 +35,16 @@ class AdminServiceStub:
     """Compares the rows of this service with the objects and with the services that they refer to, and says what is
     missing, orphaned, damaged or inconsistent. Changes nothing. Findings as they come, the summary last.
     """
+    ExportProject: _grpc.UnaryStreamMultiCallable[_admin_pb2.ExportProjectRequest, _admin_pb2.ExportProjectResponse]
+    """Everything that this service keeps of a project, as one tar: manifest.json, a JSON-lines file per table, objects.
+    The same state gives the same bytes. NOT_FOUND where the scheduler does not know the project.
+    FAILED_PRECONDITION (PURGE_UNDER_WAY) while a patient is being erased from it.
+    """
+    ImportProject: _grpc.StreamUnaryMultiCallable[_admin_pb2.ImportProjectRequest, _admin_pb2.ImportProjectResponse]
+    """Takes in what ExportProject gave, with the same ids: header, then chunks. Nothing is visible before every digest
+    was verified. Idempotent under its request_id; ALREADY_EXISTS where the project or a part of it exists here.
+    INVALID_ARGUMENT (BAD_ARCHIVE, NEWER_ARCHIVE), DATA_LOSS (DIGEST_MISMATCH).
+    """
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -42,6 +52,16 @@ class AdminServiceAsyncStub(AdminServiceStub):
     Verify: _aio.UnaryStreamMultiCallable[_admin_pb2.VerifyRequest, _admin_pb2.VerifyResponse]  # type: ignore[assignment]
     """Compares the rows of this service with the objects and with the services that they refer to, and says what is
     missing, orphaned, damaged or inconsistent. Changes nothing. Findings as they come, the summary last.
+    """
+    ExportProject: _aio.UnaryStreamMultiCallable[_admin_pb2.ExportProjectRequest, _admin_pb2.ExportProjectResponse]  # type: ignore[assignment]
+    """Everything that this service keeps of a project, as one tar: manifest.json, a JSON-lines file per table, objects.
+    The same state gives the same bytes. NOT_FOUND where the scheduler does not know the project.
+    FAILED_PRECONDITION (PURGE_UNDER_WAY) while a patient is being erased from it.
+    """
+    ImportProject: _aio.StreamUnaryMultiCallable[_admin_pb2.ImportProjectRequest, _admin_pb2.ImportProjectResponse]  # type: ignore[assignment]
+    """Takes in what ExportProject gave, with the same ids: header, then chunks. Nothing is visible before every digest
+    was verified. Idempotent under its request_id; ALREADY_EXISTS where the project or a part of it exists here.
+    INVALID_ARGUMENT (BAD_ARCHIVE, NEWER_ARCHIVE), DATA_LOSS (DIGEST_MISMATCH).
     """
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -53,6 +73,28 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_admin_pb2.VerifyResponse], _abc.AsyncIterator[_admin_pb2.VerifyResponse]]:
         """Compares the rows of this service with the objects and with the services that they refer to, and says what is
         missing, orphaned, damaged or inconsistent. Changes nothing. Findings as they come, the summary last.
+        """
+
+    @_abc_1.abstractmethod
+    def ExportProject(
+        self,
+        request: _admin_pb2.ExportProjectRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_admin_pb2.ExportProjectResponse], _abc.AsyncIterator[_admin_pb2.ExportProjectResponse]]:
+        """Everything that this service keeps of a project, as one tar: manifest.json, a JSON-lines file per table, objects.
+        The same state gives the same bytes. NOT_FOUND where the scheduler does not know the project.
+        FAILED_PRECONDITION (PURGE_UNDER_WAY) while a patient is being erased from it.
+        """
+
+    @_abc_1.abstractmethod
+    def ImportProject(
+        self,
+        request_iterator: _MaybeAsyncIterator[_admin_pb2.ImportProjectRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ImportProjectResponse, _abc.Awaitable[_admin_pb2.ImportProjectResponse]]:
+        """Takes in what ExportProject gave, with the same ids: header, then chunks. Nothing is visible before every digest
+        was verified. Idempotent under its request_id; ALREADY_EXISTS where the project or a part of it exists here.
+        INVALID_ARGUMENT (BAD_ARCHIVE, NEWER_ARCHIVE), DATA_LOSS (DIGEST_MISMATCH).
         """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
