@@ -23,6 +23,8 @@ from rekindle.errors import AlreadyExists, DependencyUnavailable
 
 #: In the order in which they start; they stop in the reverse order.
 SERVICES = ("inference", "trainer", "scheduler")
+#: Settings that whoever starts the stack may give in the environment, for a database of their own.
+_CHOSEN_OUTSIDE = ("DATABASE_URL",)
 READY_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 20.0
 
@@ -169,6 +171,9 @@ class Stack:
         else:
             own["OBJECTS_DIRECTORY"] = self.objects_dir
             own["STATE_DIRECTORY"] = self._state / "trainer"
+        for name in _CHOSEN_OUTSIDE:
+            if {prefix + name, f"{prefix}{name}_FILE"} & os.environ.keys():
+                del own[name]
         return {
             **os.environ,
             **{prefix + name: str(value) for name, value in own.items()},
