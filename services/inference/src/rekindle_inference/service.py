@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from typing import TypedDict
 
 from rekindle.api.inference.v1.inference_pb2_grpc import add_InferenceServiceServicer_to_server
 from rekindle.api.inference.v1.segmentations_pb2_grpc import add_SegmentationServiceServicer_to_server
@@ -90,82 +91,17 @@ def build_service(settings: Settings, *, engine: Engine | None = None, objects: 
     metrics = _measure(server, state)
     incoming = Incoming(settings.temporary_directory)
     engine = engine or open_engine(settings, objects, store)
-    reader = SandboxReader(incoming.root, _limits(settings))
-    segmentations = SandboxSegmentations(incoming.root, _limits(settings))
-    writer, most = FileWriter(), settings.max_voxels
-    volumes = Volumes(
-        state=state,
-        objects=objects,
-        reader=reader,
-        writer=writer,
-        segmentations=segmentations,
-        max_voxels=most,
-        observer=metrics,
-    )
-    uploads = Uploads(
-        state=state,
-        objects=objects,
-        volumes=volumes,
-        max_file_bytes=settings.max_file_bytes,
-        max_open=settings.max_open_uploads,
-        lifetime=timedelta(seconds=settings.upload_lifetime_s),
-    )
-    decoded = DecodedVolumes(objects, max_voxels=most, max_bytes=settings.read_cache_bytes)
-    slices = Slices(state=state, decoded=decoded)
-    tolerance = settings.smoke_tolerance
-    models = Models(state=state, objects=objects, engine=engine, smoke_tolerance=tolerance, observer=metrics)
-    predictions = Predictions(
-        state=state,
-        objects=objects,
-        engine=engine,
-        reader=reader,
-        writer=writer,
-        segmentations=segmentations,
-        max_voxels=most,
-        observer=metrics,
-    )
-    transfers = Workers(max_threads=settings.transfer_threads, name="transfer")
-    compute = Workers(max_threads=settings.compute_threads, name="compute")
-    publishing = Workers(max_threads=PUBLISHING_THREADS, name="publishing")
-    lanes = {
-        priority: Workers(max_threads=settings.compute_threads, name=f"predict-{priority}") for priority in Priority
-    }
-    server.add(
-        VOLUME_SERVICE,
-        VolumeServicer(
-            volumes,
-            uploads,
-            slices,
-            SqlPurges(state.engine),
-            incoming,
-            transfers=transfers,
-            compute=compute,
-            max_file_bytes=settings.max_file_bytes,
-        ),
-        add_VolumeServiceServicer_to_server,
-    )
-    server.add(
-        INFERENCE_SERVICE,
-        InferenceServicer(
-            models,
-            predictions,
-            incoming,
-            transfers=transfers,
-            compute=compute,
-            publishing=publishing,
-            lanes=lanes,
-            max_file_bytes=settings.max_file_bytes,
-            max_model_bytes=settings.max_model_bytes,
-        ),
-        add_InferenceServiceServicer_to_server,
-    )
+    work = _use_cases(settings, state, objects, engine, incoming, metrics)
+    pools = _pools(settings)
+    _serve_volumes(server, settings, work, state, incoming, pools)
+    _serve_predictions(server, settings, work, incoming, pools)
     serve_info(server, _facts(settings, objects))
     verification = metrics.noting_orphans(partial(verify, SqlInventory(state.engine), objects))
     archive = project_archive(state.engine, objects, engine, settings.smoke_tolerance)
-    serve_admin(server, transfers, verify=verification, archive=archive)
-    sweeper = Sweeper(uploads, transfers, every_s=settings.upload_sweep_s)
-    dispatcher = _serve_segmentations(server, settings, predictions, transfers)
-    retention = Retention(state.engine, transfers, days=settings.request_retention_days)
+    serve_admin(server, pools.transfers, verify=verification, archive=archive)
+    sweeper = Sweeper(work.uploads, pools.transfers, every_s=settings.upload_sweep_s)
+    dispatcher = _serve_segmentations(server, settings, work.predictions, pools.transfers)
+    retention = Retention(state.engine, pools.transfers, days=settings.request_retention_days)
     return Service(
         server=server,
         state=state,
@@ -173,9 +109,113 @@ def build_service(settings: Settings, *, engine: Engine | None = None, objects: 
         objects=objects,
         incoming=incoming,
         background=(sweeper, dispatcher.run, retention),
-        pools=(compute, publishing, *lanes.values(), transfers),
+        pools=(pools.compute, pools.publishing, *pools.lanes.values(), pools.transfers),
         dispatcher=dispatcher,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _UseCases:
+    volumes: Volumes
+    uploads: Uploads
+    slices: Slices
+    models: Models
+    predictions: Predictions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pools:
+    #: Moves bytes and asks the database.
+    transfers: Workers
+    compute: Workers
+    #: Loads models, which may take minutes.
+    publishing: Workers
+    #: Each priority's own threads: what waits for one must not wait for another.
+    lanes: dict[Priority, Workers]
+
+
+def _use_cases(
+    settings: Settings,
+    state: SqlState,
+    objects: Objects,
+    engine: Engine,
+    incoming: Incoming,
+    metrics: InferenceMetrics,
+) -> _UseCases:
+    files: _Files = {
+        "reader": SandboxReader(incoming.root, _limits(settings)),
+        "writer": FileWriter(),
+        "segmentations": SandboxSegmentations(incoming.root, _limits(settings)),
+        "max_voxels": settings.max_voxels,
+    }
+    volumes = Volumes(state=state, objects=objects, observer=metrics, **files)
+    decoded = DecodedVolumes(objects, max_voxels=settings.max_voxels, max_bytes=settings.read_cache_bytes)
+    return _UseCases(
+        volumes=volumes,
+        uploads=Uploads(
+            state=state,
+            objects=objects,
+            volumes=volumes,
+            max_file_bytes=settings.max_file_bytes,
+            max_open=settings.max_open_uploads,
+            lifetime=timedelta(seconds=settings.upload_lifetime_s),
+        ),
+        slices=Slices(state=state, decoded=decoded),
+        models=Models(
+            state=state, objects=objects, engine=engine, smoke_tolerance=settings.smoke_tolerance, observer=metrics
+        ),
+        predictions=Predictions(state=state, objects=objects, engine=engine, observer=metrics, **files),
+    )
+
+
+class _Files(TypedDict):
+    """How files come in and go out."""
+
+    reader: SandboxReader
+    writer: FileWriter
+    segmentations: SandboxSegmentations
+    max_voxels: int
+
+
+def _pools(settings: Settings) -> _Pools:
+    threads = settings.compute_threads
+    return _Pools(
+        transfers=Workers(max_threads=settings.transfer_threads, name="transfer"),
+        compute=Workers(max_threads=threads, name="compute"),
+        publishing=Workers(max_threads=PUBLISHING_THREADS, name="publishing"),
+        lanes={priority: Workers(max_threads=threads, name=f"predict-{priority}") for priority in Priority},
+    )
+
+
+def _serve_volumes(
+    server: Server, settings: Settings, work: _UseCases, state: SqlState, incoming: Incoming, pools: _Pools
+) -> None:
+    servicer = VolumeServicer(
+        work.volumes,
+        work.uploads,
+        work.slices,
+        SqlPurges(state.engine),
+        incoming,
+        transfers=pools.transfers,
+        compute=pools.compute,
+        max_file_bytes=settings.max_file_bytes,
+    )
+    server.add(VOLUME_SERVICE, servicer, add_VolumeServiceServicer_to_server)
+
+
+def _serve_predictions(server: Server, settings: Settings, work: _UseCases, incoming: Incoming, pools: _Pools) -> None:
+    servicer = InferenceServicer(
+        work.models,
+        work.predictions,
+        incoming,
+        transfers=pools.transfers,
+        compute=pools.compute,
+        publishing=pools.publishing,
+        lanes=pools.lanes,
+        max_file_bytes=settings.max_file_bytes,
+        max_model_bytes=settings.max_model_bytes,
+    )
+    server.add(INFERENCE_SERVICE, servicer, add_InferenceServiceServicer_to_server)
 
 
 def _measure(server: Server, state: SqlState) -> InferenceMetrics:
