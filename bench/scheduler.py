@@ -61,7 +61,7 @@ def _compare(folder: Path, count: int, turns: int) -> list[Row]:
     ours_people, their_people = cycle(PEOPLE), cycle(PEOPLE)
     ours, theirs = alternate(
         turns,
-        lambda: _turn(store, next(ours_people), project_id),
+        lambda: turn(store, next(ours_people), project_id),
         lambda: _json_turn(states, next(their_people)),
     )
     store.close()
@@ -79,7 +79,7 @@ def _json_turn(states: JsonStates, who: Principal) -> None:
     states.submit(states.lease(who.subject), who.subject, "mask.nii.gz")
 
 
-def _turn(store: SqlStore, who: Principal, project_id: ProjectId) -> None:
+def turn(store: SqlStore, who: Principal, project_id: ProjectId) -> None:
     """Two transactions, as the service's two calls make them; the receipt is what inference would answer."""
     with store.write() as uow:
         leased = lease_next_case(uow, who, project_id, None)
