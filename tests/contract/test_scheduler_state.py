@@ -22,6 +22,7 @@ from rekindle_scheduler.domain.runs import RunPackage, RunResult, TrainingRun
 from rekindle_scheduler.domain.words import (
     CaseMark,
     CaseState,
+    LeaseState,
     Modality,
     PredictionState,
     ProjectState,
@@ -30,6 +31,7 @@ from rekindle_scheduler.domain.words import (
 )
 from rekindle_scheduler.ports import CaseFilter, Volume
 from rekindle_scheduler.usecases import leases
+from rekindle_scheduler.usecases.purges import Patient, purge_group
 from rekindle_servicekit.database import make_engine
 from rekindle_servicekit.principal import Principal
 from servers.fixtures import MakeDatabase
@@ -221,6 +223,29 @@ def test_concurrent_callers_never_get_the_same_case(store: SqlStore) -> None:
     assert 8 == len(set(taken))
 
 
+def test_erasing_waits_for_whoever_is_given_the_case_at_the_moment(store: SqlStore) -> None:
+    """A lease that is granted while a purge begins is seen by it, and ends with it."""
+    (case_id,) = add_cases(store, 1)
+    with store.write() as uow:
+        grouped = uow.cases.add(PROJECT, volume("grouped"), "group", held_out=False).case_id
+        uow.cases.set_coarse_label(grouped, coarse_label("model-1", grouped))
+
+    def purge(patient: Patient) -> None:
+        with store.write() as uow:
+            purge_group(uow, BOB, PROJECT, patient, reason="asked for")
+
+    for case, patient in ((case_id, Patient(case_id=case_id)), (grouped, Patient(group_key="group"))):
+        eraser = threading.Thread(target=purge, args=(patient,))
+        with store.write() as uow:
+            granted = leases.lease_case(uow, ALICE, PROJECT, case, None, 0)
+            eraser.start()
+            eraser.join(0.3)
+        eraser.join()
+        with store.read() as uow:
+            assert LeaseState.RELEASED == uow.leases.get(PROJECT, granted.lease.lease_id).state
+            assert CaseState.PURGED == uow.cases.get(PROJECT, case).state
+
+
 def test_an_expired_lease_frees_its_case_under_a_greater_token(store: SqlStore, clock: Clock) -> None:
     """The next lease of the case has the next fencing token, and the old one shows as expired."""
     add_cases(store, 1)
@@ -312,7 +337,7 @@ def test_the_states_of_the_filter_are_those_of_the_cases(store: SqlStore) -> Non
                 PROJECT, CaseFilter(states=frozenset({state})), ranked=False, after=(-1, -1), limit=10
             )
             assert {i for i, s in shown.items() if s == state} == {case.case_id for _, case in listed}
-        assert set(CaseState) == set(shown.values()) | {CaseState.READY}
+        assert set(CaseState) == set(shown.values()) | {CaseState.READY, CaseState.PURGED}
 
 
 def test_the_overview_counts_over_all_projects(store: SqlStore, clock: Clock) -> None:

@@ -170,6 +170,22 @@ def test_whoever_holds_a_case_of_the_patient_loses_it(client: Client) -> None:
     assert client.label_all() == 2
 
 
+def test_a_session_with_an_erased_case_can_be_ended(client: Client) -> None:
+    """What is left of it is given back, and the others can have it."""
+    begin(client, sizes=[4])
+    first = client.lease()  # once there is one to take, all are
+    client.call("ReleaseLease", lease_id=first.lease_id, fencing_token=first.fencing_token)
+    session = client.call("StartSession", minutes=1440.0).session
+    assert len(session.leases) == 4
+
+    ended(client, purge(client))
+    over = client.call("EndSession", session_id=session.session_id).session
+
+    assert over.HasField("end_time")
+    assert {lease.state for lease in over.leases} == {records_pb2.LEASE_STATE_RELEASED}
+    assert client.label_all() == 2
+
+
 @pytest.mark.parametrize("method", ["PurgeVolumes", "PurgeExamples"])
 def test_a_service_that_is_away_is_waited_for(
     client: Client, inference: FakeInference, trainer: FakeTrainer, scheduler: SchedulerProcess, method: str

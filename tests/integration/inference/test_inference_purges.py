@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
+import threading
+import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -10,11 +13,13 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from phantom import Phantom
+from phantom import ORGANS, Phantom
 from rekindle._status import error_from_rpc
 from rekindle.api.common.v1 import common_pb2 as common
 from rekindle.api.inference.v1 import inference_pb2, volumes_pb2
 from rekindle.errors import NotFound
+from rekindle_inference.usecases import working_off
+from rekindle_inference.usecases.sweeping import sweep_uploads
 
 PROJECT = "project-a"
 CANARY = "1.2.826.0.1.3680043.8.498.424242"
@@ -81,6 +86,76 @@ def test_nothing_of_an_erased_image_is_left(active: Any, phantom: Phantom, tmp_p
             active.volumes.GetVolume(volumes_pb2.GetVolumeRequest(project_id=PROJECT, volume_id=volume_id), timeout=5)
         error = error_from_rpc(caught.value)
         assert (type(error), error.reason) == (NotFound, "PURGED")
+
+
+def test_no_mask_is_left_of_a_segmentation_that_ends_while_its_image_is_erased(
+    active: Any, phantom: Phantom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the predicted mask nor the one without the organs that were left out, which was stored already."""
+    active.limit(inference_pb2.QualityLimit(organ_id="liver", min_soft_dice_confidence=1.0))
+    image = active.upload(phantom.file(tmp_path)).volume
+    change, stored = working_off._change, []
+
+    def late(*arguments: Any) -> bool:
+        stored.extend(active.service.objects.list("canonical/"))
+        purge(active, image.volume_id)
+        try:
+            return change(*arguments)
+        finally:
+            done.set()
+
+    done = threading.Event()
+    monkeypatch.setattr(working_off, "_change", late)
+    active.create(image.volume_id)
+    assert done.wait(60)
+
+    assert len(set(stored)) == 3
+    eventually_empty(active, "canonical/")
+
+
+def test_masks_of_an_erased_image_that_are_on_their_way_in_are_dropped(
+    active: Any, phantom: Phantom, tmp_path: Path
+) -> None:
+    """The upload is ended with the purge, and the sweep removes what had arrived."""
+    image, other = (canary(active, phantom, tmp_path, shift) for shift in (1, 2))
+    data = phantom.file(tmp_path, "mask").read_bytes()
+    begun = [begin_mask(active, each.volume_id, data) for each in (image, other)]
+
+    purge(active, image.volume_id)
+    sweep_uploads(active.service.background[0]._uploads)
+
+    states = [
+        active.volumes.QueryUpload(
+            volumes_pb2.QueryUploadRequest(project_id=PROJECT, upload_id=upload_id), timeout=10
+        ).upload.state
+        for upload_id in begun
+    ]
+    assert states == [volumes_pb2.UPLOAD_STATE_ABORTED, volumes_pb2.UPLOAD_STATE_OPEN]
+    assert {key.split("/")[1] for key in active.service.objects.list("uploads/")} == {begun[1]}
+
+
+def begin_mask(running: Any, image_volume_id: str, data: bytes) -> str:
+    """An upload of a mask in pieces, of which one has arrived; its id."""
+    header = volumes_pb2.UploadVolumeHeader(
+        project_id=PROJECT,
+        kind=common.VOLUME_KIND_MASK,
+        format=common.FILE_FORMAT_NIFTI,
+        sha256=hashlib.sha256(data).hexdigest(),
+        image_volume_id=image_volume_id,
+        organs=ORGANS,
+    )
+    request = volumes_pb2.CreateUploadRequest(request_id=uuid.uuid4().hex, header=header, size_bytes=len(data))
+    upload_id = running.volumes.CreateUpload(request, timeout=10).upload.upload_id
+    chunk = volumes_pb2.PutChunkRequest(project_id=PROJECT, upload_id=upload_id, data=data[:100])
+    running.volumes.PutChunk(chunk, timeout=10)
+    return upload_id
+
+
+def eventually_empty(running: Any, prefix: str) -> None:
+    deadline = time.monotonic() + 10
+    while list(running.service.objects.list(prefix)):
+        assert time.monotonic() < deadline, "objects of the image are left"
+        time.sleep(0.02)
 
 
 def test_bytes_that_somebody_else_has_stay(active: Any, phantom: Phantom, tmp_path: Path) -> None:

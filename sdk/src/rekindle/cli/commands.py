@@ -94,7 +94,7 @@ def rekindle(
 
     \b
     A working day:
-      rekindle next                  fetch the next scan and its draft label
+      rekindle next                  fetch the next scan and its coarse label
       ... correct the label in your viewer, save it as mask.nii.gz beside the scan ...
       rekindle submit FOLDER         hand the correction in
       rekindle rounds list           see how the model is doing

@@ -27,6 +27,7 @@ from rekindle_inference.adapters.tables import (
     volumes,
 )
 from rekindle_inference.domain.records import ModelVersion, ModelVersionId, ProjectId, VolumeId, VolumeKind
+from rekindle_inference.domain.uploads import UploadState
 from rekindle_inference.usecases.purges import Doomed
 
 _IDS_AT_ONCE = 500
@@ -99,6 +100,7 @@ class SqlPurgeWrites(SqlWrites):
                 (uploads.c.upload_id, upload_ids),
             ):
                 self._connection.execute(sa.delete(column.table).where(column.in_(values)))
+        self._end_uploads(project_id, set(ids))
         is_mask = volumes.c.image_volume_id.is_not(None)
         for part in _parts(ids):
             self._connection.execute(sa.delete(volumes).where(volumes.c.volume_id.in_(part), is_mask))
@@ -106,6 +108,16 @@ class SqlPurgeWrites(SqlWrites):
             self._connection.execute(sa.delete(volumes).where(volumes.c.volume_id.in_(part)))
             tombstones = [{"volume_id": each, "project_id": project_id, "purged_at": self._now} for each in part]
             self._connection.execute(sa.insert(purged_volumes), tombstones)
+
+    def _end_uploads(self, project_id: ProjectId, ids: set[VolumeId]) -> None:
+        """Masks of these images that are on their way in; the sweep removes what has arrived of them."""
+        under_way = sa.and_(uploads.c.project_id == project_id, uploads.c.state == UploadState.OPEN)
+        found = self._connection.execute(sa.select(uploads.c.upload_id, uploads.c.header).where(under_way)).all()
+        for row in found:
+            if row.header.get("image_volume_id") in ids:
+                self.end_upload(row.upload_id, UploadState.ABORTED)
+                over = sa.update(uploads).where(uploads.c.upload_id == row.upload_id)
+                self._connection.execute(over.values(expires_at=self._now))
 
     def unreferenced(self, digests: Collection[str], *, originals: bool) -> set[str]:
         column = volumes.c.original_digest if originals else volumes.c.canonical_digest

@@ -133,8 +133,10 @@ def _store(predictions: Predictions, model: ModelVersion, image: VolumeRecord, r
     with predictions.state.write() as writes:
         known = writes.prediction(model.model_version_id, image.volume_id)
         if known is not None or not writes.is_purged(model.project_id, image.volume_id):
+            # The row first: from then on nobody erases the same bytes.
+            prediction = known or _record(writes, model, image, result, digest)
             keep_stored(predictions.objects, canonical_key(digest), data)
-            return known or _record(writes, model, image, result, digest)
+            return prediction
         # Its image was erased meanwhile: neither may a mask of it stay.
         if not writes.has_digest(digest):
             predictions.objects.delete(canonical_key(digest))

@@ -23,11 +23,11 @@ from rekindle_servicekit.workers import Cancellation
 
 from rekindle_inference.domain import segmentations as domain
 from rekindle_inference.domain.abstention import Abstention, decide_abstentions, kept_organs, without_organs
-from rekindle_inference.domain.records import ModelVersion, Prediction, VolumeId, VolumeKind
+from rekindle_inference.domain.records import ModelVersion, Prediction, VolumeId, VolumeKind, VolumeRecord
 from rekindle_inference.domain.results import Result, ResultId, ResultOrigin
 from rekindle_inference.domain.segmentations import Priority, Segmentation
 from rekindle_inference.ports import Writes
-from rekindle_inference.usecases.checks import canonical_key, load_volume, require_volume
+from rekindle_inference.usecases.checks import canonical_key, keep_stored, load_volume, require_volume
 from rekindle_inference.usecases.models import require_model
 from rekindle_inference.usecases.predictions import Predictions, made_mask, predict_volume
 from rekindle_inference.usecases.results import add_result
@@ -47,6 +47,14 @@ class Taken:
     segmentation: Segmentation
     model: ModelVersion
     claim: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reduced:
+    """A stored mask that lacks organs, in its canonical form."""
+
+    digest: str
+    data: bytes
 
 
 def take_next(work: Predictions, priorities: Iterable[Priority], claim_for: timedelta) -> Taken | None:
@@ -147,25 +155,34 @@ def _deliver(work: Predictions, taken: Taken, prediction: Prediction, slices: in
     def deliver(current: Segmentation, writes: Writes) -> Segmentation:
         mask_volume_id = prediction.mask_volume_id
         if reduced is not None:
-            mask = made_mask(image, kept_organs(taken.model.organs, abstentions), reduced, writes.now)
+            mask = made_mask(image, kept_organs(taken.model.organs, abstentions), reduced.digest, writes.now)
             writes.add_volume(mask)
+            keep_stored(work.objects, canonical_key(reduced.digest), reduced.data)
             mask_volume_id = mask.volume_id
         result = _result(writes, taken, prediction, mask_volume_id, abstentions)
         return domain.succeed(current, add_result(writes, result).result_id, writes.now, slices=slices)
 
-    _change(work, taken, deliver)
+    if not _change(work, taken, deliver) and reduced is not None:
+        _drop_of_erased(work, image, reduced)
+
+
+def _drop_of_erased(work: Predictions, image: VolumeRecord, reduced: _Reduced) -> None:
+    """Where the image was erased meanwhile, no mask of it may stay either."""
+    with work.state.write() as writes:
+        if writes.is_purged(image.project_id, image.volume_id) and not writes.has_digest(reduced.digest):
+            work.objects.delete(canonical_key(reduced.digest))
 
 
 def _store_reduced(
     work: Predictions, model: ModelVersion, prediction: Prediction, abstentions: tuple[Abstention, ...]
-) -> str:
-    """The digest of the predicted mask without the organs left out, once it is in the object store."""
+) -> _Reduced:
+    """The predicted mask without the organs left out, once it is in the object store."""
     whole = load_volume(work.objects, prediction.mask_digest, work.max_voxels)
     mask = Volume(without_organs(whole.voxels, model.organs, abstentions), whole.geometry)
     data = canonical.encode(mask, VolumeKind.MASK.value)
     digest = canonical.digest(data)
     work.objects.put(canonical_key(digest), data)
-    return digest
+    return _Reduced(digest=digest, data=data)
 
 
 def _result(
@@ -217,9 +234,11 @@ def _note_incident(work: Predictions, taken: Taken) -> None:
     _change(work, taken, after)
 
 
-def _change(work: Predictions, taken: Taken, change: Callable[[Segmentation, Writes], Segmentation]) -> None:
-    """Write what becomes of a segmentation, unless somebody has called it off or taken it over."""
+def _change(work: Predictions, taken: Taken, change: Callable[[Segmentation, Writes], Segmentation]) -> bool:
+    """Write what becomes of a segmentation; False where somebody has called it off, taken it over or erased it."""
     with work.state.write() as writes:
         current = writes.segmentations.lock(taken.segmentation.segmentation_id)
-        if current is not None and current.claim == taken.claim:
-            writes.segmentations.update(change(current, writes))
+        if current is None or current.claim != taken.claim:
+            return False
+        writes.segmentations.update(change(current, writes))
+    return True

@@ -122,6 +122,8 @@ def end_session(
     session = _own(uow, principal, project_id, session_id)
     uow.projects.lock(project_id)
     for each in uow.leases.of_session(session_id):
+        if not is_live(each, uow.now):  # handed in, given back, run out, or its case erased
+            continue
         uow.cases.lock(project_id, each.case_id)
         lease = uow.leases.get(project_id, each.lease_id)
         wanted = not held or held.get(lease.lease_id) == lease.fencing_token
