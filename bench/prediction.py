@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from rekindle_imaging.canonical import decode, encode
 from rekindle_imaging.preprocessing import prepare, stack_channels
 from rekindle_inference.domain.manifest import parse_manifest
-from rekindle_inference.ports import Engine, Package
+from rekindle_inference.domain.segmentations import Priority
+from rekindle_inference.ports import Engine, Package, Unobserved
+from rekindle_inference.usecases.gate import PriorityGate
 from rekindle_inference.usecases.segmentation import segment
 from rekindle_servicekit.objects import DirectoryObjects
 from rekindle_servicekit.workers import Cancellation
@@ -149,7 +151,8 @@ def predict(kind: Kind, task: Task) -> Taken:
             engine.predict(package, images[first : first + engine.batch_size], going)
 
     def volume() -> None:
-        segment(image, package, engine, going, lambda _done, _total: None)
+        with PriorityGate().present(Priority.ROUTINE) as turn:
+            segment(image, package, engine, turn, going, lambda _done, _total: None, Unobserved())
 
     engine.predict(package, images[:1], going)
     return Taken(

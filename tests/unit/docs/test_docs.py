@@ -54,7 +54,7 @@ def calls(line: str, program: str) -> Iterator[list[str]]:
 
 def problem_with(arguments: list[str]) -> str | None:
     """What the command line would not know of these words; None where it knows all of them."""
-    command: click.Command = rekindle
+    command: click.Command | click.Group = rekindle
     known, left = options_of(rekindle), list(arguments)
     while left:
         word = left.pop(0)
