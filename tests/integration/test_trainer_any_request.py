@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from any_request import call_all, only_plausible, wrong_ends
+from rekindle.api.common.v1 import admin_pb2, admin_pb2_grpc
 from rekindle.api.trainer.v1 import trainer_pb2
 from trainer_process import TrainerProcess, get, make_request, train_a_little
 
@@ -40,7 +41,11 @@ def test_no_request_makes_it_fail_or_reach_into_another_project(trainer: Trainer
         "mask_digest": example.mask_digest,
         "case_id": "case",
     }
-    services = [(trainer_pb2.DESCRIPTOR.services_by_name["TrainerService"], stub)]
+    admin = admin_pb2_grpc.AdminServiceStub(trainer.channel)
+    services = [
+        (trainer_pb2.DESCRIPTOR.services_by_name["TrainerService"], stub),
+        (admin_pb2.DESCRIPTOR.services_by_name["AdminService"], admin),
+    ]
     apart = call_all(services, known, only_plausible)
     assert [] == [each for each in apart if b"run-1" in each.answer]
     assert trainer_pb2.RUN_STATE_RUNNING == get(stub).state

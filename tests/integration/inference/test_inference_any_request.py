@@ -6,17 +6,20 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from any_request import call_all, only_plausible, only_reading, wrong_ends
 from phantom import Phantom
-from rekindle.api.common.v1 import common_pb2
+from rekindle.api.common.v1 import admin_pb2, admin_pb2_grpc, common_pb2
 from rekindle.api.inference.v1 import inference_pb2, segmentations_pb2, volumes_pb2
 from servers.fixtures import MakeDatabase
 
 
 def stubs(running: Any) -> list[tuple[Any, Any]]:
     """Every service that the process offers."""
+    channel = grpc.insecure_channel(running.service.server.address)
     return [
+        (admin_pb2.DESCRIPTOR.services_by_name["AdminService"], admin_pb2_grpc.AdminServiceStub(channel)),
         (volumes_pb2.DESCRIPTOR.services_by_name["VolumeService"], running.volumes),
         (inference_pb2.DESCRIPTOR.services_by_name["InferenceService"], running.inference),
         (segmentations_pb2.DESCRIPTOR.services_by_name["SegmentationService"], running.segmentations),

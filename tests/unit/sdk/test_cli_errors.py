@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -106,3 +107,12 @@ def _find(words: tuple[str, ...]) -> click.Command:
         assert isinstance(found, click.Group)
         found = found.commands[word]
     return found
+
+
+def test_the_file_at_fault_is_named_among_many(command: Any, project: Project, world: Any, tmp_path: Path) -> None:
+    """Of a folder that is added, the scan that is refused is told."""
+    for name in ("a.nii.gz", "b.nii.gz"):
+        (tmp_path / name).write_bytes(name.encode())
+    world.failures["UploadVolume"] = [errors.InvalidInput("it is no NIfTI file")]
+    result = command("cases", "add", tmp_path)
+    assert (2, "error: a.nii.gz: it is no NIfTI file\n") == (result.exit_code, result.stderr)

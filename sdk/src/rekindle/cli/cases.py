@@ -8,6 +8,7 @@ from typing import get_args
 import click
 
 from rekindle.api.common.v1 import common_pb2 as common
+from rekindle.cli.failures import about
 from rekindle.cli.files import group_keys, pairs_in, scans_in
 from rekindle.cli.options import RekindleGroup, pass_session
 from rekindle.cli.output import counted
@@ -53,7 +54,8 @@ def add_seeds(session: Session, folder: Path, modality: ModalityName, not_review
         begin = bars.count("uploading labelled scans", len(pairs))
         for image, label in pairs:
             begin(image.name)
-            seed = project.add_seed_case(image, label, modality=modality, not_reviewed=not_reviewed)
+            with about(image.name):
+                seed = project.add_seed_case(image, label, modality=modality, not_reviewed=not_reviewed)
             added.append({"file": image.name, "seed_case_id": seed})
     session.out.done(f"{counted(len(added), f'labelled {modality} scan')} of {folder} in {project.name!r} now.", added)
 
@@ -107,7 +109,8 @@ def add_cases(session: Session, folder: Path, group_from: str | None, close: boo
         begin = bars.count("uploading scans", len(scans))
         for scan in scans:
             begin(scan.name)
-            uploaded.append(project.upload_image(scan))
+            with about(scan.name):
+                uploaded.append(project.upload_image(scan))
     registered = project.register_cases(zip(uploaded, keys, strict=True))
     if close:
         project.close_registration()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Final
 
 import click
@@ -29,6 +31,16 @@ EXIT_CODES: Final[dict[type[RekindleError], int]] = {
 def exit_code(error: RekindleError) -> int:
     """The exit code that tells a script what kind of error it was."""
     return EXIT_CODES.get(type(error), 1)
+
+
+@contextmanager
+def about(file_name: str) -> Generator[None]:
+    """Errors inside say which of many files they are about."""
+    try:
+        yield
+    except RekindleError as error:
+        error.message = f"{file_name}: {error.message}"
+        raise
 
 
 def tell(error: RekindleError) -> None:
