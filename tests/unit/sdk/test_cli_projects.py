@@ -10,6 +10,7 @@ import pytest
 from rekindle.api.inference.v1 import inference_pb2 as inference
 from rekindle.api.scheduler.v1 import records_pb2 as records
 from rekindle.api.trainer.v1 import trainer_pb2 as trainer
+from rekindle.cli.cases import STATES
 from rekindle.client import Client
 from rekindle.projects import Project
 
@@ -262,3 +263,9 @@ def test_scan_is_segmented_into_a_file(command: Any, project: Project, tmp_path:
     assert "model-1" == json.loads(command("segment", scan, "-o", mask, "--json").stdout)["model_version_id"]
     assert 2 == command("segment", scan, "-o", tmp_path / "mask.png").exit_code
     assert 2 == command("segment", tmp_path / "gone.nii.gz", "-o", mask).exit_code
+
+
+def test_scans_can_be_listed_by_every_state_that_there_is() -> None:
+    """Also those that wait for a reviewer or were erased."""
+    known = {name.removeprefix("CASE_STATE_").lower().replace("_", "-") for name, _ in records.CaseState.items()}
+    assert known - {"unspecified"} == set(STATES)

@@ -16,7 +16,7 @@ from rekindle.cli.session import Session
 from rekindle.config import ModalityName, enum_name
 
 FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
-STATES = ("registered", "ready", "leased", "labelled", "put-off")
+STATES = ("registered", "ready", "leased", "labelled", "put-off", "in-review", "purged")
 MARKS = ("easy", "hard", "put-off", "none")
 
 
@@ -131,7 +131,7 @@ def add_cases(session: Session, folder: Path, group_from: str | None, close: boo
     multiple=True,
     type=click.Choice(STATES),
     metavar="STATE",
-    help="Only scans in this state; repeat for more: registered, ready, leased, labelled, put-off.",
+    help="Only scans in this state; repeat for more: " + ", ".join(STATES) + ".",
 )
 @click.option(
     "--held-out/--not-held-out",
