@@ -143,12 +143,13 @@ def test_commands_of_one_and_of_many() -> None:
     process = ["-m", "rekindle_trainer.process", "--run", "run-1", "--attempt", "7"]
     python = "/opt/rekindle/bin/python"
     assert [python, *process] == command(SPEC)
-    torchrun = [python, "-m", "torch.distributed.run"]
-    assert [*torchrun, "--standalone", "--nproc-per-node=4", *process] == command(replace(SPEC, gpus=4))
+    torchrun = [python, "-m", "rekindle_trainer.torchrun"]
+    each = ["--nproc-per-node=4", "--shutdown-timeout=20"]
+    assert [*torchrun, "--standalone", *each, *process] == command(replace(SPEC, gpus=4))
     name = job_name("", "run-1", 7)
     assert [
         *torchrun, "--nnodes=2", "--node-rank=$(JOB_COMPLETION_INDEX)", f"--master-addr={name}-0.{name}",
-        "--master-port=29400", "--nproc-per-node=4", *process,
+        "--master-port=29400", *each, *process,
     ] == command(replace(SPEC, gpus=4, nodes=2))  # fmt: skip
     body = job_manifest(replace(SPEC, nodes=2), "run-1", 7)["spec"]
     assert (2, 2, "Indexed") == (body["parallelism"], body["completions"], body["completionMode"])
@@ -239,6 +240,7 @@ def _ended(code: int | None = None, reason: str = "", **more: bool) -> ProcessSt
         (_job(FAILED), [], _ended(reason="the Job failed and its pods are gone: see the cluster's events")),
         # Of two nodes one broke down; the other was stopped because of that.
         (_job(FAILED), [_pod("Failed", _terminated(143)), _pod("Failed", _terminated(1), age_s=1)], _ended(1)),
+        (_job(FAILED), [_pod("Failed", _terminated(76)), _pod("Failed", _terminated(75), age_s=1)], _ended(75)),
         # An earlier pod of the attempt was replaced.
         (_job(), [_pod("Failed", reason="Evicted", age_s=9), _pod("Running", {"running": {}})], _goes_on()),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import pytest
 from rekindle_servicekit.objects import Objects
 from rekindle_trainer.domain.retry import RetryPolicy
 from rekindle_trainer.domain.runs import Attempt, AttemptState, RunState
+from rekindle_trainer.domain.specs import in_order
 from rekindle_trainer.spec import RunSpec, parse_spec
 from rekindle_trainer.supervisor import Supervisor
 
@@ -161,6 +163,75 @@ def test_a_reported_failure_is_not_tried_again(service: Any, spec: MakeSpec, cod
     run = service.get("run-1")
     assert (RunState.FAILED, "DIVERGED: the loss is not finite") == (run.state, run.reason)
     assert [("run-1", 1)] == service.launcher.launched
+
+
+@pytest.mark.parametrize("reason", ["RANK_LOST", "COLLECTIVE_TIMEOUT"])
+def test_processes_that_lost_each_other_are_tried_again(service: Any, spec: MakeSpec, reason: str) -> None:
+    """The next attempt begins, a retry is spent, and the run says what happened."""
+    service.start(spec())
+    service.pass_()
+    service.write("run-1", 1, "failure", {"reason": reason, "message": "one of the 2 processes ended"})
+    service.launcher.ended["run-1/1"] = 76
+    service.supervisor.advance("run-1")
+    run = service.get("run-1")
+    assert (RunState.QUEUED, 1) == (run.state, run.failures)
+    assert run.reason.startswith(f"{reason}: one of the 2 processes ended: starts again from its last checkpoint")
+    service.pass_()
+    assert [("run-1", 1), ("run-1", 2)] == service.launcher.launched
+
+
+@pytest.mark.parametrize("finishes", ["before the next is claimed", "while the next runs", "after the next"])
+def test_an_attempt_that_was_given_up_publishes_nothing(service: Any, spec: MakeSpec, finishes: str) -> None:
+    """Its process may go on somewhere and finish, with a result, metrics and a failure of its own: what the run
+    publishes is its newest attempt's."""
+
+    def finish_the_old_one() -> None:
+        left = make_old_result(service, spec())
+        service.write("run-1", 1, "result", left)
+        service.write("run-1", 1, "metrics/000001", {"phase": "evaluate", "step": 99})
+        service.write("run-1", 1, "failure", {"reason": "DIVERGED", "message": "too late"})
+
+    service.start(spec())
+    service.pass_()
+    service.launcher.ended["run-1/1"] = KILLED  # as far as its launcher can tell
+    service.supervisor.advance("run-1")
+    if finishes.startswith("before"):
+        finish_the_old_one()
+    service.pass_()
+    if finishes.startswith("while"):
+        finish_the_old_one()
+        service.pass_()
+    assert (RunState.RUNNING, 2) == (service.get("run-1").state, service.get("run-1").attempts)
+    service.succeed(spec(), 2)
+    service.pass_()
+    if finishes.startswith("after"):
+        finish_the_old_one()
+        service.pass_()
+    run = service.get("run-1")
+    assert (RunState.SUCCEEDED, 2, sha("weights")) == (run.state, run.committed_attempt, run.result.weights_digest)
+    with service.state.read() as tx:
+        assert not [metric for metric in tx.metrics_after("run-1", 0, 100) if metric.attempt == 1]
+
+
+def sha(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def make_old_result(service: Any, spec: RunSpec) -> dict[str, Any]:
+    """A result that would do, with weights of its own."""
+    service.objects.put(f"weights/{sha('old weights')}", b"old weights")
+    service.objects.put(f"packages/{sha('package')}/manifest.json", b"{}")
+    service.objects.put(f"packages/{sha('package')}/model.onnx", b"graph")
+    return {
+        "weights_digest": sha("old weights"),
+        "packages": [{"modality": spec.modality, "package_digest": sha("package")}],
+        "snapshot_digest": in_order(spec).snapshot_digest(),
+        "evaluation": {"candidate": [], "current": []},
+        "training_check": [],
+        "train_seconds": 1.0,
+        "epochs": 1,
+        "final_loss": 0.5,
+    }
 
 
 def test_metrics_are_numbered_through_all_attempts(service: Any, spec: MakeSpec) -> None:

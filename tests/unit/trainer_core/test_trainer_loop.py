@@ -1,6 +1,5 @@
 """The loop: schedules, decay, and resuming to the same weights."""
 
-from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -8,57 +7,15 @@ import pytest
 import torch
 from rekindle_servicekit.objects import MemoryObjects
 from rekindle_trainer.networks.igniter import Igniter
-from rekindle_trainer.networks.transunet import TransUNet
-from rekindle_trainer.presets import PAPER, TINY, Phase, Preset
+from rekindle_trainer.presets import PAPER, TINY
 from rekindle_trainer.training.batches import Batch
 from rekindle_trainer.training.checkpoint import Checkpoints, pack_weights, unpack_weights
 from rekindle_trainer.training.data import TrainingCase
-from rekindle_trainer.training.loop import Diverged, Job, RunStopped, batch_loss, train
+from rekindle_trainer.training.loop import Diverged, Job, batch_loss
 from rekindle_trainer.training.losses import class_means, distillation_loss, igniter_loss
 from rekindle_trainer.training.optim import build_optimizer, learning_rate
 from torch import nn
-
-
-def case(number: int, source: str, modality: str) -> TrainingCase:
-    rng = np.random.default_rng(number)
-    labels = np.zeros((4, 64, 64), np.uint8)
-    labels[1:3, 10:30, 10:30] = 1
-    images = (rng.standard_normal((4, 64, 64)) + labels).astype(np.float16)
-    return TrainingCase(f"{number:064x}", source, modality, images, labels, np.array([True, True]))
-
-
-CASES = [case(1, "seed", "CT"), case(2, "seed", "MR"), case(3, "target", "CT")]
-
-
-def igniter_job(preset: Preset, *, bf16: bool = False) -> Job:
-    phases = tuple(replace(phase, steps=4, batch=2, bf16=bf16) for phase in preset.igniter_phases)
-    network = Igniter(replace(preset.igniter, dropout=0.2), 2, ("CT", "MR"))
-    return job(network, phases, preset, 3)
-
-
-def sustainer_job(preset: Preset, *, bf16: bool = False) -> Job:
-    phases = tuple(replace(phase, steps=2, batch=2, bf16=bf16) for phase in preset.recipes["default"])
-    return job(TransUNet(replace(preset.transunet, dropout=0.2), 2), phases, preset, 1)
-
-
-def job(network: nn.Module, phases: tuple[Phase, ...], preset: Preset, channels: int) -> Job:
-    if preset.channels_last:
-        network.to(memory_format=torch.channels_last)
-    return Job(network, phases, CASES, "CT", preset, channels, 3, torch.device("cpu"))
-
-
-def run(job: Job, objects: MemoryObjects, *, attempt: int = 1, steps: int = 99) -> bytes:
-    """Weights after at most `steps` steps of this attempt."""
-    calls = iter(range(1000))
-    with suppress(RunStopped):
-        train(
-            job,
-            Checkpoints(objects, "r", attempt),
-            report=lambda **_: None,
-            should_stop=lambda: next(calls) >= steps,
-            phase_done=lambda _phase: "digest",
-        )
-    return pack_weights(job.network, {})
+from training_jobs import CASES, igniter_job, run, sustainer_job
 
 
 @pytest.mark.parametrize("make", [igniter_job, sustainer_job])

@@ -262,11 +262,3 @@ def test_a_policy_that_keeps_all_components_reaches_the_package(objects: MemoryO
     digest = run(objects, "all-components", 1)["packages"][0]["package_digest"]
     manifest = json.loads(objects.get(f"packages/{digest}/manifest.json"))
     assert {"largest_component": False} == manifest["postprocessing"]
-
-
-def test_one_of_several_processes_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Started by torchrun as one of two it does not train twice over: it says that one GPU is what it can use."""
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    code, failure = failing(tmp_path, "run-1")
-    assert (2, "SEVERAL_PROCESSES") == (code, failure["reason"])
-    assert "one GPU" in failure["message"]

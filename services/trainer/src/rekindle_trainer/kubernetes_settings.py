@@ -21,10 +21,14 @@ class KubernetesSettings(ListenSettings):
         None, description="kubeconfig file; empty inside the cluster, by the pod's service account"
     )
     kubernetes_python: str = Field("/opt/rekindle/bin/python", description="the interpreter in that image")
-    kubernetes_gpus: int = Field(
-        1, ge=0, description="GPUs of a pod; several run torchrun, and this version trains on one"
+    kubernetes_gpus: int = Field(1, ge=0, description="GPUs of a pod; of several each trains on its part of a batch")
+    kubernetes_nodes: int = Field(1, ge=1, le=64, description="pods of a run, which train together")
+    kubernetes_collective_timeout_s: float = Field(
+        1800.0,
+        gt=0,
+        description="seconds that the processes of a run wait for each other before the attempt ends; above "
+        "objects_patience_s",
     )
-    kubernetes_nodes: int = Field(1, ge=1, le=64, description="pods of a run, joined by torchrun")
     kubernetes_gpu_resource: str = Field("nvidia.com/gpu", description="name of the resource that a GPU is")
     kubernetes_cpu: str = Field("4", description="CPUs of a pod")
     kubernetes_memory: str = Field("16Gi", description="memory of a pod; beyond it the process is killed")

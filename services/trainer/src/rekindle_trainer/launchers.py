@@ -94,6 +94,8 @@ def _environment(settings: TrainerSettings) -> dict[str, str]:
         )
     }
     environment = {f"REKINDLE_PROCESS_{name.upper()}": value for name, value in store.items() if is_bucket(settings)}
+    environment["REKINDLE_PROCESS_OBJECTS_PATIENCE_S"] = str(settings.objects_patience_s)
+    environment["REKINDLE_PROCESS_COLLECTIVE_TIMEOUT_S"] = str(settings.kubernetes_collective_timeout_s)
     if settings.kubernetes_ca_config_map:
         environment["REKINDLE_PROCESS_OBJECTS_CA_FILE"] = CA_FILE
     if settings.threads:

@@ -51,3 +51,9 @@ class MetricsWriter:
         self._count += 1
         self._objects.put(f"{self._prefix}{self._count:06d}.json", compact_json(record))
         self._last_time, self._last_epoch = time.monotonic(), (phase, epoch)
+
+
+class Silence:
+    """Reports nothing: another process of the attempt does."""
+
+    def report(self, **_: Any) -> None: ...

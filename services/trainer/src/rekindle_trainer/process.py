@@ -1,8 +1,9 @@
 """The training process: ``python -m rekindle_trainer.process --objects DIR --run RUN_ID --attempt N``.
 
-Exit codes: 0 done, 1 crashed, 2 the spec is bad, 75 the object store stayed away, 143 stopped by SIGTERM after a
-checkpoint. Where the store is a bucket, ``REKINDLE_PROCESS_OBJECTS_*`` say how to reach it. Codes 1 and 2 leave
-``failure.json`` beside the attempt's other objects.
+Exit codes: 0 done, 1 crashed, 2 the spec is bad, 75 the object store stayed away, 76 another process of the attempt was
+lost, 143 stopped by SIGTERM after a checkpoint. Codes 1, 2 and 76 leave ``failure.json`` beside the attempt's other
+objects. Where the store is a bucket, ``REKINDLE_PROCESS_OBJECTS_*`` say how to reach it. Started several times by
+torchrun, the processes train together.
 """
 
 from __future__ import annotations
@@ -29,9 +30,18 @@ from rekindle_trainer.export import ParityError
 from rekindle_trainer.patience import PatientObjects
 from rekindle_trainer.run import run
 from rekindle_trainer.spec import BadSpec, compact_json
+from rekindle_trainer.training.distributed import (
+    ALONE,
+    RankLost,
+    Ranks,
+    RanksDisagree,
+    TorchRanks,
+    local_place,
+    several,
+)
 from rekindle_trainer.training.loop import Diverged, RunStopped
 
-DONE, CRASHED, BAD_SPEC, UNAVAILABLE, STOPPED = 0, 1, 2, 75, 143
+DONE, CRASHED, BAD_SPEC, UNAVAILABLE, LOST, STOPPED = 0, 1, 2, 75, 76, 143
 _log = logging.getLogger("rekindle_trainer.process")
 
 
@@ -42,6 +52,7 @@ class ProcessSettings(ObjectStoreSettings):
 
     objects_directory: Path = Field(Path(), description="the service's; not used here")
     objects_patience_s: float = Field(900.0, ge=0, description="seconds to wait for an object store that is away")
+    collective_timeout_s: float = Field(1800.0, gt=0, description="seconds that several processes wait for each other")
 
 
 def open_objects(location: str, settings: ProcessSettings) -> Objects:
@@ -60,12 +71,10 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s", stream=sys.stderr)
     # MONAI calls its own deprecated functions.
     warnings.filterwarnings("ignore", category=FutureWarning, module="monai")
-    torch.set_num_threads(args.threads)
+    # Those of one machine share its processors.
+    torch.set_num_threads(max(1, args.threads // local_place()[1]))
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    device = args.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         settings = ProcessSettings.load()
         objects = PatientObjects(open_objects(args.objects, settings), settings.objects_patience_s, stop.is_set)
@@ -74,11 +83,16 @@ def main(arguments: list[str] | None = None) -> int:
     except (BadSpec, InvalidInput) as error:
         _log.error("%s: %s", error.reason, error.message)
         return BAD_SPEC
-    if int(os.environ.get("WORLD_SIZE") or 1) > 1:
-        message = "this version trains on one GPU: give a run one GPU and one node"
-        return _fail(objects, args, "SEVERAL_PROCESSES", message, BAD_SPEC)
+    return _train(objects, args, settings, stop)
+
+
+def _train(objects: Objects, args: argparse.Namespace, settings: ProcessSettings, stop: threading.Event) -> int:
+    """The exit code."""
+    ranks = ALONE
     try:
-        run(objects, args.run, args.attempt, stop.is_set, device=device)
+        device = _device(args.device)
+        ranks = _meet_others(device, settings)
+        run(objects, args.run, args.attempt, stop.is_set, device=device, ranks=ranks)
     except RunStopped:
         _log.info("stopped after a checkpoint")
         return STOPPED
@@ -94,11 +108,43 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(objects, args, "DIVERGED", str(error), CRASHED)
     except ParityError as error:
         return _fail(objects, args, "PARITY", str(error), CRASHED)
+    except RankLost as error:
+        return _fail(objects, args, error.reason, error.message, LOST)
+    except RanksDisagree as error:
+        return _fail(objects, args, "RANKS_DISAGREE", str(error), CRASHED)
     except Exception as error:
         # The message of an unforeseen error may hold anything, so only its class leaves the process' log.
         _log.exception("the training process crashed")
         return _fail(objects, args, "CRASHED", f"unexpected {type(error).__name__}; see the process' log", CRASHED)
+    finally:
+        ranks.close()
     return DONE
+
+
+def _device(wanted: str) -> str:
+    """What this process computes on; of several each has a GPU of its own. BadSpec where there are too few."""
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted != "cuda" or not several():
+        return wanted
+    place, count = local_place()
+    if count > torch.cuda.device_count():
+        message = f"{count} processes were started on a machine with {torch.cuda.device_count()} GPUs"
+        raise BadSpec("TOO_FEW_GPUS", f"{message}: start one per GPU")
+    torch.cuda.set_device(place)
+    return f"cuda:{place}"
+
+
+def _meet_others(device: str, settings: ProcessSettings) -> Ranks:
+    if not several():
+        return ALONE
+    if settings.collective_timeout_s <= settings.objects_patience_s:
+        raise BadSpec(
+            "BAD_SETTINGS",
+            "collective_timeout_s must be above objects_patience_s: the processes wait for the one that waits for the "
+            "object store",
+        )
+    return TorchRanks(torch.device(device), settings.collective_timeout_s)
 
 
 def _fail(objects: Objects, args: argparse.Namespace, reason: str, message: str, code: int) -> int:

@@ -12,7 +12,7 @@ from rekindle_servicekit.objects import Objects
 
 from rekindle_trainer.evaluation import Served, evaluate_case
 from rekindle_trainer.export import in_layout
-from rekindle_trainer.metrics import MetricsWriter
+from rekindle_trainer.metrics import MetricsWriter, Silence
 from rekindle_trainer.networks.igniter import Igniter, SingleModality
 from rekindle_trainer.package import load_package, write_package
 from rekindle_trainer.presets import Preset
@@ -20,6 +20,7 @@ from rekindle_trainer.recipes import Start, preprocessing_of, preset_of, start
 from rekindle_trainer.spec import BadSpec, Example, RunSpec, compact_json, parse_spec
 from rekindle_trainer.training.checkpoint import Checkpoints, Progress, store_weights
 from rekindle_trainer.training.data import load_cases
+from rekindle_trainer.training.distributed import ALONE, Ranks
 from rekindle_trainer.training.loop import Job, RunStopped, train
 
 
@@ -32,12 +33,13 @@ class Attempt:
     preset: Preset
     beginning: Start
     number: int
-    metrics: MetricsWriter
+    metrics: MetricsWriter | Silence
     should_stop: Callable[[], bool]
+    ranks: Ranks
 
     def check(self) -> None:
         """Raise RunStopped where the run is to stop."""
-        if self.should_stop():
+        if self.ranks.is_told_to_stop(self.should_stop()):
             raise RunStopped
 
 
@@ -48,11 +50,14 @@ def run(
     should_stop: Callable[[], bool] = lambda: False,
     *,
     device: str = "cpu",
+    ranks: Ranks = ALONE,
 ) -> dict[str, Any]:
     """Train, evaluate and package as ``runs/<run_id>/spec.json`` says; the result, which is stored last.
 
     Goes on from the newest checkpoint of any attempt of the run. Switches torch to deterministic algorithms.
-    Raises BadSpec, RunStopped (after a checkpoint), training.loop.Diverged, export.ParityError.
+    Of several processes all train, and the first one writes, evaluates and has the result; the others wait and
+    have an empty one. Raises BadSpec, RunStopped (after a checkpoint), training.loop.Diverged, export.ParityError, and
+    of several processes RankLost and RanksDisagree.
     """
     result_key = f"runs/{run_id}/{attempt}/result.json"
     if objects.exists(result_key):
@@ -63,14 +68,28 @@ def run(
     torch.use_deterministic_algorithms(True, warn_only=device != "cpu")
     # A debugging aid that costs time; torch's stubs do not know it.
     torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
-    metrics = MetricsWriter(objects, run_id, attempt)
+    metrics = MetricsWriter(objects, run_id, attempt) if ranks.is_first else Silence()
     metrics.report(phase="prepare", step=0, epoch=0, epochs=0)
     beginning = start(spec, preset, objects)
-    work = Attempt(objects, spec, preset, beginning, attempt, metrics, should_stop)
+    work = Attempt(objects, spec, preset, beginning, attempt, metrics, should_stop, ranks)
+    _check_batches(beginning, ranks)
     progress = _train(work, device)
-    weights = store_weights(objects, beginning.network, beginning.description)
+    if not ranks.is_first:
+        if not ranks.stop_waiting(should_stop):
+            raise RunStopped
+        return {}
+    result = _finish(work, progress)
+    objects.put(result_key, compact_json(result))
+    ranks.finish()
+    return result
+
+
+def _finish(work: Attempt, progress: Progress) -> dict[str, Any]:
+    """Package and evaluate; the result."""
+    spec, beginning = work.spec, work.beginning
+    weights = store_weights(work.objects, beginning.network, beginning.description)
     packages = _packages(work, weights)
-    result = {
+    return {
         "weights_digest": weights,
         "packages": [{"modality": m, "package_digest": digest} for m, digest in packages.items()],
         "snapshot_digest": spec.snapshot_digest(),
@@ -81,8 +100,17 @@ def run(
         "started_from": beginning.started_from,
         "phase_weights": progress.phase_weights,
     }
-    objects.put(result_key, compact_json(result))
-    return result
+
+
+def _check_batches(beginning: Start, ranks: Ranks) -> None:
+    """BadSpec where a process would get no slice of a batch."""
+    for phase in beginning.phases:
+        if phase.batch < ranks.size:
+            raise BadSpec(
+                "BATCH_TOO_SMALL",
+                f"phase {phase.name!r} draws {phase.batch} slices per step, too few for {ranks.size} processes: give "
+                f"the run at most {phase.batch} GPUs, or choose a preset with larger batches",
+            )
 
 
 def _read_spec(objects: Objects, run_id: str) -> RunSpec:
@@ -99,7 +127,8 @@ def _train(work: Attempt, device: str) -> Progress:
         _used(spec, beginning),
         spec.organs,
         lambda modality: preprocessing_of(preset, spec.kind, modality),
-        work.check,
+        # One of several cannot leave by itself: they stop together at the first step.
+        work.check if work.ranks.size == 1 else lambda: None,
     )
     layout = torch.channels_last if preset.channels_last else torch.contiguous_format
     network = in_layout(beginning.network.to(device), layout)
@@ -113,11 +142,12 @@ def _train(work: Attempt, device: str) -> Progress:
             beginning.channels,
             spec.seed,
             torch.device(device),
+            work.ranks,
         ),
         Checkpoints(work.objects, spec.run_id, work.number),
         report=work.metrics.report,
         should_stop=work.should_stop,
-        phase_done=lambda _phase: store_weights(work.objects, network, beginning.description),
+        phase_done=lambda _phase: store_weights(work.objects, network, beginning.description, work.ranks),
     )
 
 

@@ -195,7 +195,9 @@ def _command(spec: JobSpec, name: str, run_id: str, attempt: int) -> list[str]:
         # Kubernetes puts the index of this pod in.
         rendezvous = [f"--nnodes={spec.nodes}", "--node-rank=$(JOB_COMPLETION_INDEX)"]
         rendezvous += [f"--master-addr={name}-0.{name}", f"--master-port={_PORT}"]
-    return [interpreter, "-m", "torch.distributed.run", *rendezvous, f"--nproc-per-node={max(1, spec.gpus)}", *process]
+    # Its processes get the pod's whole grace for a checkpoint.
+    options = [f"--nproc-per-node={max(1, spec.gpus)}", f"--shutdown-timeout={max(1, round(spec.stop_grace_s))}"]
+    return [interpreter, "-m", "rekindle_trainer.torchrun", *rendezvous, *options, *process]
 
 
 def _environment(spec: JobSpec) -> dict[str, str]:

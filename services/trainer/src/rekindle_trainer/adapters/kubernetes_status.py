@@ -27,6 +27,8 @@ _BROKEN: Final = {
 }
 #: Why a pod was taken away, as its own status says on releases without the condition DisruptionTarget.
 _TAKEN: Final = {"Evicted", "Preempting", "Preempted", "NodeLost", "NodeShutdown", "Shutdown", "Terminated"}
+#: Codes of processes that ended because others did: stopped, or lost them.
+_FOLLOWED: Final = (None, 143, 76)
 _OUT_OF_MEMORY: Final = "OOMKilled"
 
 
@@ -64,7 +66,7 @@ def _failed(job: Record, failed: Record, pods: Sequence[Record]) -> ProcessStatu
         )
     ended = [status for pod in _newest_first(pods) if (status := _pod_end(pod)) is not None]
     # Of several nodes one breaks down first and the others follow: what tells most counts.
-    ended.sort(key=lambda status: (not status.was_preempted, status.exit_code in (None, 143)))
+    ended.sort(key=lambda status: (not status.was_preempted, status.exit_code in _FOLLOWED))
     if ended:
         return ended[0]
     return ProcessStatus(is_running=False, reason="the Job failed and its pods are gone: see the cluster's events")

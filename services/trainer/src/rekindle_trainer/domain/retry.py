@@ -11,6 +11,8 @@ from rekindle_trainer.domain.results import RunResult
 BAD_SPEC_CODE = 2
 #: What it needs stayed away: no fault of the run's.
 UNAVAILABLE_CODE = 75
+#: 128 + SIGABRT.
+ABORTED_CODE = 134
 #: 128 + SIGTERM: the process wrote a checkpoint and stopped because it was told to.
 STOPPED_CODE = 143
 
@@ -71,7 +73,9 @@ class RetryPolicy:
     #: Attempts that may die before the run fails, beyond the first.
     max_retries: int = 3
     #: Failures that a process reports and that may heal by themselves.
-    transient_reasons: frozenset[str] = frozenset({"DEPENDENCY_UNAVAILABLE", "DATABASE_UNAVAILABLE"})
+    transient_reasons: frozenset[str] = frozenset(
+        {"DEPENDENCY_UNAVAILABLE", "DATABASE_UNAVAILABLE", "RANK_LOST", "COLLECTIVE_TIMEOUT"}
+    )
 
     def decide(self, end: ProcessEnd, failures: int) -> Decision:
         """What to do after `end`, where `failures` attempts of the run have died before."""
@@ -114,6 +118,11 @@ def how_it_ended(end: ProcessEnd) -> str:
     code = end.exit_code
     if code is None:
         return "the training process ended while nobody watched, without a result"
+    if code == ABORTED_CODE or code == -signal.SIGABRT:
+        return (
+            "the training process was aborted (SIGABRT: its GPUs did not answer each other in time, or a fault in a "
+            "library; see its log)"
+        )
     if code == -signal.SIGKILL:
         return "the training process was killed (SIGKILL: out of memory, or by hand)"
     if code < 0:

@@ -17,6 +17,7 @@ from rekindle_servicekit.objects import Objects
 from torch import nn
 
 from rekindle_trainer.spec import compact_json
+from rekindle_trainer.training.distributed import ALONE, Ranks
 
 _MODEL = "model."
 _OPTIMIZER = "optimizer."
@@ -57,11 +58,13 @@ def unpack_weights(data: bytes) -> tuple[dict[str, torch.Tensor], dict[str, Any]
         raise ValueError(f"not a weights file: {error}") from None
 
 
-def store_weights(objects: Objects, network: nn.Module, description: dict[str, Any]) -> str:
-    """Store under ``weights/<digest>`` and return the digest."""
+def store_weights(objects: Objects, network: nn.Module, description: dict[str, Any], ranks: Ranks = ALONE) -> str:
+    """Store under ``weights/<digest>`` and return the digest; RanksDisagree where processes have other weights."""
     data = pack_weights(network, description)
     digest = hashlib.sha256(data).hexdigest()
-    objects.put(f"weights/{digest}", data)
+    ranks.require_same(digest)
+    if ranks.is_first:
+        objects.put(f"weights/{digest}", data)
     return digest
 
 
@@ -111,6 +114,16 @@ class Checkpoints:
         for key in sorted(states)[: -self._keep]:
             self._objects.delete(key)  # first: a state without weights would look complete
             self._objects.delete(key.removesuffix("state.json") + "weights.safetensors")
+
+
+def read_for_all(checkpoints: Checkpoints, ranks: Ranks) -> tuple[Progress, dict[str, torch.Tensor]] | None:
+    """The newest checkpoint as the first process finds it, on all: others might find another one by then."""
+    found = checkpoints.newest() if ranks.is_first else None
+    if ranks.size == 1:
+        return found
+    state = ranks.broadcast(None if found is None else compact_json(asdict(found[0])))
+    data = ranks.broadcast(None if found is None else safetensors.torch.save(found[1]))
+    return None if state is None or data is None else (Progress(**json.loads(state)), safetensors.torch.load(data))
 
 
 def restore_network(network: nn.Module, tensors: dict[str, torch.Tensor]) -> None:

@@ -17,10 +17,12 @@ from rekindle_trainer.training.batches import Assembly, Batch
 from rekindle_trainer.training.checkpoint import (
     Checkpoints,
     Progress,
+    read_for_all,
     restore_network,
     restore_optimizer,
 )
 from rekindle_trainer.training.data import TrainingCase
+from rekindle_trainer.training.distributed import ALONE, Ranks
 from rekindle_trainer.training.losses import (
     batch_dice,
     class_means,
@@ -30,6 +32,7 @@ from rekindle_trainer.training.losses import (
 )
 from rekindle_trainer.training.optim import build_optimizer, learning_rate
 from rekindle_trainer.training.sampling import Sampler, stream_seed
+from rekindle_trainer.training.shared import Share, share_network
 
 DISTILLATION_WEIGHT = 0.5
 
@@ -73,6 +76,8 @@ class Job:
     channels: int
     seed: int
     device: torch.device
+    #: The processes that train it together.
+    ranks: Ranks = ALONE
 
 
 @dataclass(frozen=True)
@@ -108,17 +113,21 @@ class Outcome(NamedTuple):
     dice: float | None
 
 
-def batch_loss(network: nn.Module, batches: dict[str, Batch]) -> Outcome:
-    """Sustainer: its loss. Igniter: sum over modalities, and 0.5 distillation where there are two."""
+def batch_loss(network: nn.Module, batches: dict[str, Batch], share: Share | None = None) -> Outcome:
+    """Sustainer: its loss. Igniter: sum over modalities, and 0.5 distillation where there are two.
+
+    Of the whole batch, where `batches` are a share of it.
+    """
+    share = share or Share()
     if not isinstance(network, Igniter):
-        (batch,) = batches.values()
-        logits = network(batch.images).float()
+        (own,) = batches.values()
+        logits, batch = share.whole(network(own.images).float(), own)
         loss = sustainer_loss(logits, batch.labels, batch.reviewed)
         return Outcome(loss, batch_dice(logits, batch.labels, batch.reviewed))
     total = torch.zeros((), device=next(network.parameters()).device)
     means, scores = [], []
-    for modality, batch in batches.items():
-        logits = network(batch.images, modality).float()
+    for modality, own in batches.items():
+        logits, batch = share.whole(network(own.images, modality).float(), own)
         total = total + igniter_loss(logits, batch.labels, batch.reviewed)
         means.append(class_means(logits, batch.labels, batch.reviewed))
         scores.append(batch_dice(logits, batch.labels, batch.reviewed))
@@ -142,8 +151,12 @@ def train(
     `phase_done` stores the weights at the end of a phase and returns their digest. Raises RunStopped after a
     checkpoint when `should_stop()` turns true, Diverged when the loss is not finite. On CPU the final weights do
     not depend on where the run was interrupted.
+
+    Several processes (`job.ranks`) call it alike and do what one would do on the whole batches; the first one's
+    `checkpoints` count. RankLost where they do not meet any more.
     """
-    progress, tensors = checkpoints.newest() or (Progress(), {})
+    progress, tensors = read_for_all(checkpoints, job.ranks) or (Progress(), {})
+    share = share_network(job.network, job.ranks)
     if tensors:
         restore_network(job.network, tensors)
     plan = [(phase, phase_streams(job, phase)) for phase in job.phases]
@@ -152,15 +165,17 @@ def train(
     for number in range(progress.phase, len(plan)):
         phase, streams = plan[number]
         optimizer = build_optimizer(job.network, phase)
+        share.total = phase.batch
         if progress.phase_step:
             restore_optimizer(optimizer, tensors)
         _train_phase(
-            job, phase, streams, optimizer, progress, checkpoints,
+            job, phase, streams, optimizer, progress, checkpoints, share,
             total_steps=total_steps, report=report, should_stop=should_stop,
         )  # fmt: skip
         progress.phase_weights[phase.name] = phase_done(phase)
         progress.phase, progress.phase_step = number + 1, 0
-        checkpoints.save(job.network, None, progress)
+        if job.ranks.is_first:
+            checkpoints.save(job.network, None, progress)
     return progress
 
 
@@ -171,6 +186,7 @@ def _train_phase(
     optimizer: torch.optim.Optimizer,
     progress: Progress,
     checkpoints: Checkpoints,
+    share: Share,
     *,
     total_steps: int,
     report: Report,
@@ -183,8 +199,10 @@ def _train_phase(
     started, first, saved = time.monotonic(), progress.step, time.monotonic()
     before = progress.train_seconds
     while progress.phase_step < steps:
-        if should_stop():
-            checkpoints.save(job.network, optimizer, progress)
+        if job.ranks.any(should_stop()):
+            if job.ranks.is_first:
+                checkpoints.save(job.network, optimizer, progress)
+            job.ranks.meet()
             raise RunStopped
         step = progress.phase_step
         rate = learning_rate(phase, step, steps)
@@ -193,9 +211,10 @@ def _train_phase(
         # Dropout is a function of the step too, so that no generator's state needs saving.
         torch.manual_seed(stream_seed(job.seed, phase.name, "dropout", step)[0])
         batches = {
-            name: assembly.batch(stream.cases, stream.sampler.draw(step), step) for name, stream in streams.items()
+            name: assembly.batch(stream.cases, stream.sampler.draw(step)[share.own], step)
+            for name, stream in streams.items()
         }
-        loss, dice = _step(job, phase, optimizer, batches)
+        loss, dice = _step(job, phase, optimizer, batches, share)
         progress.phase_step, progress.step, progress.last_loss = step + 1, progress.step + 1, loss
         progress.epochs = math.ceil(progress.phase_step / per_epoch)
         elapsed = time.monotonic() - started
@@ -206,21 +225,23 @@ def _train_phase(
             loss=loss, dice=dice, lr=rate,
             eta_seconds=seconds_per_step * (total_steps - progress.step),
         )  # fmt: skip
-        if _is_due(job.preset, progress.step, time.monotonic() - saved) and progress.phase_step < steps:
+        due = job.ranks.is_first and _is_due(job.preset, progress.step, time.monotonic() - saved)
+        if due and progress.phase_step < steps:
             checkpoints.save(job.network, optimizer, progress)
             saved = time.monotonic()
 
 
 def _step(
-    job: Job, phase: Phase, optimizer: torch.optim.Optimizer, batches: dict[str, Batch]
+    job: Job, phase: Phase, optimizer: torch.optim.Optimizer, batches: dict[str, Batch], share: Share
 ) -> tuple[float, float | None]:
     with torch.autocast(job.device.type, dtype=torch.bfloat16, enabled=phase.bf16):
-        loss, dice = batch_loss(job.network, batches)
+        loss, dice = batch_loss(job.network, batches, share)
     value = float(loss.detach())
     if not math.isfinite(value):
         raise Diverged(f"the loss is {value} in phase {phase.name!r}")
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
+    job.ranks.sum_gradients(job.network)
     if phase.clip_norm is not None:
         nn.utils.clip_grad_norm_(job.network.parameters(), phase.clip_norm)
     optimizer.step()
