@@ -130,6 +130,7 @@ ARGUMENTS: dict[str, Any] = {
     "service": "scheduler",
     "verdict": "accept",
     "limits": {"liver": 0.5},
+    "version": 1,
     "volume": "volume",
 }
 #: What does not call a service, or is driven by another method of the handle.

@@ -274,6 +274,10 @@ class FakeTrainer(FakeService, trainer_pb2_grpc.TrainerServiceServicer):
         self.duration = 2
         #: Reasons with which the next runs fail, one for each.
         self.failures: list[str] = []
+        #: Newest limits by project; None for a trainer that knows no limits.
+        self.limits: dict[str, trainer_pb2.TrainingLimits] | None = {}
+        #: Why runs of projects that have a window wait.
+        self.held = "waits for its window: opens at 20:00 Europe/Berlin"
         #: Dice of the candidate on each held-out and checked case.
         self.candidate_dice: Callable[[trainer_pb2.RunSpec], float] = lambda spec: 0.9
         trainer_pb2_grpc.add_TrainerServiceServicer_to_server(self, self.server)
@@ -281,6 +285,8 @@ class FakeTrainer(FakeService, trainer_pb2_grpc.TrainerServiceServicer):
     def StartRun(self, request: Any, context: Any) -> Any:  # noqa: N802
         self.enter("StartRun", context)
         with self.lock:
+            if self.limits is not None:
+                self._limit(request.project_id, request.limits)
             known = self.runs.get(request.run_id)
             if known is not None and known.spec != request.spec:
                 self.refuse(context, AlreadyExists("another run has this id"))
@@ -323,9 +329,28 @@ class FakeTrainer(FakeService, trainer_pb2_grpc.TrainerServiceServicer):
                 self.refuse(context, NotFound(f"run {request.run_id} does not exist"))
             assert run is not None
             self.looks[request.run_id] += 1
-            if run.state in (trainer_pb2.RUN_STATE_QUEUED, trainer_pb2.RUN_STATE_RUNNING):
+            limits = (self.limits or {}).get(request.project_id, trainer_pb2.TrainingLimits())
+            run.limits_version = limits.version
+            if limits.HasField("window"):
+                run.state, run.reason = trainer_pb2.RUN_STATE_QUEUED, self.held
+            elif run.state in (trainer_pb2.RUN_STATE_QUEUED, trainer_pb2.RUN_STATE_RUNNING):
                 self._advance(run)
             return trainer_pb2.GetRunResponse(run=run)
+
+    def SetTrainingLimits(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self.enter("SetTrainingLimits", context)
+        with self.lock:
+            if self.limits is None:
+                context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
+            assert self.limits is not None
+            self._limit(request.project_id, request.limits)
+            return trainer_pb2.SetTrainingLimitsResponse(limits=self.limits[request.project_id])
+
+    def _limit(self, project_id: str, limits: trainer_pb2.TrainingLimits) -> None:
+        assert self.limits is not None
+        known = self.limits.get(project_id)
+        if known is None or known.version < limits.version:
+            self.limits[project_id] = limits
 
     def _advance(self, run: trainer_pb2.Run) -> None:
         run.reason = ""

@@ -8,9 +8,9 @@ from rekindle._call import new_request_id
 from rekindle._project_base import ProjectBase
 from rekindle.api.inference.v1 import inference_pb2 as inference
 from rekindle.api.trainer.v1 import trainer_pb2 as trainer
-from rekindle.config import enum_value
+from rekindle.config import TrainingWindow, enum_value
 from rekindle.models import Model
-from rekindle.runs import Run
+from rekindle.runs import Run, TrainingLimits
 from rekindle.volumes import CHUNK_BYTES
 
 
@@ -63,6 +63,26 @@ class ProjectModels(ProjectBase):
         """Starts a run of one's own beside the rounds, from a frozen snapshot."""
         request = trainer.StartRunRequest(request_id=new_request_id(), project_id=self.id, run_id=run_id, spec=spec)
         return Run(self._services, self._services.caller.unary(self._services.trainer.StartRun, request).run)
+
+    def training_limits(self) -> TrainingLimits:
+        """When the project may train and how much, by the trainer, and what it has spent."""
+        answer = self._get(self._services.trainer.GetTrainingLimits, trainer.GetTrainingLimitsRequest)
+        return TrainingLimits.from_proto(answer)
+
+    def set_training_limits(
+        self, version: int, *, window: TrainingWindow | None = None, gpu_seconds_budget: float = 0.0
+    ) -> None:
+        """Limits a trainer that no scheduler drives; a scheduler does this by the policy, and with its versions.
+
+        A version that is not above the newest changes nothing.
+        """
+        limits = trainer.TrainingLimits(
+            version=version,
+            window=None if window is None else window.to_proto(),
+            gpu_seconds_budget=gpu_seconds_budget,
+        )
+        request = trainer.SetTrainingLimitsRequest(request_id=new_request_id(), project_id=self.id, limits=limits)
+        self._services.caller.unary(self._services.trainer.SetTrainingLimits, request)
 
     def _upload_package(self, manifest: bytes, onnx: bytes) -> str:
         def parts() -> Iterator[inference.UploadPackageRequest]:

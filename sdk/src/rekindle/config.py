@@ -17,6 +17,7 @@ DAY_S = 86_400.0
 ModalityName = Literal["CT", "MR"]
 OrderingName = Literal["easy-first", "hard-first", "random", "uncertainty", "first-come"]
 ScheduleName = Literal["first", "interleaved", "last"]
+WeekdayName = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
 OrganStatusName = Literal["edited", "accepted", "absent", "out_of_view", "not_reviewed"]
 
 
@@ -95,6 +96,29 @@ class HeldOut:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrainingWindow:
+    """When training may run, by the wall clock of a place, through changes of its summer time."""
+
+    #: "HH:MM".
+    start: str
+    #: As `start`; not after it: it ends on the day that follows. The same as `start`: 24 hours.
+    end: str
+    #: IANA name: "Europe/Berlin", "UTC".
+    time_zone: str
+    #: On which it opens; empty: every day.
+    days: Sequence[WeekdayName] = ()
+
+    def to_proto(self) -> common.TrainingWindow:
+        days = [enum_value(common.Weekday, "WEEKDAY", day) for day in self.days]
+        return common.TrainingWindow(days=days, start=self.start, end=self.end, time_zone=self.time_zone)  # type: ignore[arg-type]
+
+    @classmethod
+    def from_proto(cls, message: common.TrainingWindow) -> TrainingWindow:
+        days = tuple(enum_name(common.Weekday, "WEEKDAY", day) for day in message.days)
+        return cls(start=message.start, end=message.end, time_zone=message.time_zone, days=days)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Policy:
     """How rounds are sized, how cases are ordered, when a model is promoted.
 
@@ -128,6 +152,10 @@ class Policy:
     review_own: bool = False
     #: How long a case of a detached session is kept.
     detached_lease_days: float = 7.0
+    #: When training may run; None: at any time.
+    training_window: TrainingWindow | None = None
+    #: GPU seconds that all training of the project may take; 0: as many as it takes.
+    gpu_seconds_budget: float = 0.0
 
     def to_proto(self) -> records.Policy:
         message = records.Policy(
@@ -135,7 +163,7 @@ class Policy:
             candidate_pool=self.candidate_pool,
             held_out=self.held_out.to_proto(),
             promotion=records.PromotionPolicy(margin_dice=self.margin_dice, min_held_out_cases=self.min_held_out_cases),
-            training=records.TrainingPolicy(preset=self.preset, recipe=self.recipe, seed=self.seed),
+            training=self._training(),
             lease_duration=duration(self.lease_minutes * 60),
             largest_component=self.largest_component,
             review=records.ReviewPolicy(required=self.review_required, allow_own=self.review_own),
@@ -148,6 +176,17 @@ class Policy:
         elif self.minutes_per_round is not None:
             message.minutes.minutes_per_round = self.minutes_per_round
         return message
+
+    def _training(self) -> records.TrainingPolicy:
+        # An empty window says that there is none; an unset one would leave what is there.
+        window = common.TrainingWindow() if self.training_window is None else self.training_window.to_proto()
+        return records.TrainingPolicy(
+            preset=self.preset,
+            recipe=self.recipe,
+            seed=self.seed,
+            window=window,
+            gpu_seconds_budget=self.gpu_seconds_budget,
+        )
 
     @classmethod
     def from_proto(cls, message: records.Policy) -> Policy:
@@ -169,7 +208,14 @@ class Policy:
             review_required=message.review.required,
             review_own=message.review.allow_own,
             detached_lease_days=_days(message),
+            training_window=window_from_proto(message.training.window),
+            gpu_seconds_budget=message.training.gpu_seconds_budget,
         )
+
+
+def window_from_proto(message: common.TrainingWindow) -> TrainingWindow | None:
+    """None for an empty one: at any time."""
+    return TrainingWindow.from_proto(message) if message.start else None
 
 
 def _days(message: records.Policy) -> float:

@@ -3,12 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from rekindle._call import new_request_id
 from rekindle._services import Services
 from rekindle.api.trainer.v1 import trainer_pb2 as trainer
-from rekindle.config import enum_name
+from rekindle.config import TrainingWindow, enum_name, window_from_proto
 from rekindle.records import Metric
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingLimits:
+    """When a project may train and how much, and how it stands."""
+
+    #: None: at any time.
+    window: TrainingWindow | None
+    #: 0: as many as it takes.
+    gpu_seconds_budget: float
+    #: Spent by all runs of the project until now.
+    gpu_seconds: float
+    #: GPUs of one training process; 0: training takes no GPU there, and spends nothing.
+    gpus_per_process: int
+    #: Why the project's runs would wait now; empty where they may run.
+    held_reason: str
+
+    @classmethod
+    def from_proto(cls, answer: trainer.GetTrainingLimitsResponse) -> TrainingLimits:
+        return cls(
+            window=window_from_proto(answer.limits.window),
+            gpu_seconds_budget=answer.limits.gpu_seconds_budget,
+            gpu_seconds=answer.gpu_seconds,
+            gpus_per_process=answer.gpus_per_process,
+            held_reason=answer.held_reason,
+        )
 
 
 class Run:
@@ -51,6 +78,11 @@ class Run:
     @property
     def train_seconds(self) -> float:
         return self._run.result.train_seconds
+
+    @property
+    def gpu_seconds(self) -> float:
+        """GPUs times seconds of all its attempts so far."""
+        return self._run.gpu_seconds
 
     def held_out_dice(self) -> dict[str, float]:
         """Organ id to the candidate's mean Dice over the held-out cases of the run, native grid."""

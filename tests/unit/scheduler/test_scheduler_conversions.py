@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -21,9 +22,11 @@ from rekindle_scheduler.domain.policy import (
     ReviewPolicy,
     RoundSizes,
     TrainingPolicy,
+    TrainingWindow,
+    validate_policy,
 )
 from rekindle_scheduler.domain.records import TimeSegment
-from rekindle_scheduler.domain.words import HeldOutSchedule, OrderingName, TimeKind, TimeSource
+from rekindle_scheduler.domain.words import HeldOutSchedule, OrderingName, TimeKind, TimeSource, Weekday
 from rekindle_scheduler.grpc.pages import next_token, page_size, place_of
 from rekindle_scheduler.grpc.policies import policy_from_api, policy_to_api
 
@@ -43,6 +46,13 @@ _held_out = st.one_of(
     ),
     st.builds(HeldOutPolicy, number=st.integers(0, 1000), schedule=st.sampled_from(HeldOutSchedule)),
 )
+_windows = st.builds(
+    TrainingWindow,
+    days=st.lists(st.sampled_from(Weekday), unique=True).map(tuple),
+    start=st.just("20:00"),
+    end=st.just("06:30"),
+    time_zone=st.sampled_from(["UTC", "Europe/Berlin"]),
+)
 policies = st.builds(
     Policy,
     sizing=_sizings,
@@ -51,7 +61,12 @@ policies = st.builds(
     held_out=_held_out,
     promotion=st.builds(PromotionPolicy, margin_dice=st.floats(0.0, 1.0), min_held_out_cases=_counts),
     training=st.builds(
-        TrainingPolicy, preset=st.sampled_from(["paper", "cpu"]), recipe=st.just("paper"), seed=st.integers(0, 2**31)
+        TrainingPolicy,
+        preset=st.sampled_from(["paper", "cpu"]),
+        recipe=st.just("paper"),
+        seed=st.integers(0, 2**31),
+        window=st.none() | _windows,
+        gpu_seconds_budget=st.floats(0.0, 1e9),
     ),
     lease_duration=st.integers(60, 10**6).map(lambda seconds: timedelta(seconds=seconds)),
     largest_component=st.booleans(),
@@ -95,6 +110,54 @@ def test_a_client_that_knows_of_no_reviews_does_not_undo_them() -> None:
     assert (current.review, timedelta(days=3), 5) == (kept.review, kept.detached_lease_duration, kept.candidate_pool)
     unset = policy_from_api(records_pb2.Policy(review=records_pb2.ReviewPolicy()), current=current)
     assert ReviewPolicy() == unset.review
+
+
+NIGHT = TrainingWindow(start="20:00", end="06:00", time_zone="Europe/Berlin")
+
+
+def test_a_client_that_knows_of_no_window_does_not_undo_it() -> None:
+    """Nor the budget; an empty window and a budget of 0 take them away."""
+    current = Policy(training=TrainingPolicy(window=NIGHT, gpu_seconds_budget=60.0))
+    old = records_pb2.Policy(training=records_pb2.TrainingPolicy(preset="cpu", recipe="paper", seed=3))
+    for kept in (policy_from_api(old, current=current), policy_from_api(records_pb2.Policy(), current=current)):
+        assert (NIGHT, 60.0) == (kept.training.window, kept.training.gpu_seconds_budget)
+    old.training.window.SetInParent()
+    old.training.gpu_seconds_budget = 0.0
+    assert TrainingPolicy(preset="cpu", recipe="paper", seed=3) == policy_from_api(old, current=current).training
+
+
+def test_an_unused_window_leaves_no_trace_in_what_is_stored() -> None:
+    """A release that knows neither window nor budget reads the policies of projects that use neither."""
+    assert {"preset", "recipe", "seed"} == set(encode(Policy())["training"])
+    used = encode(Policy(training=TrainingPolicy(window=NIGHT)))["training"]
+    assert "20:00" == used["window"]["start"]
+
+
+def test_what_a_newer_release_has_stored_is_passed_over() -> None:
+    """Fields that nobody knows here, in a record, in a record of it, and in one of several kinds of records."""
+    stored = encode(Policy(sizing=GeometricSizes(first=4, factor=1.5)))
+    stored["weather"] = "fair"
+    stored["training"]["mood"] = {"good": True}
+    stored["sizing"]["shape"] = "round"
+    assert Policy(sizing=GeometricSizes(first=4, factor=1.5)) == decode(Policy, stored)
+
+
+@pytest.mark.parametrize(
+    ("training", "field"),
+    [
+        (TrainingPolicy(window=replace(NIGHT, start="8pm")), "policy.training.window.start"),
+        (TrainingPolicy(window=replace(NIGHT, end="")), "policy.training.window.end"),
+        (TrainingPolicy(window=replace(NIGHT, time_zone="CET+1/x")), "policy.training.window.time_zone"),
+        (TrainingPolicy(window=replace(NIGHT, time_zone="/etc/localtime")), "policy.training.window.time_zone"),
+        (TrainingPolicy(gpu_seconds_budget=-1.0), "policy.training.gpu_seconds_budget"),
+        (TrainingPolicy(gpu_seconds_budget=float("nan")), "policy.training.gpu_seconds_budget"),
+    ],
+)
+def test_limits_of_training_that_cannot_be_are_named(training: TrainingPolicy, field: str) -> None:
+    """The one field that is wrong."""
+    with pytest.raises(InvalidInput) as raised:
+        validate_policy(Policy(training=training))
+    assert [field] == [each.field for each in raised.value.violations]
 
 
 def test_a_time_segment_survives_protobuf() -> None:

@@ -6,7 +6,7 @@ import pytest
 from rekindle_scheduler.adapters.trainer import _spec  # pyright: ignore[reportPrivateUsage]
 from rekindle_scheduler.domain.ids import ProjectId, RunId
 from rekindle_scheduler.domain.words import Modality, RunKind
-from rekindle_scheduler.ports.services import RunRequest
+from rekindle_scheduler.ports.services import RunLimits, RunRequest
 
 
 @pytest.mark.parametrize("largest", [True, False])
@@ -23,6 +23,7 @@ def test_the_policy_on_components_is_part_of_the_run(largest: bool) -> None:
         organs=(),
         training=(),
         largest_component=largest,
+        limits=RunLimits(version=1, window=None, gpu_seconds_budget=0.0),
     )
 
     assert _spec(request).keep_all_components is not largest

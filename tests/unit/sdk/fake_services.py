@@ -385,6 +385,18 @@ class FakeTrainer(trainer_pb2_grpc.TrainerServiceServicer):
         run.state = trainer.RUN_STATE_CANCELLED
         return trainer.CancelRunResponse(run=run)
 
+    def GetTrainingLimits(self, request: Any, context: Any) -> Any:
+        training = self.world.projects[request.project_id].policy.training
+        limits = trainer.TrainingLimits(
+            version=1,
+            window=training.window if training.window.start else None,
+            gpu_seconds_budget=training.gpu_seconds_budget,
+        )
+        held = "waits for its window: opens at 20:00 Europe/Berlin" if training.window.start else ""
+        return trainer.GetTrainingLimitsResponse(
+            limits=limits, gpu_seconds=1234.5, gpus_per_process=1, held_reason=held
+        )
+
     def WatchRun(self, request: Any, context: Any) -> Iterator[Any]:
         for metric in self.world.metrics:
             if metric.cursor > request.after_cursor:

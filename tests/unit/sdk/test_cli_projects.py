@@ -42,6 +42,23 @@ def test_project_is_made_with_its_policy(command: Any, world: Any) -> None:
     )
 
 
+def test_training_is_limited_by_options(command: Any, world: Any) -> None:
+    """Window and budget are set, shown with what is spent and why runs wait, and taken away; a wrong one is refused."""
+    command("project", "create", "Trial", "--organ", "liver=1")
+    window = "mon,Tuesday 20:00-06:00 Europe/Berlin"
+    shown = command("project", "policy", "--training-window", window, "--gpu-seconds", "7200").stdout
+    assert "monday, tuesday 20:00 to 06:00 Europe/Berlin, on at most 7200 GPU seconds" in " ".join(shown.split())
+    limits = " ".join(command("runs", "limits").stdout.split())
+    assert "1234 of 7200" in limits
+    assert "opens at 20:00 Europe/Berlin" in limits
+    stored = json.loads(command("runs", "limits", "--json").stdout)
+    assert (7200.0, ["monday", "tuesday"]) == (stored["gpu_seconds_budget"], stored["window"]["days"])
+    command("project", "policy", "--training-window", "none")
+    assert "at any time" in command("runs", "limits").stdout
+    for wrong in ("20:00", "sometimes 20:00-06:00 UTC", "mo 20:00-06:00 UTC"):
+        assert 0 != command("project", "policy", "--training-window", wrong).exit_code
+
+
 def test_policy_is_changed_in_parts(command: Any, world: Any) -> None:
     """Options that are not given stay as they were; a new sizing replaces the old one."""
     command("project", "create", "p", "--organ", "liver=1", "--sizes", "2,3", "--seed", "5")

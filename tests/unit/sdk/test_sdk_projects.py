@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rekindle.api.trainer.v1 import trainer_pb2 as trainer
 from rekindle.client import Client
-from rekindle.config import HeldOut, Organ, Policy
+from rekindle.config import HeldOut, Organ, Policy, TrainingWindow
 from rekindle.errors import VersionConflict
 from rekindle.projects import Project
 
@@ -17,12 +17,19 @@ POLICIES = [
     Policy(sizes=(2, 2, 3), held_out=HeldOut(number=4, schedule="first")),
     Policy(geometric=(4, 1.5), ordering="hard-first", held_out=HeldOut(fraction=0.25), review_required=True),
     Policy(
+        sizes=(2,),
+        training_window=TrainingWindow(
+            start="20:00", end="06:00", time_zone="Europe/Berlin", days=("monday", "sunday")
+        ),
+        gpu_seconds_budget=7200.0,
+    ),
+    Policy(
         minutes_per_round=45.0, preset="paper", recipe="paper", seed=3, largest_component=False, detached_lease_days=2
     ),
 ]
 
 
-@pytest.mark.parametrize("policy", POLICIES, ids=["sizes", "geometric", "minutes"])
+@pytest.mark.parametrize("policy", POLICIES, ids=["sizes", "geometric", "limits", "minutes"])
 def test_policy_survives_the_wire(client: Client, policy: Policy) -> None:
     """What was set is what the project shows."""
     assert asdict(policy) == asdict(client.create_project("p", [], policy=policy).policy)

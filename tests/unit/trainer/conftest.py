@@ -46,6 +46,7 @@ class FakeLauncher:
     #: What is said of a handle, instead of what `ended` says.
     said: dict[str, ProcessStatus] = field(default_factory=dict)
     code_when_stopped: int | None = 143
+    gpus: int = 0
 
     def launch(self, run_id: str, attempt: int) -> str:
         if self.error is not None:

@@ -150,6 +150,8 @@ _SERVICES: Final[Mapping[str, Mapping[str, Permission]]] = {
         "CancelRun": _P.OPERATE,
         "WatchRun": _P.PROJECT_READ,
         "PurgeExamples": _P.SERVE,
+        "SetTrainingLimits": _P.OPERATE,
+        "GetTrainingLimits": _P.PROJECT_READ,
     },
 }
 

@@ -63,6 +63,7 @@ def describe_run(run: Run) -> dict[str, Any]:
         "reason": run.reason,
         "attempts": run.attempts,
         "train_seconds": run.train_seconds,
+        "gpu_seconds": run.gpu_seconds,
         "weights_digest": run.weights_digest,
         "snapshot_digest": run.snapshot_digest,
         "held_out_dice": run.held_out_dice(),

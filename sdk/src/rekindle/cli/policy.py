@@ -8,7 +8,7 @@ from typing import Any, TypeVar, get_args
 
 import click
 
-from rekindle.config import HeldOut, OrderingName, Policy, ScheduleName
+from rekindle.config import HeldOut, OrderingName, Policy, ScheduleName, TrainingWindow, WeekdayName
 from rekindle.errors import InvalidInput
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -71,6 +71,18 @@ _OPTIONS = (
         metavar="DICE",
         help="A new model may be worse than the serving one by at most this Dice, per organ.",
     ),
+    click.option(
+        "--training-window",
+        metavar="[DAYS ]FROM-TO ZONE",
+        help="When training may run: 'mon,tue 20:00-06:00 Europe/Berlin', or none for any time.",
+    ),
+    click.option(
+        "--gpu-seconds",
+        "gpu_seconds_budget",
+        type=click.FloatRange(min=0),
+        metavar="SECONDS",
+        help="GPU seconds that all training may take; 0: as many as it takes.",
+    ),
 )
 
 
@@ -93,6 +105,8 @@ def changed_policy(policy: Policy, options: dict[str, Any]) -> Policy:
         given["sizes"] = _numbers("--sizes", given["sizes"], int)
     if "geometric" in given:
         given["geometric"] = _growth(given["geometric"])
+    if "training_window" in given:
+        given["training_window"] = _window(given["training_window"])
     held_out = _held_out(policy.held_out, given.pop("held_out", None), given.pop("held_out_schedule", None))
     return replace(policy, held_out=held_out, **given)
 
@@ -111,10 +125,45 @@ def describe_policy(policy: Policy) -> list[tuple[str, object]]:
         ("ordering", policy.ordering),
         ("held out", share),
         ("training", f"preset {policy.preset}, recipe {policy.recipe}, seed {policy.seed}"),
+        ("trains", _limits(policy)),
         ("promotion", f"at most {policy.margin_dice:.3f} Dice worse per organ"),
         ("a scan is yours for", f"{policy.lease_minutes:.0f} min; offline {policy.detached_lease_days:g} days"),
         ("reviews", _reviews(policy)),
     ]
+
+
+def _limits(policy: Policy) -> str:
+    when, budget = window_words(policy.training_window), policy.gpu_seconds_budget
+    return f"{when}, on at most {budget:g} GPU seconds" if budget else when
+
+
+def window_words(window: TrainingWindow | None) -> str:
+    """When training may run."""
+    if window is None:
+        return "at any time"
+    days = f"{', '.join(window.days)} " if window.days else ""
+    return f"{days}{window.start} to {window.end} {window.time_zone}"
+
+
+def _window(given: str) -> TrainingWindow | None:
+    if given.strip().lower() == "none":
+        return None
+    *days, hours, zone = given.split() if len(given.split()) in (2, 3) else ("", "")
+    start, _, end = hours.partition("-")
+    if not end:
+        raise InvalidInput(
+            f"--training-window {given!r}: write days, if not all, hours and a time zone, "
+            "as in 'mon,tue 20:00-06:00 Europe/Berlin', or none"
+        )
+    names = [name for part in days for name in part.lower().split(",")]
+    return TrainingWindow(start=start, end=end, time_zone=zone, days=[_day(name) for name in names])
+
+
+def _day(given: str) -> WeekdayName:
+    for name in get_args(WeekdayName):
+        if len(given) >= 3 and name.startswith(given):
+            return name
+    raise InvalidInput(f"--training-window: {given!r} is no day of the week; write mon, tue, wed, thu, fri, sat, sun")
 
 
 def _reviews(policy: Policy) -> str:

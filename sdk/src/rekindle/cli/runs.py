@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import click
 
 from rekindle.cli.describe import describe_run
 from rekindle.cli.options import RekindleGroup, pass_session
 from rekindle.cli.output import dice
+from rekindle.cli.policy import window_words
 from rekindle.cli.session import Session, interruptible
 from rekindle.errors import NotFound
 from rekindle.projects import Project
@@ -57,6 +60,24 @@ def watch(session: Session, run_id: str | None) -> None:
         run.refresh()
         ending = f"The run has {run.state}." if run.state in ("succeeded", "failed") else f"It is {run.state}."
         session.out.line(ending + (f" {run.reason}" if run.reason else ""), describe_run(run))
+
+
+@runs.command("limits")
+@pass_session
+def limits(session: Session) -> None:
+    """When the project may train, and what it has spent of its GPU seconds; `rekindle project policy` changes it."""
+    found = session.project().training_limits()
+    spent = f"{found.gpu_seconds:.0f}"
+    if found.gpu_seconds_budget:
+        spent += f" of {found.gpu_seconds_budget:g}"
+    if not found.gpus_per_process:
+        spent += "; training takes no GPU there, so it spends none"
+    fields: list[tuple[str, object]] = [
+        ("trains", window_words(found.window)),
+        ("GPU seconds", spent),
+        ("now", found.held_reason or "may train"),
+    ]
+    session.out.fields("Limits of training", fields, asdict(found))
 
 
 @runs.command("cancel")

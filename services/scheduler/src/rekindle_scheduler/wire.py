@@ -12,6 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from rekindle.api.common.v1 import common_pb2 as pb
 from rekindle.errors import FieldViolation, InvalidInput
 
+from rekindle_scheduler.domain.policy import TrainingWindow
 from rekindle_scheduler.domain.records import (
     CodedConcept,
     Example,
@@ -51,6 +52,11 @@ def word_of(words: type[E], api_enum: Any, number: int, field: str, prefix: str 
         what = "is missing" if number == 0 else f"is {number}, which is not known"
         description = f"{what}: must be one of {known}"
         raise InvalidInput(f"{field} {description}", violations=[FieldViolation(field, description)]) from None
+
+
+def window_to_api(window: TrainingWindow) -> pb.TrainingWindow:
+    days = [number_of(pb.Weekday, day, "WEEKDAY_") for day in window.days]
+    return pb.TrainingWindow(days=days, start=window.start, end=window.end, time_zone=window.time_zone)
 
 
 def timestamp(moment: datetime | None) -> Timestamp | None:

@@ -81,10 +81,11 @@ async def run_service(settings: TrainerSettings, command: Sequence[str]) -> None
     try:
         database.prepare_schema(engine, MIGRATIONS, migrates=settings.migrate_on_start)
         state, objects = SqlState(engine), open_objects(settings)
+        launcher = make_launcher(settings, command)
         supervisor = Supervisor(
             state=state,
             objects=objects,
-            launcher=make_launcher(settings, command),
+            launcher=launcher,
             policy=RetryPolicy(max_retries=settings.max_retries),
             max_concurrent_runs=settings.max_concurrent_runs,
             claim_timeout_s=settings.claim_timeout_s,
@@ -92,7 +93,14 @@ async def run_service(settings: TrainerSettings, command: Sequence[str]) -> None
         server = Server(server_options(settings), make_authenticator(settings))
         server.metrics.registry.register(StateCollector(partial(run_metrics, state)))
         servicer = TrainerServicer(
-            state, objects, load_catalogue, supervisor.advance, workers, server.stopping, SqlPurges(engine)
+            state,
+            objects,
+            load_catalogue,
+            supervisor.advance,
+            workers,
+            server.stopping,
+            SqlPurges(engine),
+            launcher.gpus,
         )
         server.add(SERVICE_NAME, servicer, trainer_pb2_grpc.add_TrainerServiceServicer_to_server)
         serve_info(server, _facts(settings))

@@ -25,6 +25,7 @@ def make_launcher(settings: TrainerSettings, command: Sequence[str]) -> Launcher
         threads=settings.threads or os.cpu_count() or 1,
         nice=settings.nice,
         stop_grace_s=settings.stop_grace_s,
+        gpus=settings.process_gpus,
         hand_down={"REKINDLE_TRAINER_OBJECTS_": "REKINDLE_PROCESS_OBJECTS_"},
     )
 

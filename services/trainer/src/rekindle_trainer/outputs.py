@@ -38,7 +38,13 @@ def read_metrics(objects: Objects, run_id: str, attempt: int, seen: int) -> list
 
 
 def read_end(
-    objects: Objects, run: Run, attempt: int, status: ProcessStatus, *, was_told_to_stop: bool = False
+    objects: Objects,
+    run: Run,
+    attempt: int,
+    status: ProcessStatus,
+    *,
+    was_told_to_stop: bool = False,
+    held_reason: str = "",
 ) -> ProcessEnd:
     """How the process of an attempt ended, by what it left behind and what its launcher says."""
     result, bad_result = _read_result(objects, run, attempt)
@@ -51,6 +57,7 @@ def read_end(
         bad_result=bad_result,
         failure=_read_failure(objects, run.run_id, attempt),
         was_told_to_stop=was_told_to_stop,
+        held_reason=held_reason,
     )
 
 

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from rekindle_servicekit.principal import Principal
 
+from rekindle_trainer.domain.limits import TrainingLimits
 from rekindle_trainer.domain.metrics import Metric
 from rekindle_trainer.domain.runs import Attempt, Run, RunState
 
@@ -67,6 +68,22 @@ class Transaction(Protocol):
 
     def record_handle(self, run_id: str, number: int, handle: str) -> bool:
         """Note how the attempt's process is found again; False where it has another one or has ended."""
+        ...
+
+    def record_beginning(self, run_id: str, number: int) -> None:
+        """Note that the attempt's process is at work, from now on unless that was noted before."""
+        ...
+
+    def find_limits(self, project_id: str) -> TrainingLimits:
+        """Without any where nobody has limited the project."""
+        ...
+
+    def set_limits(self, project_id: str, limits: TrainingLimits) -> None:
+        """Unless newer ones are there."""
+        ...
+
+    def gpu_seconds(self, project_id: str) -> float:
+        """Spent by all runs of a project until now."""
         ...
 
     def last_metric(self, run_id: str, attempt: int | None = None) -> Metric | None:
@@ -146,6 +163,11 @@ class LaunchError(Exception):
 
 class Launcher(Protocol):
     """Starts processes that outlive this one, and finds them again by a handle that can be written down."""
+
+    @property
+    def gpus(self) -> int:
+        """GPUs that one attempt's process takes, on all its nodes together."""
+        ...
 
     def launch(self, run_id: str, attempt: int) -> str:
         """Start the process of an attempt; its handle. The same attempt again is the same process where that can be.

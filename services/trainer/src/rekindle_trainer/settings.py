@@ -42,6 +42,9 @@ class TrainerSettings(KubernetesSettings, ObjectStoreSettings):
     max_concurrent_runs: int = Field(1, ge=1, description="training processes at a time; further runs are queued")
     threads: int = Field(0, ge=0, description="CPU threads of a training process; 0 for one per core")
     nice: int = Field(5, ge=0, le=19, description="how much a training process gives way to others")
+    process_gpus: int = Field(
+        0, ge=0, description="GPUs that a child process trains on, counted against the projects' budgets of GPU seconds"
+    )
     max_retries: int = Field(3, ge=0, description="times that a run whose process died is tried again")
     request_retention_days: float = Field(
         7.0, ge=1, le=3650, description="days for which a request that is sent again gets its first answer again"

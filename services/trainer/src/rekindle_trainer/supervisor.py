@@ -74,19 +74,30 @@ class Supervisor:
         if handle is None:
             return
         self._tail_metrics(run, attempt)
-        if run.cancel_requested:
+        held = self._held_reason(run.project_id)
+        status = self.launcher.poll(handle)
+        if run.cancel_requested or (held and status.is_running):
             status = self.launcher.stop(handle)
-        else:
-            status = self.launcher.poll(handle)
-            if status.is_running:
-                self._explain(run, status.reason)
-                return
+        elif status.is_running:
+            self._note_running(run, attempt, status.reason)
+            return
         self._tail_metrics(run, attempt)  # what came between the first look and its end
-        self._settle(run, attempt, outputs.read_end(self.objects, run, attempt.number, status))
+        end = outputs.read_end(self.objects, run, attempt.number, status, held_reason=held)
+        self._settle(run, attempt, end)
 
-    def _explain(self, run: Run, reason: str) -> None:
-        if run.reason != reason:
-            with self.state.write() as tx:
+    def _held_reason(self, project_id: str) -> str:
+        with self.state.read() as tx:
+            return held_reason(tx, project_id)
+
+    def _note_running(self, run: Run, attempt: Attempt, reason: str) -> None:
+        """What there is to say of its process; where that is nothing, it is at work."""
+        begins = attempt.began_at is None and not reason
+        if run.reason == reason and not begins:
+            return
+        with self.state.write() as tx:
+            if begins:
+                tx.record_beginning(run.run_id, attempt.number)
+            if run.reason != reason:
                 tx.update_run(run.explain(reason))
 
     def stop_children(self) -> None:
@@ -127,11 +138,13 @@ class Supervisor:
         claimed: list[tuple[Run, Attempt]] = []
         with self.state.write() as tx:
             tx.lock_queue()
-            plan = plan_queue(tx.open_runs(), self.max_concurrent_runs)
+            runs = tx.open_runs()
+            held = {project_id: held_reason(tx, project_id) for project_id in {run.project_id for run in runs}}
+            plan = plan_queue(runs, self.max_concurrent_runs, held)
             for run, reason in plan.waiting:
                 tx.update_run(run.wait(reason))
             for waiting in plan.launch:
-                run, attempt = waiting.claim(tx.now)
+                run, attempt = waiting.claim(tx.now, self.launcher.gpus)
                 tx.add_attempt(attempt)
                 claimed.append((tx.update_run(run), attempt))
         return claimed
@@ -248,6 +261,12 @@ class Supervisor:
                 _log.warning("%s: %s", error.reason, error.message, extra={"action": "run.postponed"})
             except Exception:
                 _log.exception("the run could not be looked after", extra={"action": "run.step-failed"})
+
+
+def held_reason(tx: Transaction, project_id: str) -> str:
+    """Why the project's runs may not run now; empty where they may."""
+    limits = tx.find_limits(project_id)
+    return limits.held_reason(tx.gpu_seconds(project_id), tx.now)
 
 
 def _decided(run: Run, attempt: Attempt, end: ProcessEnd, verdict: Verdict, reason: str, tx: Transaction) -> Run:

@@ -6,13 +6,14 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from rekindle.errors import AlreadyExists, FieldViolation, NotFound, VersionConflict, quoted_id
 from rekindle_servicekit.objects import Objects
 from rekindle_servicekit.principal import Principal
 from rekindle_servicekit.workers import Cancellation
 
+from rekindle_trainer.domain.limits import TrainingLimits, limits_violations
 from rekindle_trainer.domain.metrics import Metric
 from rekindle_trainer.domain.paging import decode_token, encode_token, page_limit
 from rekindle_trainer.domain.runs import WAITING, Run
@@ -21,7 +22,7 @@ from rekindle_trainer.domain.validation import check_spec, raise_violations
 from rekindle_trainer.ports import Catalogue, State, Transaction
 from rekindle_trainer.spec import Example, RunSpec, compact_json
 
-_START, _CANCEL = "StartRun", "CancelRun"
+_START, _CANCEL, _LIMIT = "StartRun", "CancelRun", "SetTrainingLimits"
 _CANCEL_POLL_S = 0.1
 _METRICS_PER_READ = 500
 
@@ -45,6 +46,17 @@ class RunNews:
     has_more: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitsReport:
+    """How a project stands with its limits."""
+
+    limits: TrainingLimits
+    #: Spent by all its runs until now.
+    gpu_seconds: float
+    #: Empty where its runs may run.
+    held_reason: str
+
+
 def start_run(
     state: State,
     objects: Objects,
@@ -53,8 +65,9 @@ def start_run(
     *,
     request_id: str,
     spec: RunSpec,
+    limits: TrainingLimits | None = None,
 ) -> Run:
-    """Queue a run, once per run id.
+    """Queue a run, once per run id, and take over its project's limits, unless newer ones are there.
 
     InvalidInput with field violations; AlreadyExists where the run id stands for another spec or project.
     """
@@ -67,10 +80,14 @@ def start_run(
         # Looking for many objects takes time, so it happens before the transaction; objects never disappear
         # while something refers to them.
         check_spec(given, catalogue())
+        if limits is not None:
+            raise_violations(limits_violations("limits", limits))
         raise_violations(list(_missing_objects(objects, given)))
     with state.write() as tx:
         answered = tx.was_answered(principal, _START, request_id, digest)
         known = _same_run(tx, spec, content)
+        if limits is not None and not answered:
+            tx.set_limits(spec.project_id, limits)
         if known is None:
             tx.add_run(
                 Run(
@@ -85,7 +102,7 @@ def start_run(
             )
         if not answered:
             tx.mark_answered(principal, _START, request_id, digest)
-        return known or _require(tx, spec.project_id, spec.run_id)
+        return _require(tx, spec.project_id, spec.run_id)
 
 
 def get_run(state: State, principal: Principal, *, project_id: str, run_id: str) -> Run:
@@ -136,6 +153,29 @@ def cancel_run(
             cancellation.raise_if_set()
             time.sleep(_CANCEL_POLL_S)
     return run
+
+
+def set_training_limits(
+    state: State, principal: Principal, *, request_id: str, project_id: str, limits: TrainingLimits
+) -> TrainingLimits:
+    """Limit a project's runs, those under way too, unless newer limits are there; the ones that hold then."""
+    missing = [] if project_id else [FieldViolation("project_id", "is missing")]
+    raise_violations([*missing, *limits_violations("limits", limits)])
+    digest = hashlib.sha256(compact_json([project_id, asdict(limits)])).hexdigest()
+    with state.write() as tx:
+        if not tx.was_answered(principal, _LIMIT, request_id, digest):
+            tx.set_limits(project_id, limits)
+            tx.mark_answered(principal, _LIMIT, request_id, digest)
+        return tx.find_limits(project_id)
+
+
+def get_training_limits(state: State, principal: Principal, *, project_id: str) -> LimitsReport:
+    """A project's limits, what it has spent of them, and why its runs would wait now."""
+    if not project_id:
+        raise_violations([FieldViolation("project_id", "is missing")])
+    with state.read() as tx:
+        limits, spent = tx.find_limits(project_id), tx.gpu_seconds(project_id)
+        return LimitsReport(limits=limits, gpu_seconds=spent, held_reason=limits.held_reason(spent, tx.now))
 
 
 def read_news(state: State, principal: Principal, *, project_id: str, run_id: str, after_cursor: int) -> RunNews:

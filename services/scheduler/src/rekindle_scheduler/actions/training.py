@@ -10,9 +10,9 @@ from rekindle_scheduler.actions.world import World, changing, round_of
 from rekindle_scheduler.domain import steps
 from rekindle_scheduler.domain.ids import Digest
 from rekindle_scheduler.domain.reconcile import ProjectView
-from rekindle_scheduler.domain.records import Snapshot
+from rekindle_scheduler.domain.records import Project, Snapshot, TrainingRun
 from rekindle_scheduler.domain.words import RunState
-from rekindle_scheduler.ports import RunRequest
+from rekindle_scheduler.ports import RunLimits, RunRequest
 
 _SEEDS_PER_PROJECT = 1000
 _WORDS = {
@@ -51,14 +51,43 @@ def poll_run(world: World, view: ProjectView, step: steps.PollRun) -> bool:
     except NotFound:
         # The trainer has lost it: the same run, started again, comes to the same result.
         run = None
-    if run == known:
-        return False
+    is_new = run != known
+    if is_new:
+        _note_run(world, view, step, run)
+    if run is not None:
+        # Afterwards, so that a trainer that knows no limits yet is followed all the same.
+        _pass_limits_on(world, view.project, run)
+    return is_new
+
+
+def _note_run(world: World, view: ProjectView, step: steps.PollRun, run: TrainingRun | None) -> None:
+    known = round_of(view, step.round).run
     with changing(world, view, step.round) as change:
         change.update(replace(change.round, run=run))
-        if run is not None and (known is None or run.state != known.state):
+        if run is not None and _is_news(known, run):
             message = f"round {step.round}: {_WORDS[run.state]}" + (f": {run.reason}" if run.reason else "")
             change.tell("training-progress", message, run_id=step.run_id, state=run.state)
-    return True
+
+
+def _is_news(known: TrainingRun | None, run: TrainingRun) -> bool:
+    """What people are told: another state, and another reason for waiting."""
+    waits = run.state in (RunState.QUEUED, RunState.PREEMPTED)
+    return known is None or run.state != known.state or (waits and run.reason != known.reason)
+
+
+def _pass_limits_on(world: World, project: Project, run: TrainingRun) -> None:
+    """Tell the trainer of a policy that has changed since; one without limits need not hear that there are none."""
+    limits = _limits(project)
+    is_any = limits.window is not None or limits.gpu_seconds_budget > 0
+    if run.limits_version < limits.version and (is_any or run.limits_version):
+        world.trainer.limit(project.project_id, limits)
+
+
+def _limits(project: Project) -> RunLimits:
+    training = project.policy.training
+    return RunLimits(
+        version=project.policy_version, window=training.window, gpu_seconds_budget=training.gpu_seconds_budget
+    )
 
 
 def _request(world: World, view: ProjectView, step: steps.StartRun) -> RunRequest:
@@ -83,6 +112,7 @@ def _request(world: World, view: ProjectView, step: steps.StartRun) -> RunReques
         initial_weights=_serving_weights(view) if training.recipe == "default" else None,
         current_package=package,
         largest_component=project.policy.largest_component,
+        limits=_limits(project),
     )
 
 

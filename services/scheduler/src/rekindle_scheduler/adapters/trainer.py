@@ -7,13 +7,14 @@ from collections.abc import Iterable, Sequence
 import grpc
 from rekindle.api.trainer.v1 import trainer_pb2 as pb
 from rekindle.api.trainer.v1 import trainer_pb2_grpc
+from rekindle.errors import DependencyUnavailable, Unsupported
 
 from rekindle_scheduler import wire
 from rekindle_scheduler.adapters.channels import Remote
 from rekindle_scheduler.domain.ids import Digest, ProjectId, RunId
 from rekindle_scheduler.domain.runs import CaseMetrics, OrganMetrics, RunPackage, RunResult, TrainingRun
 from rekindle_scheduler.domain.words import RunState
-from rekindle_scheduler.ports import RunRequest
+from rekindle_scheduler.ports import RunLimits, RunRequest
 
 _TIMEOUT_S = 30.0
 
@@ -32,6 +33,7 @@ class GrpcTrainer:
             project_id=request.project_id,
             run_id=request.run_id,
             spec=_spec(request),
+            limits=_limits(request.limits),
         )
         return _run(self._remote.call(self._trainer.StartRun, message, _TIMEOUT_S).run)
 
@@ -44,6 +46,27 @@ class GrpcTrainer:
         message = pb.PurgeExamplesRequest(request_id=request_id, project_id=project_id, digests=digests)
         answer = self._remote.call(self._trainer.PurgeExamples, message, _TIMEOUT_S)
         return tuple(Digest(digest) for digest in answer.snapshot_digests)
+
+    def limit(self, project_id: ProjectId, limits: RunLimits) -> None:
+        """For all runs of the project; the trainer keeps to the newest version that it was told."""
+        request = pb.SetTrainingLimitsRequest(
+            request_id=f"limits {project_id} {limits.version}", project_id=project_id, limits=_limits(limits)
+        )
+        try:
+            self._remote.call(self._trainer.SetTrainingLimits, request, _TIMEOUT_S)
+        except Unsupported:
+            raise DependencyUnavailable(
+                "the trainer is of a release that knows no window and no budget of training: update it",
+                reason="TRAINER_TOO_OLD",
+            ) from None
+
+
+def _limits(limits: RunLimits) -> pb.TrainingLimits:
+    return pb.TrainingLimits(
+        version=limits.version,
+        window=None if limits.window is None else wire.window_to_api(limits.window),
+        gpu_seconds_budget=limits.gpu_seconds_budget,
+    )
 
 
 def _spec(request: RunRequest) -> pb.RunSpec:
@@ -68,6 +91,7 @@ def _run(message: pb.Run) -> TrainingRun:
         state=wire.word_of(RunState, pb.RunState, message.state, "run.state", "RUN_STATE_"),
         reason=message.reason,
         result=_result(message.result) if message.HasField("result") else None,
+        limits_version=message.limits_version,
     )
 
 

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
+from zoneinfo import ZoneInfo
 
 from rekindle.errors import FieldViolation, InvalidInput
 
-from rekindle_scheduler.domain.words import HeldOutSchedule, OrderingName
+from rekindle_scheduler.domain.words import HeldOutSchedule, OrderingName, Weekday
 
+#: Of fields that a release before does not know: they are stored only once they differ from their default, so that
+#: it can read what this one has written as long as nobody uses them.
+LATER: Final = {"later": True}
+
+_CLOCK: Final = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
 MAX_CASES: Final = 10_000_000
 MAX_MINUTES: Final = 100_000.0
 #: A round's run is seeded with seed * 1000 + round, which has to fit 63 bits.
@@ -72,12 +79,29 @@ class PromotionPolicy:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrainingWindow:
+    """When training may run, by the wall clock of a place. The trainer knows what it means; see its API."""
+
+    #: Lower-case names of the days on which it opens, empty for every day.
+    days: tuple[Weekday, ...] = ()
+    #: ``HH:MM``.
+    start: str
+    end: str
+    #: IANA name.
+    time_zone: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingPolicy:
     """How models are trained; the seed is the project's source of randomness everywhere."""
 
     preset: str = "paper"
     recipe: str = "default"
     seed: int = 0
+    #: None: at any time.
+    window: TrainingWindow | None = field(default=None, metadata=LATER)
+    #: That all training of the project may take; 0: as many as it takes.
+    gpu_seconds_budget: float = field(default=0.0, metadata=LATER)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,6 +215,25 @@ def _training_violations(training: TrainingPolicy) -> list[FieldViolation]:
         found.append(FieldViolation("policy.training.preset", "must name a preset of the trainer"))
     if training.recipe not in RECIPES:
         found.append(FieldViolation("policy.training.recipe", f"must be one of {', '.join(RECIPES)}"))
+    budget = training.gpu_seconds_budget
+    if not (math.isfinite(budget) and budget >= 0):
+        found.append(FieldViolation("policy.training.gpu_seconds_budget", "must be 0, for no limit, or more"))
+    return found + ([] if training.window is None else _window_violations("policy.training.window", training.window))
+
+
+def _window_violations(name: str, window: TrainingWindow) -> list[FieldViolation]:
+    clocks = (("start", window.start), ("end", window.end))
+    found = [
+        FieldViolation(f"{name}.{which}", 'must be a time of day as "HH:MM", such as "20:00"')
+        for which, clock in clocks
+        if not _CLOCK.fullmatch(clock)
+    ]
+    try:
+        ZoneInfo(window.time_zone)
+    except (ValueError, OSError, KeyError):  # ZoneInfoNotFoundError is a KeyError
+        found.append(
+            FieldViolation(f"{name}.time_zone", 'is no known time zone: write an IANA name, such as "Europe/Berlin"')
+        )
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rekindle_scheduler.domain.ids import Digest, RunId
 from rekindle_scheduler.domain.words import Modality, RunState
@@ -59,3 +59,5 @@ class TrainingRun:
     #: Why it is queued, was preempted or has failed, in words.
     reason: str = ""
     result: RunResult | None = None
+    #: Of the project's limits that the trainer goes by; 0 for none. Asked for anew each time, so never stored.
+    limits_version: int = field(default=0, compare=False, metadata={"stored": False})

@@ -128,6 +128,16 @@ class HeldOutSchedule(StrEnum):
     LAST = "last"
 
 
+class Weekday(StrEnum):
+    MONDAY = "monday"
+    TUESDAY = "tuesday"
+    WEDNESDAY = "wednesday"
+    THURSDAY = "thursday"
+    FRIDAY = "friday"
+    SATURDAY = "saturday"
+    SUNDAY = "sunday"
+
+
 class PredictionState(StrEnum):
     PENDING = "pending"
     DONE = "done"

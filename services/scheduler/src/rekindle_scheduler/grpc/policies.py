@@ -6,6 +6,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Any, TypeVar
 
+from rekindle.api.common.v1 import common_pb2
 from rekindle.api.scheduler.v1 import records_pb2 as pb
 
 from rekindle_scheduler import wire
@@ -19,8 +20,9 @@ from rekindle_scheduler.domain.policy import (
     RoundSizes,
     Sizing,
     TrainingPolicy,
+    TrainingWindow,
 )
-from rekindle_scheduler.domain.words import HeldOutSchedule, OrderingName
+from rekindle_scheduler.domain.words import HeldOutSchedule, OrderingName, Weekday
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -34,9 +36,7 @@ def policy_to_api(policy: Policy) -> pb.Policy:
             margin_dice=policy.promotion.margin_dice,
             min_held_out_cases=policy.promotion.min_held_out_cases,
         ),
-        training=pb.TrainingPolicy(
-            preset=policy.training.preset, recipe=policy.training.recipe, seed=policy.training.seed
-        ),
+        training=_training_to_api(policy.training),
         lease_duration=wire.duration(policy.lease_duration.total_seconds()),
         largest_component=policy.largest_component,
         review=pb.ReviewPolicy(required=policy.review.required, allow_own=policy.review.allow_own),
@@ -71,7 +71,7 @@ def policy_from_api(message: pb.Policy, is_set: bool = True, current: Policy | N
         candidate_pool=message.candidate_pool,
         held_out=_held_out(message.held_out, default.held_out, message.HasField("held_out")),
         promotion=_promotion(message, default.promotion),
-        training=_training(message, default.training),
+        training=_training(message, default.training, later.training),
         lease_duration=_duration(message, "lease_duration", default.lease_duration),
         largest_component=(
             message.largest_component if message.HasField("largest_component") else default.largest_component
@@ -131,14 +131,38 @@ def _promotion(message: pb.Policy, default: PromotionPolicy) -> PromotionPolicy:
     )
 
 
-def _training(message: pb.Policy, default: TrainingPolicy) -> TrainingPolicy:
-    if not message.HasField("training"):
-        return default
+def _training(message: pb.Policy, default: TrainingPolicy, later: TrainingPolicy) -> TrainingPolicy:
     training = message.training
+    is_set = message.HasField("training")
     return TrainingPolicy(
         preset=training.preset or default.preset,
         recipe=training.recipe or default.recipe,
+        seed=training.seed if is_set else default.seed,
+        window=_window(training.window) if training.HasField("window") else later.window,
+        gpu_seconds_budget=(
+            training.gpu_seconds_budget if training.HasField("gpu_seconds_budget") else later.gpu_seconds_budget
+        ),
+    )
+
+
+def _window(message: common_pb2.TrainingWindow) -> TrainingWindow | None:
+    """None for an empty one: at any time."""
+    if message == common_pb2.TrainingWindow():
+        return None
+    name = "policy.training.window.days"
+    days = (wire.word_of(Weekday, common_pb2.Weekday, day, name, "WEEKDAY_") for day in message.days)
+    return TrainingWindow(
+        days=tuple(dict.fromkeys(days)), start=message.start, end=message.end, time_zone=message.time_zone
+    )
+
+
+def _training_to_api(training: TrainingPolicy) -> pb.TrainingPolicy:
+    return pb.TrainingPolicy(
+        preset=training.preset,
+        recipe=training.recipe,
         seed=training.seed,
+        window=None if training.window is None else wire.window_to_api(training.window),
+        gpu_seconds_budget=training.gpu_seconds_budget,
     )
 
 

@@ -14,6 +14,7 @@ from rekindle_scheduler.domain.ids import (
     RunId,
     VolumeId,
 )
+from rekindle_scheduler.domain.policy import TrainingWindow
 from rekindle_scheduler.domain.publications import Delivery
 from rekindle_scheduler.domain.records import (
     CoarseLabel,
@@ -74,6 +75,15 @@ class PredictionOutcome:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RunLimits:
+    """When a project may train and how much, by one version of its policy."""
+
+    version: int
+    window: TrainingWindow | None
+    gpu_seconds_budget: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunRequest:
     """A training run to be started, all of it decided beforehand."""
 
@@ -91,6 +101,7 @@ class RunRequest:
     current_package: Digest | None = None
     #: Coarse labels keep the largest component per organ, or all of them.
     largest_component: bool = True
+    limits: RunLimits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,4 +174,8 @@ class Trainer(Protocol):
 
     def purge(self, project_id: ProjectId, digests: Sequence[Digest], *, request_id: str) -> tuple[Digest, ...]:
         """Strike digests out of the project's runs; the snapshots that have learnt from what they named."""
+        ...
+
+    def limit(self, project_id: ProjectId, limits: RunLimits) -> None:
+        """For all runs of the project, those under way too."""
         ...

@@ -13,7 +13,8 @@ from rekindle_servicekit.project_rows import ProjectTable, Row
 from rekindle_trainer.adapters import rows, tables
 from rekindle_trainer.domain.runs import ENDED, RunState
 
-LEFT_OUT = ("requests",)
+#: A scheduler tells the limits of a project anew, by its policy; what was spent of them is in the attempts.
+LEFT_OUT = ("requests", "training_limits")
 _ENDED = [state.value for state in ENDED]
 
 

@@ -95,6 +95,10 @@ class KubernetesLauncher:
         self._patience = patience or Patience()
         self._log_folder = log_folder
 
+    @property
+    def gpus(self) -> int:
+        return self._spec.gpus * self._spec.nodes
+
     def launch(self, run_id: str, attempt: int) -> str:
         """Make the attempt's Job, or take the one that is there already: somebody made it and could not say so."""
         manifest = job_manifest(self._spec, run_id, attempt)

@@ -8,10 +8,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from rekindle_trainer.domain.limits import TrainingLimits
 from rekindle_trainer.domain.metrics import Metric, MetricRecord
 from rekindle_trainer.domain.results import CaseMetrics, OrganMetrics, RunPackage, RunResult
 from rekindle_trainer.domain.runs import Attempt, AttemptState, Run, RunState
 from rekindle_trainer.domain.specs import spec_json
+from rekindle_trainer.domain.windows import TrainingWindow
 from rekindle_trainer.spec import compact_json, parse_spec
 
 
@@ -36,7 +38,7 @@ def run_row(run: Run) -> dict[str, Any]:
     }
 
 
-def run_record(row: sa.Row[Any], latest: Metric | None) -> Run:
+def run_record(row: sa.Row[Any], latest: Metric | None, gpu_seconds: float = 0.0, limits_version: int = 0) -> Run:
     return Run(
         run_id=row.run_id,
         project_id=row.project_id,
@@ -54,6 +56,8 @@ def run_record(row: sa.Row[Any], latest: Metric | None) -> Run:
         committed_attempt=row.committed_attempt,
         result=None if row.result is None else _result(json.loads(row.result)),
         latest=latest,
+        gpu_seconds=gpu_seconds,
+        limits_version=limits_version,
         version=row.version,
     )
 
@@ -72,7 +76,28 @@ def attempt_record(row: sa.Row[Any]) -> Attempt:
         ended_at=row.ended_at,
         exit_code=row.exit_code,
         reason=row.reason,
+        gpus=row.gpus or 0,
+        began_at=row.began_at,
     )
+
+
+def limits_record(row: sa.Row[Any]) -> TrainingLimits:
+    raw = json.loads(row.record)
+    window = raw["window"]
+    return TrainingLimits(
+        version=row.version,
+        window=None
+        if window is None
+        else TrainingWindow(
+            days=tuple(window["days"]), start=window["start"], end=window["end"], time_zone=window["time_zone"]
+        ),
+        gpu_seconds_budget=raw["gpu_seconds_budget"],
+    )
+
+
+def limits_row(project_id: str, limits: TrainingLimits) -> dict[str, Any]:
+    record = {key: value for key, value in asdict(limits).items() if key != "version"}
+    return {"project_id": project_id, "version": limits.version, "record": compact_json(record).decode()}
 
 
 def metric_row(run_id: str, metric: Metric) -> dict[str, Any]:

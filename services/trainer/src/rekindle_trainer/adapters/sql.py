@@ -11,18 +11,22 @@ import sqlalchemy as sa
 from rekindle.errors import AlreadyExists, VersionConflict
 from rekindle_servicekit import database, idempotency
 from rekindle_servicekit.principal import Principal
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
 from rekindle_trainer.adapters.rows import (
     attempt_record,
     attempt_row,
+    limits_record,
+    limits_row,
     metric_record,
     metric_row,
     run_record,
     run_row,
 )
-from rekindle_trainer.adapters.tables import attempts, runs
+from rekindle_trainer.adapters.tables import attempts, runs, training_limits
 from rekindle_trainer.adapters.tables import metrics as metric_rows
+from rekindle_trainer.domain.limits import TrainingLimits, gpu_seconds
 from rekindle_trainer.domain.metrics import Metric
 from rekindle_trainer.domain.runs import ENDED, Attempt, AttemptState, Run, RunState
 
@@ -66,7 +70,7 @@ class SqlTransaction:
     def find_run(self, run_id: str) -> Run | None:
         query = sa.select(runs).where(runs.c.run_id == run_id)
         row = self._connection.execute(query.with_for_update() if self._locks else query).one_or_none()
-        return None if row is None else run_record(row, self.last_metric(run_id))
+        return None if row is None else self._run(row)
 
     def add_run(self, run: Run) -> None:
         try:
@@ -121,7 +125,7 @@ class SqlTransaction:
             raise _changed_meanwhile(attempt.run_id) from None
 
     def end_attempt(self, attempt: Attempt) -> None:
-        ended = {key: value for key, value in attempt_row(attempt).items() if key != "handle"}
+        ended = {key: value for key, value in attempt_row(attempt).items() if key not in ("handle", "began_at")}
         still_open = _attempt(attempt.run_id, attempt.number) & (attempts.c.state == AttemptState.OPEN.value)
         if self._connection.execute(sa.update(attempts).where(still_open).values(ended)).rowcount != 1:
             raise _changed_meanwhile(attempt.run_id)
@@ -131,6 +135,27 @@ class SqlTransaction:
         still_open = attempts.c.state == AttemptState.OPEN.value
         noted = sa.update(attempts).where(_attempt(run_id, number), free, still_open).values(handle=handle)
         return self._connection.execute(noted).rowcount == 1
+
+    def record_beginning(self, run_id: str, number: int) -> None:
+        unseen = sa.and_(_attempt(run_id, number), attempts.c.began_at.is_(None))
+        self._connection.execute(sa.update(attempts).where(unseen).values(began_at=self.now))
+
+    def find_limits(self, project_id: str) -> TrainingLimits:
+        query = sa.select(training_limits).where(training_limits.c.project_id == project_id)
+        row = self._connection.execute(query).one_or_none()
+        return TrainingLimits() if row is None else limits_record(row)
+
+    def set_limits(self, project_id: str, limits: TrainingLimits) -> None:
+        row = limits_row(project_id, limits)
+        dialect = postgresql if self._connection.dialect.name == "postgresql" else sqlite
+        insert = dialect.insert(training_limits).values(row)
+        older = training_limits.c.version < limits.version
+        changed = {name: row[name] for name in ("version", "record")}
+        self._connection.execute(insert.on_conflict_do_update(index_elements=["project_id"], set_=changed, where=older))
+
+    def gpu_seconds(self, project_id: str) -> float:
+        own = sa.select(attempts).join(runs, runs.c.run_id == attempts.c.run_id)
+        return self._spent(own.where(runs.c.project_id == project_id))
 
     def last_metric(self, run_id: str, attempt: int | None = None) -> Metric | None:
         query = sa.select(metric_rows).where(metric_rows.c.run_id == run_id)
@@ -162,7 +187,15 @@ class SqlTransaction:
 
     def _runs(self, query: sa.Select[Any]) -> list[Run]:
         rows = self._connection.execute(query).all()
-        return [run_record(row, self.last_metric(row.run_id)) for row in rows]
+        return [self._run(row) for row in rows]
+
+    def _run(self, row: sa.Row[Any]) -> Run:
+        own = sa.select(attempts).where(attempts.c.run_id == row.run_id)
+        version = self.find_limits(row.project_id).version
+        return run_record(row, self.last_metric(row.run_id), self._spent(own), version)
+
+    def _spent(self, query: sa.Select[Any]) -> float:
+        return gpu_seconds(map(attempt_record, self._connection.execute(query)), self.now)
 
     def _read_clock(self) -> datetime:
         if self._connection.dialect.name == "postgresql":

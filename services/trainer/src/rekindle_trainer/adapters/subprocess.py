@@ -46,6 +46,7 @@ class SubprocessLauncher:
         stop_grace_s: float = 20.0,
         environment: Mapping[str, str] | None = None,
         hand_down: Mapping[str, str] | None = None,
+        gpus: int = 0,
     ) -> None:
         self._command = tuple(command)
         self._log_folder = log_folder
@@ -54,8 +55,13 @@ class SubprocessLauncher:
         self._stop_grace_s = stop_grace_s
         self._environment = dict(os.environ if environment is None else environment)
         self._hand_down = dict(hand_down or {})
+        self._gpus = gpus
         #: Children of this very process, which alone may learn their exit codes.
         self._children: dict[str, subprocess.Popen[bytes]] = {}
+
+    @property
+    def gpus(self) -> int:
+        return self._gpus
 
     def launch(self, run_id: str, attempt: int) -> str:
         values = {"{run_id}": run_id, "{attempt}": str(attempt)}

@@ -41,6 +41,16 @@ attempts = sa.Table(
     sa.Column("ended_at", UtcDateTime),
     sa.Column("exit_code", sa.Integer),
     sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("gpus", sa.Integer),
+    sa.Column("began_at", UtcDateTime),
+)
+
+training_limits = sa.Table(
+    "training_limits",
+    metadata,
+    sa.Column("project_id", sa.Text, primary_key=True),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("record", sa.Text, nullable=False),
 )
 
 metrics = sa.Table(

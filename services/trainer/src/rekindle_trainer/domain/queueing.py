@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from rekindle_trainer.domain.retry import CLAUSE
 from rekindle_trainer.domain.runs import WAITING, Run, RunState
-
-_AND = "; "
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,22 +19,28 @@ class Plan:
     waiting: tuple[tuple[Run, str], ...]
 
 
-def plan_queue(runs: Sequence[Run], max_concurrent_runs: int) -> Plan:
-    """First come, first served, `max_concurrent_runs` at a time; `runs` are all that have not ended."""
+def plan_queue(runs: Sequence[Run], max_concurrent_runs: int, held: Mapping[str, str] | None = None) -> Plan:
+    """First come, first served, `max_concurrent_runs` at a time; `runs` are all that have not ended.
+
+    `held` says of projects, by id, why their runs may not start now; those let all others go before.
+    """
+    reasons = held or {}
     running = sum(run.state is RunState.RUNNING for run in runs)
-    waiting = sorted((run for run in runs if run.state in WAITING), key=lambda run: (run.created_at, run.run_id))
+    known = sorted((run for run in runs if run.state in WAITING), key=lambda run: (run.created_at, run.run_id))
+    waiting = [run for run in known if not reasons.get(run.project_id)]
     free = max(0, max_concurrent_runs - running)
     launch, rest = waiting[:free], waiting[free:]
     # A run starts when all but (slots - 1) of those before it have ended.
     before = running + len(launch) - max_concurrent_runs + 1
-    told = [(run, _reason(run, before + place)) for place, run in enumerate(rest)]
+    told = [(run, _reason(run, waits_for(before + place))) for place, run in enumerate(rest)]
+    told += [(run, _reason(run, reasons[run.project_id])) for run in known if reasons.get(run.project_id)]
     return Plan(tuple(launch), tuple((run, reason) for run, reason in told if run.reason != reason))
 
 
-def _reason(run: Run, runs: int) -> str:
+def _reason(run: Run, waits: str) -> str:
     """A run that was interrupted goes on saying why."""
-    why = run.reason.split(_AND)[0] if run.attempts else ""
-    return f"{why}{_AND}{waits_for(runs)}" if why else waits_for(runs)
+    why = run.reason.split(CLAUSE)[0] if run.attempts else ""
+    return f"{why}{CLAUSE}{waits}" if why else waits
 
 
 def waits_for(runs: int) -> str:

@@ -8,6 +8,8 @@ from enum import StrEnum
 
 from rekindle_trainer.domain.results import RunResult
 
+#: Between what has happened to a run and what it waits for.
+CLAUSE = "; "
 BAD_SPEC_CODE = 2
 #: What it needs stayed away: no fault of the run's.
 UNAVAILABLE_CODE = 75
@@ -38,6 +40,8 @@ class ProcessEnd:
     failure: Failure | None = None
     #: The service told it to stop, to go on later.
     was_told_to_stop: bool = False
+    #: Why it may not go on now.
+    held_reason: str = ""
     #: What it takes to start it was away.
     is_unavailable: bool = False
     #: Why it could not even be started.
@@ -93,6 +97,8 @@ class RetryPolicy:
             return Decision(Verdict.FAIL, how_it_ended(end))
         if end.was_preempted:
             return Decision(Verdict.PREEMPT, f"{end.words}: goes on from its last checkpoint")
+        if end.held_reason:
+            return Decision(Verdict.PREEMPT, f"stopped after a checkpoint{CLAUSE}{end.held_reason}")
         if end.was_told_to_stop or end.exit_code == STOPPED_CODE:
             return Decision(Verdict.PREEMPT, "stopped after a checkpoint: goes on from there")
         if end.is_unavailable or end.exit_code == UNAVAILABLE_CODE:

@@ -65,6 +65,10 @@ class Attempt:
     #: None where it has not ended or nobody saw how.
     exit_code: int | None = None
     reason: str = ""
+    #: That its process takes.
+    gpus: int = 0
+    #: When its process was first seen at work; None where it was not.
+    began_at: datetime | None = None
 
     def end(self, state: AttemptState, now: datetime, *, exit_code: int | None = None, reason: str = "") -> Attempt:
         """This attempt, ended; IllegalTransition where it had ended before."""
@@ -98,6 +102,10 @@ class Run:
     committed_attempt: int | None = None
     result: RunResult | None = None
     latest: Metric | None = None
+    #: GPUs times seconds of its attempts, as of when it was read.
+    gpu_seconds: float = 0.0
+    #: Of its project, as of then; 0 where nobody has limited it.
+    limits_version: int = 0
     #: Grows with each stored change; a change of an older version is refused.
     version: int = 0
 
@@ -105,10 +113,11 @@ class Run:
     def has_ended(self) -> bool:
         return self.state in ENDED
 
-    def claim(self, now: datetime) -> tuple[Run, Attempt]:
+    def claim(self, now: datetime, gpus: int = 0) -> tuple[Run, Attempt]:
         """Running, with a new attempt whose process is about to be started."""
         run = self._to(RunState.RUNNING, reason="", started_at=self.started_at or now, attempts=self.attempts + 1)
-        return run, Attempt(run_id=self.run_id, number=run.attempts, state=AttemptState.OPEN, claimed_at=now)
+        attempt = Attempt(run_id=self.run_id, number=run.attempts, state=AttemptState.OPEN, claimed_at=now, gpus=gpus)
+        return run, attempt
 
     def wait(self, reason: str) -> Run:
         """The same state with another reason for waiting."""

@@ -9,10 +9,13 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from rekindle.api.common.v1 import common_pb2
 from rekindle.api.trainer.v1 import trainer_pb2 as pb
 
+from rekindle_trainer.domain.limits import TrainingLimits
 from rekindle_trainer.domain.metrics import Metric
 from rekindle_trainer.domain.results import CaseMetrics, OrganMetrics, RunResult
 from rekindle_trainer.domain.runs import Run, RunState
+from rekindle_trainer.domain.windows import TrainingWindow
 from rekindle_trainer.spec import Example, Organ, RunSpec
+from rekindle_trainer.usecases import LimitsReport
 
 _KINDS: Final = {pb.RUN_KIND_IGNITER: "igniter", pb.RUN_KIND_SUSTAINER: "sustainer"}
 _MODALITIES: Final = {common_pb2.MODALITY_CT: "CT", common_pb2.MODALITY_MR: "MR"}
@@ -73,7 +76,48 @@ def write_run(run: Run, *, with_examples: bool = True) -> pb.Run:
         latest=None if run.latest is None else write_metric(run.latest),
         result=None if run.result is None else _write_result(run.result),
         snapshot_digest=run.snapshot_digest,
+        gpu_seconds=run.gpu_seconds,
+        limits_version=run.limits_version,
     )
+
+
+def read_limits(message: pb.TrainingLimits) -> TrainingLimits:
+    """Limits whose unknown days are numbers that no day has, for the validation to name."""
+    return TrainingLimits(
+        version=message.version,
+        window=_read_window(message.window) if message.HasField("window") else None,
+        gpu_seconds_budget=message.gpu_seconds_budget,
+    )
+
+
+def write_limits(limits: TrainingLimits) -> pb.TrainingLimits:
+    return pb.TrainingLimits(
+        version=limits.version,
+        window=None if limits.window is None else _write_window(limits.window),
+        gpu_seconds_budget=limits.gpu_seconds_budget,
+    )
+
+
+def write_report(report: LimitsReport, gpus: int) -> pb.GetTrainingLimitsResponse:
+    return pb.GetTrainingLimitsResponse(
+        limits=write_limits(report.limits),
+        gpu_seconds=report.gpu_seconds,
+        gpus_per_process=gpus,
+        held_reason=report.held_reason,
+    )
+
+
+def _read_window(message: common_pb2.TrainingWindow) -> TrainingWindow:
+    # The API's Monday is 1.
+    days = tuple(sorted({day - 1 for day in message.days}))
+    return TrainingWindow(days=days, start=message.start, end=message.end, time_zone=message.time_zone)
+
+
+def _write_window(window: TrainingWindow) -> common_pb2.TrainingWindow:
+    message = common_pb2.TrainingWindow(start=window.start, end=window.end, time_zone=window.time_zone)
+    for day in window.days:
+        message.days.append(common_pb2.Weekday.ValueType(day + 1))
+    return message
 
 
 def write_metric(metric: Metric) -> pb.Metric:

@@ -16,7 +16,7 @@ from rekindle_servicekit.objects import Objects
 from rekindle_servicekit.workers import Workers
 
 from rekindle_trainer import usecases
-from rekindle_trainer.grpc.convert import read_spec, write_metric, write_run
+from rekindle_trainer.grpc.convert import read_limits, read_spec, write_limits, write_metric, write_report, write_run
 from rekindle_trainer.ports import Catalogue, PurgeState, State
 from rekindle_trainer.purging import purge_examples
 
@@ -36,6 +36,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         workers: Workers,
         stopping: asyncio.Event,
         purges: PurgeState,
+        gpus: int = 0,
     ) -> None:
         self._state = state
         self._purges = purges
@@ -44,6 +45,8 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         self._advance = advance
         self._workers = workers
         self._stopping = stopping
+        #: That one training process takes.
+        self._gpus = gpus
 
     async def StartRun(  # noqa: N802
         self, request: pb.StartRunRequest, context: ServicerContext
@@ -57,6 +60,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
                 principal(),
                 request_id=request.request_id,
                 spec=read_spec(request.run_id, request.project_id, request.spec),
+                limits=read_limits(request.limits) if request.HasField("limits") else None,
             )
         return pb.StartRunResponse(run=write_run(run))
 
@@ -146,6 +150,28 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
                 digests=list(request.digests),
             )
         return pb.PurgeExamplesResponse(snapshot_digests=learnt.snapshot_digests, run_ids=learnt.run_ids)
+
+    async def SetTrainingLimits(  # noqa: N802
+        self, request: pb.SetTrainingLimitsRequest, context: ServicerContext
+    ) -> pb.SetTrainingLimitsResponse:
+        with bind(project=request.project_id):
+            limits = await self._workers.run_blocking(
+                usecases.set_training_limits,
+                self._state,
+                principal(),
+                request_id=request.request_id,
+                project_id=request.project_id,
+                limits=read_limits(request.limits),
+            )
+        return pb.SetTrainingLimitsResponse(limits=write_limits(limits))
+
+    async def GetTrainingLimits(  # noqa: N802
+        self, request: pb.GetTrainingLimitsRequest, context: ServicerContext
+    ) -> pb.GetTrainingLimitsResponse:
+        report = await self._workers.run_blocking(
+            usecases.get_training_limits, self._state, principal(), project_id=request.project_id
+        )
+        return write_report(report, self._gpus)
 
     async def _pause(self) -> None:
         with suppress(TimeoutError):

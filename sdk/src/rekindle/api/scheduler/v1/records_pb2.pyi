@@ -568,21 +568,33 @@ class TrainingPolicy(_message.Message):
     PRESET_FIELD_NUMBER: _builtins.int
     RECIPE_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
+    WINDOW_FIELD_NUMBER: _builtins.int
+    GPU_SECONDS_BUDGET_FIELD_NUMBER: _builtins.int
     preset: _builtins.str
     recipe: _builtins.str
     seed: _builtins.int
+    gpu_seconds_budget: _builtins.float
+    """GPU seconds that all training of the project may take; 0: as many as it takes. Unset in an update leaves it."""
+    @_builtins.property
+    def window(self) -> _common_pb2.TrainingWindow:
+        """When training may run; without `start` at any time. Unset in an update leaves it as it is."""
+
     def __init__(
         self,
         *,
         preset: _builtins.str = ...,
         recipe: _builtins.str = ...,
         seed: _builtins.int = ...,
+        window: _common_pb2.TrainingWindow | None = ...,
+        gpu_seconds_budget: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_gpu_seconds_budget", b"_gpu_seconds_budget", "gpu_seconds_budget", b"gpu_seconds_budget", "window", b"window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["preset", b"preset", "recipe", b"recipe", "seed", b"seed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_gpu_seconds_budget", b"_gpu_seconds_budget", "gpu_seconds_budget", b"gpu_seconds_budget", "preset", b"preset", "recipe", b"recipe", "seed", b"seed", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__gpu_seconds_budget: _TypeAlias = _typing.Literal["gpu_seconds_budget"]  # noqa: Y015
+    _WhichOneofArgType__gpu_seconds_budget: _TypeAlias = _typing.Literal["_gpu_seconds_budget", b"_gpu_seconds_budget"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__gpu_seconds_budget) -> _WhichOneofReturnType__gpu_seconds_budget | None: ...
 
 Global___TrainingPolicy: _TypeAlias = TrainingPolicy  # noqa: Y015
 

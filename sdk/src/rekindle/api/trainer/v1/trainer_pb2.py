@@ -26,55 +26,65 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from rekindle.api.common.v1 import common_pb2 as rekindle_dot_api_dot_common_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%rekindle/api/trainer/v1/trainer.proto\x12\x17rekindle.api.trainer.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#rekindle/api/common/v1/common.proto\"\x8c\x03\n\x07RunSpec\x12.\n\x04kind\x18\x01 \x01(\x0e\x32 .rekindle.api.trainer.v1.RunKind\x12\x0e\n\x06preset\x18\x02 \x01(\t\x12\x0e\n\x06recipe\x18\x03 \x01(\t\x12\x0c\n\x04seed\x18\x04 \x01(\x03\x12\x32\n\x08modality\x18\x05 \x01(\x0e\x32 .rekindle.api.common.v1.Modality\x12-\n\x06organs\x18\x06 \x03(\x0b\x32\x1d.rekindle.api.common.v1.Organ\x12\x31\n\x08training\x18\x07 \x03(\x0b\x32\x1f.rekindle.api.common.v1.Example\x12\x30\n\x07heldout\x18\x08 \x03(\x0b\x32\x1f.rekindle.api.common.v1.Example\x12\x1e\n\x16initial_weights_digest\x18\t \x01(\t\x12\x1e\n\x16\x63urrent_package_digest\x18\n \x01(\t\x12\x1b\n\x13keep_all_components\x18\x0b \x01(\x08\"\xba\x03\n\x03Run\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x12\n\nproject_id\x18\x02 \x01(\t\x12.\n\x04spec\x18\x03 \x01(\x0b\x32 .rekindle.api.trainer.v1.RunSpec\x12\x30\n\x05state\x18\x04 \x01(\x0e\x32!.rekindle.api.trainer.v1.RunState\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x61ttempts\x18\t \x01(\x05\x12/\n\x06latest\x18\n \x01(\x0b\x32\x1f.rekindle.api.trainer.v1.Metric\x12\x32\n\x06result\x18\x0b \x01(\x0b\x32\".rekindle.api.trainer.v1.RunResult\x12\x17\n\x0fsnapshot_digest\x18\x0c \x01(\t\"\xe3\x01\n\x06Metric\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\x03\x12\x0c\n\x04step\x18\x02 \x01(\x05\x12\r\n\x05steps\x18\x03 \x01(\x05\x12\r\n\x05\x65poch\x18\x04 \x01(\x05\x12\x0e\n\x06\x65pochs\x18\x05 \x01(\x05\x12\x0c\n\x04loss\x18\x06 \x01(\x01\x12\x15\n\rlearning_rate\x18\x07 \x01(\x01\x12\x13\n\x0b\x65ta_seconds\x18\x08 \x01(\x01\x12\r\n\x05phase\x18\t \x01(\t\x12\x11\n\x04\x64ice\x18\n \x01(\x01H\x00\x88\x01\x01\x12(\n\x04time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x07\n\x05_dice\"\xc3\x02\n\tRunResult\x12\x35\n\x08packages\x18\x01 \x03(\x0b\x32#.rekindle.api.trainer.v1.RunPackage\x12\x16\n\x0eweights_digest\x18\x02 \x01(\t\x12\x37\n\tcandidate\x18\x03 \x03(\x0b\x32$.rekindle.api.trainer.v1.CaseMetrics\x12\x35\n\x07\x63urrent\x18\x04 \x03(\x0b\x32$.rekindle.api.trainer.v1.CaseMetrics\x12<\n\x0etraining_check\x18\x05 \x03(\x0b\x32$.rekindle.api.trainer.v1.CaseMetrics\x12\x15\n\rtrain_seconds\x18\x06 \x01(\x01\x12\x0e\n\x06\x65pochs\x18\x07 \x01(\x05\x12\x12\n\nfinal_loss\x18\x08 \x01(\x01\"X\n\nRunPackage\x12\x32\n\x08modality\x18\x01 \x01(\x0e\x32 .rekindle.api.common.v1.Modality\x12\x16\n\x0epackage_digest\x18\x02 \x01(\t\"k\n\x0b\x43\x61seMetrics\x12\x14\n\x0cimage_digest\x18\x01 \x01(\t\x12\x0f\n\x07\x63\x61se_id\x18\x02 \x01(\t\x12\x35\n\x06organs\x18\x03 \x03(\x0b\x32%.rekindle.api.trainer.v1.OrganMetrics\"\xa6\x01\n\x0cOrganMetrics\x12\x10\n\x08organ_id\x18\x01 \x01(\t\x12\x11\n\x04\x64ice\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x07hd95_mm\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x1c\n\x0fvolume_error_ml\x18\x04 \x01(\x01H\x02\x88\x01\x01\x12\x14\n\x0cpredicted_ml\x18\x05 \x01(\x01\x42\x07\n\x05_diceB\n\n\x08_hd95_mmB\x12\n\x10_volume_error_ml\"y\n\x0fStartRunRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nproject_id\x18\x02 \x01(\t\x12\x0e\n\x06run_id\x18\x03 \x01(\t\x12.\n\x04spec\x18\x04 \x01(\x0b\x32 .rekindle.api.trainer.v1.RunSpec\"=\n\x10StartRunResponse\x12)\n\x03run\x18\x01 \x01(\x0b\x32\x1c.rekindle.api.trainer.v1.Run\"3\n\rGetRunRequest\x12\x12\n\nproject_id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\";\n\x0eGetRunResponse\x12)\n\x03run\x18\x01 \x01(\x0b\x32\x1c.rekindle.api.trainer.v1.Run\"L\n\x0fListRunsRequest\x12\x12\n\nproject_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"W\n\x10ListRunsResponse\x12*\n\x04runs\x18\x01 \x03(\x0b\x32\x1c.rekindle.api.trainer.v1.Run\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"J\n\x10\x43\x61ncelRunRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nproject_id\x18\x02 \x01(\t\x12\x0e\n\x06run_id\x18\x03 \x01(\t\">\n\x11\x43\x61ncelRunResponse\x12)\n\x03run\x18\x01 \x01(\x0b\x32\x1c.rekindle.api.trainer.v1.Run\"K\n\x0fWatchRunRequest\x12\x12\n\nproject_id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\x14\n\x0c\x61\x66ter_cursor\x18\x03 \x01(\x03\"{\n\x10WatchRunResponse\x12\x31\n\x06metric\x18\x01 \x01(\x0b\x32\x1f.rekindle.api.trainer.v1.MetricH\x00\x12+\n\x03run\x18\x02 \x01(\x0b\x32\x1c.rekindle.api.trainer.v1.RunH\x00\x42\x07\n\x05\x65vent\"O\n\x14PurgeExamplesRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nproject_id\x18\x02 \x01(\t\x12\x0f\n\x07\x64igests\x18\x03 \x03(\t\"B\n\x15PurgeExamplesResponse\x12\x18\n\x10snapshot_digests\x18\x01 \x03(\t\x12\x0f\n\x07run_ids\x18\x02 \x03(\t*Q\n\x07RunKind\x12\x18\n\x14RUN_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10RUN_KIND_IGNITER\x10\x01\x12\x16\n\x12RUN_KIND_SUSTAINER\x10\x02*\xb3\x01\n\x08RunState\x12\x19\n\x15RUN_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10RUN_STATE_QUEUED\x10\x01\x12\x15\n\x11RUN_STATE_RUNNING\x10\x02\x12\x17\n\x13RUN_STATE_PREEMPTED\x10\x03\x12\x17\n\x13RUN_STATE_SUCCEEDED\x10\x04\x12\x14\n\x10RUN_STATE_FAILED\x10\x05\x12\x17\n\x13RUN_STATE_CANCELLED\x10\x06\x32\xe4\x04\n\x0eTrainerService\x12_\n\x08StartRun\x12(.rekindle.api.trainer.v1.StartRunRequest\x1a).rekindle.api.trainer.v1.StartRunResponse\x12Y\n\x06GetRun\x12&.rekindle.api.trainer.v1.GetRunRequest\x1a\'.rekindle.api.trainer.v1.GetRunResponse\x12_\n\x08ListRuns\x12(.rekindle.api.trainer.v1.ListRunsRequest\x1a).rekindle.api.trainer.v1.ListRunsResponse\x12\x62\n\tCancelRun\x12).rekindle.api.trainer.v1.CancelRunRequest\x1a*.rekindle.api.trainer.v1.CancelRunResponse\x12\x61\n\x08WatchRun\x12(.rekindle.api.trainer.v1.WatchRunRequest\x1a).rekindle.api.trainer.v1.WatchRunResponse0\x01\x12n\n\rPurgeExamples\x12-.rekindle.api.trainer.v1.PurgeExamplesRequest\x1a..rekindle.api.trainer.v1.PurgeExamplesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%rekindle/api/trainer/v1/trainer.proto\x12\x17rekindle.api.trainer.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#rekindle/api/common/v1/common.proto\"\x8c\x03\n\x07RunSpec\x12.\n\x04kind\x18\x01 \x01(\x0e\x32 .rekindle.api.trainer.v1.RunKind\x12\x0e\n\x06preset\x18\x02 \x01(\t\x12\x0e\n\x06recipe\x18\x03 \x01(\t\x12\x0c\n\x04seed\x18\x04 \x01(\x03\x12\x32\n\x08modality\x18\x05 \x01(\x0e\x32 .rekindle.api.common.v1.Modality\x12-\n\x06organs\x18\x06 \x03(\x0b\x32\x1d.rekindle.api.common.v1.Organ\x12\x31\n\x08training\x18\x07 \x03(\x0b\x32\x1f.rekindle.api.common.v1.Example\x12\x30\n\x07heldout\x18\x08 \x03(\x0b\x32\x1f.rekindle.api.common.v1.Example\x12\x1e\n\x16initial_weights_digest\x18\t \x01(\t\x12\x1e\n\x16\x63urrent_package_digest\x18\n \x01(\t\x12\x1b\n\x13keep_all_components\x18\x0b \x01(\x08\"\xe7\x03\n\x03Run\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x12\n\nproject_id\x18\x02 \x01(\t\x12.\n\x04spec\x18\x03 \x01(\x0b\x32 .rekindle.api.trainer.v1.RunSpec\x12\x30\n\x05state\x18\x04 \x01(\x0e\x32!.rekindle.api.trainer.v1.RunState\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x61ttempts\x18\t \x01(\x05\x12/\n\x06latest\x18\n \x01(\x0b\x32\x1f.rekindle.api.trainer.v1.Metric\x12\x32\n\x06result\x18\x0b \x01(\x0b\x32\".rekindle.api.trainer.v1.RunResult\x12\x17\n\x0fsnapshot_digest\x18\x0c \x01(\t\x12\x13\n\x0bgpu_seconds\x18\r \x01(\x01\x12\x16\n\x0elimits_version\x18\x0e \x01(\x03\"u\n\x0eTrainingLimits\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x36\n\x06window\x18\x02 \x01(\x0b\x32&.rekindle.api.common.v1.TrainingWindow\x12\x1a\n\x12gpu_seconds_budget\x18\x03 \x01(\x01\"\xe3\x01\n\x06Metric\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\x03\x12\x0c\n\x04step\x18\x02 \x01(\x05\x12\r\n\x05steps\x18\x03 \x01(\x05\x12\r\n\x05\x65poch\x18\x04 \x01(\x05\x12\x0e\n\x06\x65pochs\x18\x05 \x01(\x05\x12\x0c\n\x04loss\x18\x06 \x01(\x01\x12\x15\n\rlearning_rate\x18\x07 \x01(\x01\x12\x13\n\x0b\x65ta_seconds\x18\x08 \x01(\x01\x12\r\n\x05phase\x18\t \x01(\t\x12\x11\n\x04\x64ice\x18\n \x01(\x01H\x00\x88\x01\x01\x12(\n\x04time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x07\n\x05_dice\"\xc3\x02\n\tRunResult\x12\x35\n\x08packages\x18\x01 \x03(\x0b\x32#.rekindle.api.trainer.v1.RunPackage\x12\x16\n\x0eweights_digest\x18\x02 \x01(\t\x12\x37\n\tcandidate\x18\x03 \x03(\x0b\x32$.rekindle.api.trainer.v1.CaseMetrics\x12\x35\n\x07\x63urrent\x18\x04 \x03(\x0b\x32$.rekindle.api.trainer.v1.CaseMetrics\x12<\n\x0etraining_check\x18\x05 \x03(\x0b\x32$.rekindle.api.trainer.v1.CaseMetrics\x12\x15\n\rtrain_seconds\x18\x06 \x01(\x01\x12\x0e\n\x06\x65pochs\x18\x07 \x01(\x05\x12\x12\n\nfinal_loss\x18\x08 \x01(\x01\"X\n\nRunPackage\x12\x32\n\x08modality\x18\x01 \x01(\x0e\x32 .rekindle.api.common.v1.Modality\x12\x16\n\x0epackage_digest\x18\x02 \x01(\t\"k\n\x0b\x43\x61seMetrics\x12\x14\n\x0cimage_digest\x18\x01 \x01(\t\x12\x0f\n\x07\x63\x61se_id\x18\x02 \x01(\t\x12\x35\n\x06organs\x18\x03 \x03(\x0b\x32%.rekindle.api.trainer.v1.OrganMetrics\"\xa6\x01\n\x0cOrganMetrics\x12\x10\n\x08organ_id\x18\x01 \x01(\t\x12\x11\n\x04\x64ice\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x07hd95_mm\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x1c\n\x0fvolume_error_ml\x18\x04 \x01(\x01H\x02\x88\x01\x01\x12\x14\n\x0cpredicted_ml\x18\x05 \x01(\x01\x42\x07\n\x05_diceB\n\n\x08_hd95_mmB\x12\n\x10_volume_error_ml\"\xb2\x01\n\x0fStartRunRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nproject_id\x18\x02 \x01(\t\x12\x0e\n\x06run_id\x18\x03 \x01(\t\x12.\n\x04spec\x18\x04 \x01(\x0b\x32 .rekindle.api.trainer.v1.RunSpec\x12\x37\n\x06limits\x18\x05 \x01(\x0b\x32\'.rekindle.api.trainer.v1.TrainingLimits\"=\n\x10StartRunResponse\x12)\n\x03run\x18\x01 \x01(\x0b\x32\x1c.rekindle.api.trainer.v1.Run\"3\n\rGetRunRequest\x12\x12\n\nproject_id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\";\n\x0eGetRunResponse\x12)\n\x03run\x18\x01 \x01(\x0b\x32\x1c.rekindle.api.trainer.v1.Run\"L\n\x0fListRunsRequest\x12\x12\n\nproject_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"W\n\x10ListRunsResponse\x12*\n\x04runs\x18\x01 \x03(\x0b\x32\x1c.rekindle.api.trainer.v1.Run\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"J\n\x10\x43\x61ncelRunRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nproject_id\x18\x02 \x01(\t\x12\x0e\n\x06run_id\x18\x03 \x01(\t\">\n\x11\x43\x61ncelRunResponse\x12)\n\x03run\x18\x01 \x01(\x0b\x32\x1c.rekindle.api.trainer.v1.Run\"K\n\x0fWatchRunRequest\x12\x12\n\nproject_id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\x14\n\x0c\x61\x66ter_cursor\x18\x03 \x01(\x03\"{\n\x10WatchRunResponse\x12\x31\n\x06metric\x18\x01 \x01(\x0b\x32\x1f.rekindle.api.trainer.v1.MetricH\x00\x12+\n\x03run\x18\x02 \x01(\x0b\x32\x1c.rekindle.api.trainer.v1.RunH\x00\x42\x07\n\x05\x65vent\"O\n\x14PurgeExamplesRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nproject_id\x18\x02 \x01(\t\x12\x0f\n\x07\x64igests\x18\x03 \x03(\t\"B\n\x15PurgeExamplesResponse\x12\x18\n\x10snapshot_digests\x18\x01 \x03(\t\x12\x0f\n\x07run_ids\x18\x02 \x03(\t\"{\n\x18SetTrainingLimitsRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nproject_id\x18\x02 \x01(\t\x12\x37\n\x06limits\x18\x03 \x01(\x0b\x32\'.rekindle.api.trainer.v1.TrainingLimits\"T\n\x19SetTrainingLimitsResponse\x12\x37\n\x06limits\x18\x01 \x01(\x0b\x32\'.rekindle.api.trainer.v1.TrainingLimits\".\n\x18GetTrainingLimitsRequest\x12\x12\n\nproject_id\x18\x01 \x01(\t\"\x98\x01\n\x19GetTrainingLimitsResponse\x12\x37\n\x06limits\x18\x01 \x01(\x0b\x32\'.rekindle.api.trainer.v1.TrainingLimits\x12\x13\n\x0bgpu_seconds\x18\x02 \x01(\x01\x12\x18\n\x10gpus_per_process\x18\x03 \x01(\x05\x12\x13\n\x0bheld_reason\x18\x04 \x01(\t*Q\n\x07RunKind\x12\x18\n\x14RUN_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10RUN_KIND_IGNITER\x10\x01\x12\x16\n\x12RUN_KIND_SUSTAINER\x10\x02*\xb3\x01\n\x08RunState\x12\x19\n\x15RUN_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10RUN_STATE_QUEUED\x10\x01\x12\x15\n\x11RUN_STATE_RUNNING\x10\x02\x12\x17\n\x13RUN_STATE_PREEMPTED\x10\x03\x12\x17\n\x13RUN_STATE_SUCCEEDED\x10\x04\x12\x14\n\x10RUN_STATE_FAILED\x10\x05\x12\x17\n\x13RUN_STATE_CANCELLED\x10\x06\x32\xdc\x06\n\x0eTrainerService\x12_\n\x08StartRun\x12(.rekindle.api.trainer.v1.StartRunRequest\x1a).rekindle.api.trainer.v1.StartRunResponse\x12Y\n\x06GetRun\x12&.rekindle.api.trainer.v1.GetRunRequest\x1a\'.rekindle.api.trainer.v1.GetRunResponse\x12_\n\x08ListRuns\x12(.rekindle.api.trainer.v1.ListRunsRequest\x1a).rekindle.api.trainer.v1.ListRunsResponse\x12\x62\n\tCancelRun\x12).rekindle.api.trainer.v1.CancelRunRequest\x1a*.rekindle.api.trainer.v1.CancelRunResponse\x12\x61\n\x08WatchRun\x12(.rekindle.api.trainer.v1.WatchRunRequest\x1a).rekindle.api.trainer.v1.WatchRunResponse0\x01\x12n\n\rPurgeExamples\x12-.rekindle.api.trainer.v1.PurgeExamplesRequest\x1a..rekindle.api.trainer.v1.PurgeExamplesResponse\x12z\n\x11SetTrainingLimits\x12\x31.rekindle.api.trainer.v1.SetTrainingLimitsRequest\x1a\x32.rekindle.api.trainer.v1.SetTrainingLimitsResponse\x12z\n\x11GetTrainingLimits\x12\x31.rekindle.api.trainer.v1.GetTrainingLimitsRequest\x1a\x32.rekindle.api.trainer.v1.GetTrainingLimitsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'rekindle.api.trainer.v1.trainer_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RUNKIND']._serialized_start=2862
-  _globals['_RUNKIND']._serialized_end=2943
-  _globals['_RUNSTATE']._serialized_start=2946
-  _globals['_RUNSTATE']._serialized_end=3125
+  _globals['_RUNKIND']._serialized_start=3498
+  _globals['_RUNKIND']._serialized_end=3579
+  _globals['_RUNSTATE']._serialized_start=3582
+  _globals['_RUNSTATE']._serialized_end=3761
   _globals['_RUNSPEC']._serialized_start=137
   _globals['_RUNSPEC']._serialized_end=533
   _globals['_RUN']._serialized_start=536
-  _globals['_RUN']._serialized_end=978
-  _globals['_METRIC']._serialized_start=981
-  _globals['_METRIC']._serialized_end=1208
-  _globals['_RUNRESULT']._serialized_start=1211
-  _globals['_RUNRESULT']._serialized_end=1534
-  _globals['_RUNPACKAGE']._serialized_start=1536
-  _globals['_RUNPACKAGE']._serialized_end=1624
-  _globals['_CASEMETRICS']._serialized_start=1626
-  _globals['_CASEMETRICS']._serialized_end=1733
-  _globals['_ORGANMETRICS']._serialized_start=1736
-  _globals['_ORGANMETRICS']._serialized_end=1902
-  _globals['_STARTRUNREQUEST']._serialized_start=1904
-  _globals['_STARTRUNREQUEST']._serialized_end=2025
-  _globals['_STARTRUNRESPONSE']._serialized_start=2027
-  _globals['_STARTRUNRESPONSE']._serialized_end=2088
-  _globals['_GETRUNREQUEST']._serialized_start=2090
-  _globals['_GETRUNREQUEST']._serialized_end=2141
-  _globals['_GETRUNRESPONSE']._serialized_start=2143
-  _globals['_GETRUNRESPONSE']._serialized_end=2202
-  _globals['_LISTRUNSREQUEST']._serialized_start=2204
-  _globals['_LISTRUNSREQUEST']._serialized_end=2280
-  _globals['_LISTRUNSRESPONSE']._serialized_start=2282
-  _globals['_LISTRUNSRESPONSE']._serialized_end=2369
-  _globals['_CANCELRUNREQUEST']._serialized_start=2371
-  _globals['_CANCELRUNREQUEST']._serialized_end=2445
-  _globals['_CANCELRUNRESPONSE']._serialized_start=2447
-  _globals['_CANCELRUNRESPONSE']._serialized_end=2509
-  _globals['_WATCHRUNREQUEST']._serialized_start=2511
-  _globals['_WATCHRUNREQUEST']._serialized_end=2586
-  _globals['_WATCHRUNRESPONSE']._serialized_start=2588
-  _globals['_WATCHRUNRESPONSE']._serialized_end=2711
-  _globals['_PURGEEXAMPLESREQUEST']._serialized_start=2713
-  _globals['_PURGEEXAMPLESREQUEST']._serialized_end=2792
-  _globals['_PURGEEXAMPLESRESPONSE']._serialized_start=2794
-  _globals['_PURGEEXAMPLESRESPONSE']._serialized_end=2860
-  _globals['_TRAINERSERVICE']._serialized_start=3128
-  _globals['_TRAINERSERVICE']._serialized_end=3740
+  _globals['_RUN']._serialized_end=1023
+  _globals['_TRAININGLIMITS']._serialized_start=1025
+  _globals['_TRAININGLIMITS']._serialized_end=1142
+  _globals['_METRIC']._serialized_start=1145
+  _globals['_METRIC']._serialized_end=1372
+  _globals['_RUNRESULT']._serialized_start=1375
+  _globals['_RUNRESULT']._serialized_end=1698
+  _globals['_RUNPACKAGE']._serialized_start=1700
+  _globals['_RUNPACKAGE']._serialized_end=1788
+  _globals['_CASEMETRICS']._serialized_start=1790
+  _globals['_CASEMETRICS']._serialized_end=1897
+  _globals['_ORGANMETRICS']._serialized_start=1900
+  _globals['_ORGANMETRICS']._serialized_end=2066
+  _globals['_STARTRUNREQUEST']._serialized_start=2069
+  _globals['_STARTRUNREQUEST']._serialized_end=2247
+  _globals['_STARTRUNRESPONSE']._serialized_start=2249
+  _globals['_STARTRUNRESPONSE']._serialized_end=2310
+  _globals['_GETRUNREQUEST']._serialized_start=2312
+  _globals['_GETRUNREQUEST']._serialized_end=2363
+  _globals['_GETRUNRESPONSE']._serialized_start=2365
+  _globals['_GETRUNRESPONSE']._serialized_end=2424
+  _globals['_LISTRUNSREQUEST']._serialized_start=2426
+  _globals['_LISTRUNSREQUEST']._serialized_end=2502
+  _globals['_LISTRUNSRESPONSE']._serialized_start=2504
+  _globals['_LISTRUNSRESPONSE']._serialized_end=2591
+  _globals['_CANCELRUNREQUEST']._serialized_start=2593
+  _globals['_CANCELRUNREQUEST']._serialized_end=2667
+  _globals['_CANCELRUNRESPONSE']._serialized_start=2669
+  _globals['_CANCELRUNRESPONSE']._serialized_end=2731
+  _globals['_WATCHRUNREQUEST']._serialized_start=2733
+  _globals['_WATCHRUNREQUEST']._serialized_end=2808
+  _globals['_WATCHRUNRESPONSE']._serialized_start=2810
+  _globals['_WATCHRUNRESPONSE']._serialized_end=2933
+  _globals['_PURGEEXAMPLESREQUEST']._serialized_start=2935
+  _globals['_PURGEEXAMPLESREQUEST']._serialized_end=3014
+  _globals['_PURGEEXAMPLESRESPONSE']._serialized_start=3016
+  _globals['_PURGEEXAMPLESRESPONSE']._serialized_end=3082
+  _globals['_SETTRAININGLIMITSREQUEST']._serialized_start=3084
+  _globals['_SETTRAININGLIMITSREQUEST']._serialized_end=3207
+  _globals['_SETTRAININGLIMITSRESPONSE']._serialized_start=3209
+  _globals['_SETTRAININGLIMITSRESPONSE']._serialized_end=3293
+  _globals['_GETTRAININGLIMITSREQUEST']._serialized_start=3295
+  _globals['_GETTRAININGLIMITSREQUEST']._serialized_end=3341
+  _globals['_GETTRAININGLIMITSRESPONSE']._serialized_start=3344
+  _globals['_GETTRAININGLIMITSRESPONSE']._serialized_end=3496
+  _globals['_TRAINERSERVICE']._serialized_start=3764
+  _globals['_TRAINERSERVICE']._serialized_end=4624
 # @@protoc_insertion_point(module_scope)

@@ -136,6 +136,8 @@ class Run(_message.Message):
     LATEST_FIELD_NUMBER: _builtins.int
     RESULT_FIELD_NUMBER: _builtins.int
     SNAPSHOT_DIGEST_FIELD_NUMBER: _builtins.int
+    GPU_SECONDS_FIELD_NUMBER: _builtins.int
+    LIMITS_VERSION_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     project_id: _builtins.str
     state: Global___RunState.ValueType
@@ -144,6 +146,10 @@ class Run(_message.Message):
     attempts: _builtins.int
     """Processes that tried it so far."""
     snapshot_digest: _builtins.str
+    gpu_seconds: _builtins.float
+    """GPUs times seconds of all its attempts so far; 0 where training takes no GPU."""
+    limits_version: _builtins.int
+    """Version of the limits that its project is under; 0 for none."""
     @_builtins.property
     def spec(self) -> Global___RunSpec: ...
     @_builtins.property
@@ -173,14 +179,50 @@ class Run(_message.Message):
         latest: Global___Metric | None = ...,
         result: Global___RunResult | None = ...,
         snapshot_digest: _builtins.str = ...,
+        gpu_seconds: _builtins.float = ...,
+        limits_version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "latest", b"latest", "result", b"result", "spec", b"spec", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "create_time", b"create_time", "end_time", b"end_time", "latest", b"latest", "project_id", b"project_id", "reason", b"reason", "result", b"result", "run_id", b"run_id", "snapshot_digest", b"snapshot_digest", "spec", b"spec", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "create_time", b"create_time", "end_time", b"end_time", "gpu_seconds", b"gpu_seconds", "latest", b"latest", "limits_version", b"limits_version", "project_id", b"project_id", "reason", b"reason", "result", b"result", "run_id", b"run_id", "snapshot_digest", b"snapshot_digest", "spec", b"spec", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Run: _TypeAlias = Run  # noqa: Y015
+
+@_typing.final
+class TrainingLimits(_message.Message):
+    """Outside the window, and once the budget is spent, runs wait with the reason in words, and running ones are
+    preempted after a checkpoint, without spending a retry.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    WINDOW_FIELD_NUMBER: _builtins.int
+    GPU_SECONDS_BUDGET_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    """Grows with every change: of the policy that they come from."""
+    gpu_seconds_budget: _builtins.float
+    """Of all runs of the project together; 0: as many as it takes."""
+    @_builtins.property
+    def window(self) -> _common_pb2.TrainingWindow:
+        """Unset: at any time."""
+
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        window: _common_pb2.TrainingWindow | None = ...,
+        gpu_seconds_budget: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["window", b"window"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gpu_seconds_budget", b"gpu_seconds_budget", "version", b"version", "window", b"window"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TrainingLimits: _TypeAlias = TrainingLimits  # noqa: Y015
 
 @_typing.final
 class Metric(_message.Message):
@@ -382,12 +424,17 @@ class StartRunRequest(_message.Message):
     PROJECT_ID_FIELD_NUMBER: _builtins.int
     RUN_ID_FIELD_NUMBER: _builtins.int
     SPEC_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     project_id: _builtins.str
     run_id: _builtins.str
     """Made beforehand by the caller."""
     @_builtins.property
     def spec(self) -> Global___RunSpec: ...
+    @_builtins.property
+    def limits(self) -> Global___TrainingLimits:
+        """Of the project, as by SetTrainingLimits; unset leaves them as they are."""
+
     def __init__(
         self,
         *,
@@ -395,10 +442,11 @@ class StartRunRequest(_message.Message):
         project_id: _builtins.str = ...,
         run_id: _builtins.str = ...,
         spec: Global___RunSpec | None = ...,
+        limits: Global___TrainingLimits | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["project_id", b"project_id", "request_id", b"request_id", "run_id", b"run_id", "spec", b"spec"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "project_id", b"project_id", "request_id", b"request_id", "run_id", b"run_id", "spec", b"spec"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -668,3 +716,104 @@ class PurgeExamplesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PurgeExamplesResponse: _TypeAlias = PurgeExamplesResponse  # noqa: Y015
+
+@_typing.final
+class SetTrainingLimitsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    PROJECT_ID_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    project_id: _builtins.str
+    @_builtins.property
+    def limits(self) -> Global___TrainingLimits:
+        """Version 1 or higher."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        project_id: _builtins.str = ...,
+        limits: Global___TrainingLimits | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "project_id", b"project_id", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetTrainingLimitsRequest: _TypeAlias = SetTrainingLimitsRequest  # noqa: Y015
+
+@_typing.final
+class SetTrainingLimitsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIMITS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def limits(self) -> Global___TrainingLimits:
+        """The newest."""
+
+    def __init__(
+        self,
+        *,
+        limits: Global___TrainingLimits | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetTrainingLimitsResponse: _TypeAlias = SetTrainingLimitsResponse  # noqa: Y015
+
+@_typing.final
+class GetTrainingLimitsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROJECT_ID_FIELD_NUMBER: _builtins.int
+    project_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        project_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["project_id", b"project_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetTrainingLimitsRequest: _TypeAlias = GetTrainingLimitsRequest  # noqa: Y015
+
+@_typing.final
+class GetTrainingLimitsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIMITS_FIELD_NUMBER: _builtins.int
+    GPU_SECONDS_FIELD_NUMBER: _builtins.int
+    GPUS_PER_PROCESS_FIELD_NUMBER: _builtins.int
+    HELD_REASON_FIELD_NUMBER: _builtins.int
+    gpu_seconds: _builtins.float
+    """Spent by all runs of the project, those under way too."""
+    gpus_per_process: _builtins.int
+    """GPUs that one training process takes here; 0: runs spend nothing of a budget."""
+    held_reason: _builtins.str
+    """Why the project's runs would wait now, in words; empty where they may run."""
+    @_builtins.property
+    def limits(self) -> Global___TrainingLimits: ...
+    def __init__(
+        self,
+        *,
+        limits: Global___TrainingLimits | None = ...,
+        gpu_seconds: _builtins.float = ...,
+        gpus_per_process: _builtins.int = ...,
+        held_reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gpu_seconds", b"gpu_seconds", "gpus_per_process", b"gpus_per_process", "held_reason", b"held_reason", "limits", b"limits"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetTrainingLimitsResponse: _TypeAlias = GetTrainingLimitsResponse  # noqa: Y015

@@ -65,6 +65,16 @@ class TrainerServiceStub:
                 request_serializer=rekindle_dot_api_dot_trainer_dot_v1_dot_trainer__pb2.PurgeExamplesRequest.SerializeToString,
                 response_deserializer=rekindle_dot_api_dot_trainer_dot_v1_dot_trainer__pb2.PurgeExamplesResponse.FromString,
                 _registered_method=True)
+        self.SetTrainingLimits = channel.unary_unary(
+                '/rekindle.api.trainer.v1.TrainerService/SetTrainingLimits',
+                request_serializer=rekindle_dot_api_dot_trainer_dot_v1_dot_trainer__pb2.SetTrainingLimitsRequest.SerializeToString,
+                response_deserializer=rekindle_dot_api_dot_trainer_dot_v1_dot_trainer__pb2.SetTrainingLimitsResponse.FromString,
+                _registered_method=True)
+        self.GetTrainingLimits = channel.unary_unary(
+                '/rekindle.api.trainer.v1.TrainerService/GetTrainingLimits',
+                request_serializer=rekindle_dot_api_dot_trainer_dot_v1_dot_trainer__pb2.GetTrainingLimitsRequest.SerializeToString,
+                response_deserializer=rekindle_dot_api_dot_trainer_dot_v1_dot_trainer__pb2.GetTrainingLimitsResponse.FromString,
+                _registered_method=True)
 
 
 class TrainerServiceServicer:
@@ -113,6 +123,21 @@ class TrainerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetTrainingLimits(self, request, context):
+        """When a project may train and how much, for its runs that wait and run too. Older versions than the newest change
+        nothing. INVALID_ARGUMENT for a window that cannot be.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetTrainingLimits(self, request, context):
+        """Limits of a project and what it has spent; a project that nobody has limited has none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TrainerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -145,6 +170,16 @@ def add_TrainerServiceServicer_to_server(servicer, server):
                     servicer.PurgeExamples,
                     request_deserializer=rekindle_dot_api_dot_trainer_dot_v1_dot_trainer__pb2.PurgeExamplesRequest.FromString,
                     response_serializer=rekindle_dot_api_dot_trainer_dot_v1_dot_trainer__pb2.PurgeExamplesResponse.SerializeToString,
+            ),
+            'SetTrainingLimits': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetTrainingLimits,
+                    request_deserializer=rekindle_dot_api_dot_trainer_dot_v1_dot_trainer__pb2.SetTrainingLimitsRequest.FromString,
+                    response_serializer=rekindle_dot_api_dot_trainer_dot_v1_dot_trainer__pb2.SetTrainingLimitsResponse.SerializeToString,
+            ),
+            'GetTrainingLimits': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTrainingLimits,
+                    request_deserializer=rekindle_dot_api_dot_trainer_dot_v1_dot_trainer__pb2.GetTrainingLimitsRequest.FromString,
+                    response_serializer=rekindle_dot_api_dot_trainer_dot_v1_dot_trainer__pb2.GetTrainingLimitsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -310,6 +345,60 @@ class TrainerService:
             '/rekindle.api.trainer.v1.TrainerService/PurgeExamples',
             rekindle_dot_api_dot_trainer_dot_v1_dot_trainer__pb2.PurgeExamplesRequest.SerializeToString,
             rekindle_dot_api_dot_trainer_dot_v1_dot_trainer__pb2.PurgeExamplesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetTrainingLimits(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rekindle.api.trainer.v1.TrainerService/SetTrainingLimits',
+            rekindle_dot_api_dot_trainer_dot_v1_dot_trainer__pb2.SetTrainingLimitsRequest.SerializeToString,
+            rekindle_dot_api_dot_trainer_dot_v1_dot_trainer__pb2.SetTrainingLimitsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTrainingLimits(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rekindle.api.trainer.v1.TrainerService/GetTrainingLimits',
+            rekindle_dot_api_dot_trainer_dot_v1_dot_trainer__pb2.GetTrainingLimitsRequest.SerializeToString,
+            rekindle_dot_api_dot_trainer_dot_v1_dot_trainer__pb2.GetTrainingLimitsResponse.FromString,
             options,
             channel_credentials,
             insecure,

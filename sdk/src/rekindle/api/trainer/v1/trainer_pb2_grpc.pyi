@@ -46,6 +46,12 @@ class TrainerServiceStub:
     not ended and hold one are cancelled. Answers the snapshots that have learnt from them, also by way of the weights
     that a run began with.
     """
+    SetTrainingLimits: _grpc.UnaryUnaryMultiCallable[_trainer_pb2.SetTrainingLimitsRequest, _trainer_pb2.SetTrainingLimitsResponse]
+    """When a project may train and how much, for its runs that wait and run too. Older versions than the newest change
+    nothing. INVALID_ARGUMENT for a window that cannot be.
+    """
+    GetTrainingLimits: _grpc.UnaryUnaryMultiCallable[_trainer_pb2.GetTrainingLimitsRequest, _trainer_pb2.GetTrainingLimitsResponse]
+    """Limits of a project and what it has spent; a project that nobody has limited has none."""
 
 @_typing.type_check_only
 class TrainerServiceAsyncStub(TrainerServiceStub):
@@ -65,6 +71,12 @@ class TrainerServiceAsyncStub(TrainerServiceStub):
     not ended and hold one are cancelled. Answers the snapshots that have learnt from them, also by way of the weights
     that a run began with.
     """
+    SetTrainingLimits: _aio.UnaryUnaryMultiCallable[_trainer_pb2.SetTrainingLimitsRequest, _trainer_pb2.SetTrainingLimitsResponse]  # type: ignore[assignment]
+    """When a project may train and how much, for its runs that wait and run too. Older versions than the newest change
+    nothing. INVALID_ARGUMENT for a window that cannot be.
+    """
+    GetTrainingLimits: _aio.UnaryUnaryMultiCallable[_trainer_pb2.GetTrainingLimitsRequest, _trainer_pb2.GetTrainingLimitsResponse]  # type: ignore[assignment]
+    """Limits of a project and what it has spent; a project that nobody has limited has none."""
 
 class TrainerServiceServicer(metaclass=_abc_1.ABCMeta):
     """Training runs over frozen snapshots."""
@@ -117,5 +129,23 @@ class TrainerServiceServicer(metaclass=_abc_1.ABCMeta):
         not ended and hold one are cancelled. Answers the snapshots that have learnt from them, also by way of the weights
         that a run began with.
         """
+
+    @_abc_1.abstractmethod
+    def SetTrainingLimits(
+        self,
+        request: _trainer_pb2.SetTrainingLimitsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_trainer_pb2.SetTrainingLimitsResponse, _abc.Awaitable[_trainer_pb2.SetTrainingLimitsResponse]]:
+        """When a project may train and how much, for its runs that wait and run too. Older versions than the newest change
+        nothing. INVALID_ARGUMENT for a window that cannot be.
+        """
+
+    @_abc_1.abstractmethod
+    def GetTrainingLimits(
+        self,
+        request: _trainer_pb2.GetTrainingLimitsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_trainer_pb2.GetTrainingLimitsResponse, _abc.Awaitable[_trainer_pb2.GetTrainingLimitsResponse]]:
+        """Limits of a project and what it has spent; a project that nobody has limited has none."""
 
 def add_TrainerServiceServicer_to_server(servicer: TrainerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import Field, fields, is_dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 from functools import cache
@@ -18,7 +18,7 @@ def encode(value: Any) -> Any:
     if isinstance(value, Enum):
         return value.value
     if is_dataclass(value) and not isinstance(value, type):
-        return {item.name: encode(getattr(value, item.name)) for item in fields(value)}
+        return {item.name: encode(getattr(value, item.name)) for item in fields(value) if _is_stored(item, value)}
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, timedelta):
@@ -31,7 +31,11 @@ def encode(value: Any) -> Any:
 
 
 def decode(kind: type[T], value: Any) -> T:
-    """What `encode` made of a value of this kind. Fields that were not stored take their defaults."""
+    """What `encode` made of a value of this kind.
+
+    Fields that were not stored take their defaults; those that a newer release has stored are passed over, so that
+    one can go back to this one.
+    """
     return cast("T", _decode(kind, value))
 
 
@@ -52,7 +56,7 @@ def _decode(kind: Any, value: Any) -> Any:
         return {key: _decode(get_args(kind)[1], item) for key, item in value.items()}
     if is_dataclass(kind):
         known = _hints(kind)
-        return cast("Any", kind)(**{name: _decode(known[name], value[name]) for name in value})
+        return cast("Any", kind)(**{name: _decode(known[name], value[name]) for name in value if name in known})
     if kind is datetime:
         return datetime.fromisoformat(value)
     if kind is timedelta:
@@ -67,8 +71,16 @@ def _decode_union(kinds: tuple[Any, ...], value: Any) -> Any:
         return None
     candidates = [kind for kind in kinds if kind is not types.NoneType]
     # Records of one union differ in their fields, so what is there tells which it is.
-    matching = [kind for kind in candidates if is_dataclass(kind) and set(value) <= set(_hints(kind))]
-    return _decode((matching or candidates)[0], value)
+    records = [kind for kind in candidates if is_dataclass(kind) and isinstance(value, Mapping)]
+    known = [len(set(cast("Mapping[str, Any]", value)) & set(_hints(kind))) for kind in records]
+    return _decode(records[known.index(max(known))] if records else candidates[0], value)
+
+
+def _is_stored(item: Field[Any], value: Any) -> bool:
+    """Not what is asked for anew each time; what came later only where somebody uses it."""
+    if not item.metadata.get("stored", True):
+        return False
+    return not item.metadata.get("later") or getattr(value, item.name) != item.default
 
 
 @cache

@@ -1,0 +1,59 @@
+"""When a project may train and how much: what holds its runs back, and what they have spent."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from rekindle.errors import FieldViolation
+
+from rekindle_trainer.domain.runs import Attempt, AttemptState
+from rekindle_trainer.domain.windows import TrainingWindow, window_violations
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingLimits:
+    """Of all runs of one project."""
+
+    #: Grows with every change; 0 before the first.
+    version: int = 0
+    #: None: at any time.
+    window: TrainingWindow | None = None
+    #: 0: as many as it takes.
+    gpu_seconds_budget: float = 0.0
+
+    def held_reason(self, spent_gpu_seconds: float, now: datetime) -> str:
+        """Why the project's runs have to wait; empty where they may run."""
+        budget = self.gpu_seconds_budget
+        if budget and spent_gpu_seconds >= budget:
+            spent = f"{spent_gpu_seconds:.0f} of {budget:g} GPU seconds are spent"
+            return f"waits for GPU time: {spent}, raise the budget in the project's policy"
+        if self.window is not None and not self.window.is_open(now):
+            return f"waits for its window: {self.window.opening_words(now)}"
+        return ""
+
+
+def gpu_seconds(attempts: Iterable[Attempt], now: datetime) -> float:
+    """GPUs times seconds from when each process began to its end, or to `now` where it has not ended.
+
+    A process that nobody saw begin counts from its claim if it is known to have run, otherwise for nothing.
+    """
+    return sum(each.gpus * _seconds(each, now) for each in attempts)
+
+
+def limits_violations(field: str, limits: TrainingLimits) -> list[FieldViolation]:
+    """What keeps limits from being used."""
+    found: list[FieldViolation] = []
+    if limits.version < 1:
+        found.append(FieldViolation(f"{field}.version", "must be 1 or higher, and higher with every change"))
+    if not (math.isfinite(limits.gpu_seconds_budget) and limits.gpu_seconds_budget >= 0):
+        found.append(FieldViolation(f"{field}.gpu_seconds_budget", "must be 0, for no limit, or more"))
+    return found + ([] if limits.window is None else window_violations(f"{field}.window", limits.window))
+
+
+def _seconds(attempt: Attempt, now: datetime) -> float:
+    has_run = attempt.exit_code is not None or attempt.state is AttemptState.SUCCEEDED
+    began = attempt.began_at or (attempt.claimed_at if has_run else None)
+    return 0.0 if began is None else max(0.0, ((attempt.ended_at or now) - began).total_seconds())
