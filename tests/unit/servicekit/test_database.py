@@ -18,6 +18,7 @@ from rekindle_servicekit.database import (
     prepare_schema,
     read,
     require_schema,
+    wipe,
     write,
 )
 
@@ -130,6 +131,22 @@ def test_read_then_write_never_loses_an_update(tmp_path: Path) -> None:
     with read(engine) as connection:
         assert 100 == connection.execute(sa.select(counter.c.n)).scalar_one()
     engine.dispose()
+
+
+def test_the_log_is_wiped_or_it_is_said(engine: sa.Engine) -> None:
+    """While somebody reads an older state the log cannot be emptied: a typed error, and nothing afterwards."""
+    log = Path(f"{engine.url.database}-wal")
+    with write(engine) as connection:
+        connection.execute(sa.insert(_parents).values(id=1))
+    with read(engine) as reader:
+        reader.execute(sa.select(_parents)).all()
+        with write(engine) as connection:
+            connection.execute(sa.insert(_parents).values(id=2))
+        with pytest.raises(DependencyUnavailable, match="try again"):
+            wipe(engine)
+        assert log.stat().st_size > 0
+    wipe(engine)
+    assert 0 == log.stat().st_size
 
 
 def test_moments_are_kept_in_utc(engine: sa.Engine) -> None:

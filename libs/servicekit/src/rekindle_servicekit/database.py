@@ -191,6 +191,8 @@ def hold_names(connection: sa.Connection, names: Iterable[str]) -> None:
 def wipe(engine: sa.Engine) -> None:
     """Leave nothing of removed rows in SQLite's log; its pages were overwritten when the rows were removed.
 
+    DependencyUnavailable where somebody reads the log for longer than the busy timeout: try again.
+
     PostgreSQL keeps removed rows until it vacuums, and its log as long as it is configured to.
     """
     if engine.dialect.name != "sqlite":
@@ -199,10 +201,17 @@ def wipe(engine: sa.Engine) -> None:
     connection = engine.raw_connection()
     try:
         cursor = connection.cursor()
-        cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        # (whether somebody was in the way, pages of the log, pages moved)
+        is_busy = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
         cursor.close()
     finally:
         connection.close()
+    if is_busy:
+        raise DependencyUnavailable(
+            "the database's log is being read and cannot be emptied yet: try again",
+            reason="DATABASE_UNAVAILABLE",
+            retry_after_s=1.0,
+        )
 
 
 def _config(script_location: str | Path) -> alembic.config.Config:

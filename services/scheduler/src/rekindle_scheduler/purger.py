@@ -80,7 +80,8 @@ def _advance(world: World, purge: Purge) -> bool:
 def _step(world: World, purge: Purge) -> Purge:
     """The next step; each may be repeated, under request ids that are the same each time."""
     work = purge.work
-    assert work is not None
+    if work is None:
+        return _finish(world, purge)
     if work.erased_digests is None:
         return _erase_volumes(world, purge, work)
     if work.snapshot_digests is None:
@@ -92,7 +93,7 @@ def _step(world: World, purge: Purge) -> Purge:
         forget_digests=work.erased_digests,
         request_id=f"{purge.purge_id}-marks",
     )
-    return _end(world, replace(purge, marked_model_version_ids=marked.marked), work)
+    return _strike(world, replace(purge, marked_model_version_ids=marked.marked), work)
 
 
 def _erase_volumes(world: World, purge: Purge, work: PurgeWork) -> Purge:
@@ -121,12 +122,26 @@ def _keep(world: World, before: Purge, after: Purge) -> Purge:
     return after
 
 
-def _end(world: World, purge: Purge, work: PurgeWork) -> Purge:
+def _strike(world: World, purge: Purge, work: PurgeWork) -> Purge:
+    """Take the last traces out of the rows; what was to be done is forgotten with them."""
     with world.store.write() as uow:
-        if uow.purges.lock(purge).state is PurgeState.DONE:
-            return uow.purges.get(purge.project_id, purge.purge_id)
+        current = uow.purges.lock(purge)
+        if current.state is PurgeState.DONE or current.work is None:
+            return current
         uow.purges.strike(purge.project_id, work.erased_digests or ())
-        done = replace(purge, state=PurgeState.DONE, work=None, waiting_for="", end_time=uow.now)
+        after = replace(purge, work=None, waiting_for="")
+        uow.purges.update(after)
+    return after
+
+
+def _finish(world: World, purge: Purge) -> Purge:
+    """Done is only what has also left the database's log, whoever reads it the moment after."""
+    world.store.wipe()
+    with world.store.write() as uow:
+        current = uow.purges.lock(purge)
+        if current.state is PurgeState.DONE:
+            return current
+        done = replace(current, state=PurgeState.DONE, waiting_for="", end_time=uow.now)
         uow.purges.update(done)
         marked = len(done.marked_model_version_ids)
         uow.events.add(
@@ -135,7 +150,6 @@ def _end(world: World, purge: Purge, work: PurgeWork) -> Purge:
             f"{done.volumes} volumes were erased, {marked} model versions had learnt from them",
             details={"purge_id": purge.purge_id},
         )
-    world.store.wipe()
     return done
 
 

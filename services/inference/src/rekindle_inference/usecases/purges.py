@@ -106,27 +106,39 @@ def purge_volumes(
             raise wrong_field(field, "must be SHA-256 digests in lower-case hex")
     with purges.write() as writes:
         answered = writes.answer_to(request)
-        if answered is not None:
-            return _from_json(answered)
-        writes.strike(forget_digests)
-        doomed = writes.doomed(project, [VolumeId(volume_id) for volume_id in volume_ids])
-        writes.erase(project, doomed)
-        gone = sorted(writes.unreferenced({each.canonical_digest for each in doomed}, originals=False))
-        keys = [canonical_key(digest) for digest in gone]
-        originals = {each.original_digest for each in doomed if each.original_digest}
-        keys += [f"volumes/{digest}" for digest in sorted(writes.unreferenced(originals, originals=True))]
-        stored = [key for key in keys if objects.exists(key)]
-        for key in stored:
-            objects.delete(key)
-        purged = Purged(
-            volumes=len(doomed),
-            objects=len(stored),
-            erased_digests=tuple(gone),
-            marked=_mark(writes, objects, project, snapshot_digests),
-        )
-        writes.answer(request, json.dumps(asdict(purged)))
+        if answered is None:
+            writes.strike(forget_digests)
+            doomed = writes.doomed(project, [VolumeId(volume_id) for volume_id in volume_ids])
+            purged = _erase(writes, objects, project, doomed, snapshot_digests)
+            writes.answer(request, json.dumps(asdict(purged)))
+        else:
+            purged = _from_json(answered)
+    # Again with each repetition: the log may have been read by somebody when the rows were removed.
     purges.wipe()
     return purged
+
+
+def _erase(
+    writes: PurgeWrites,
+    objects: Objects,
+    project: ProjectId,
+    doomed: Sequence[Doomed],
+    snapshot_digests: Sequence[str],
+) -> Purged:
+    writes.erase(project, doomed)
+    gone = sorted(writes.unreferenced({each.canonical_digest for each in doomed}, originals=False))
+    keys = [canonical_key(digest) for digest in gone]
+    originals = {each.original_digest for each in doomed if each.original_digest}
+    keys += [f"volumes/{digest}" for digest in sorted(writes.unreferenced(originals, originals=True))]
+    stored = [key for key in keys if objects.exists(key)]
+    for key in stored:
+        objects.delete(key)
+    return Purged(
+        volumes=len(doomed),
+        objects=len(stored),
+        erased_digests=tuple(gone),
+        marked=_mark(writes, objects, project, snapshot_digests),
+    )
 
 
 def _mark(
