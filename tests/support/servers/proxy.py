@@ -51,6 +51,10 @@ class Proxy:
         with self._lock:
             self._abandoned |= self._pairs
 
+    def lead_to(self, target_port: int) -> None:
+        """Have new connections go there; those that are open stay where they are until somebody ends them."""
+        self._target_port = target_port
+
     def break_after(self, count: int, *, down: bool = False) -> None:
         """End the connection over which so many further bytes have gone, up to the target or down from it, once."""
         with self._lock:
