@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import io
-import os
+import errno
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from minio.error import S3Error
 from phantom import Phantom
 from rekindle._call import Retry
 from rekindle.client import Client
@@ -201,7 +199,7 @@ def test_a_full_store_is_named_and_leaves_nothing(tmp_path: Path) -> None:
         file = Phantom().file(tmp_path)
         project.upload_image(file, modality="CT")
         before = keys_of(world)
-        fill_up(minio)
+        filler = fill_up(minio.disk)
         other = np.roll(Phantom().image, 5, axis=1)
         second = Phantom().file(tmp_path, "image", voxels=other)
         with (
@@ -209,27 +207,24 @@ def test_a_full_store_is_named_and_leaves_nothing(tmp_path: Path) -> None:
             pytest.raises(DependencyUnavailable, match="the object store is full"),
         ):
             client.project(project.id).upload_image(second, modality="CT")
-        make_room(minio)
+        filler.unlink()
         assert before == keys_of(world)
         assert world.stack.dead_services() == []
         project.upload_image(second, modality="CT")
         assert len(before) < len(keys_of(world))
 
 
-def fill_up(minio: MinioServer) -> None:
-    """Until it takes not even a small object."""
-    size, number = 8 * 1024 * 1024, 0
-    while size >= 1024:
+def fill_up(disk: Path) -> Path:
+    """A file that leaves no room; removing it makes room at once."""
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as stream:
         try:
-            minio.client().put_object("rekindle", f"filler/{number}", io.BytesIO(os.urandom(size)), size)
-            number += 1
-        except S3Error:
-            size //= 2
-
-
-def make_room(minio: MinioServer) -> None:
-    for each in minio.client().list_objects("rekindle", prefix="filler/"):
-        minio.client().remove_object("rekindle", each.object_name)
+            while True:
+                stream.write(bytes(64 * 1024))
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+    return filler
 
 
 def keys_of(world: World) -> set[str]:

@@ -61,6 +61,11 @@ class MinioServer(ServerProcess):
             "HOME": str(self.folder),
         }
 
+    @property
+    def disk(self) -> Path:
+        """Its disk as it sees it, for tests that fill it."""
+        return Path(f"/proc/{self.pid}/root") / self._data.relative_to("/")
+
     def is_ready(self) -> bool:
         # Its health check says yes before it takes orders.
         try:
@@ -81,7 +86,9 @@ class MinioServer(ServerProcess):
     def client(self, *, retries: bool = True) -> Minio:
         """The maker's own, for tests that look behind the adapter."""
         trusted = None if self._certificates is None else str(self._certificates / "CAs" / "ca.crt")
-        pool = urllib3.PoolManager(timeout=10, retries=2 if retries else False, ca_certs=trusted)
+        # It may ask to be left alone for minutes.
+        patience = urllib3.Retry(2, respect_retry_after_header=False) if retries else False
+        pool = urllib3.PoolManager(timeout=10, retries=patience, ca_certs=trusted)
         secure = self._certificates is not None
         return Minio(self.endpoint, ACCESS_KEY, SECRET_KEY, secure=secure, region="us-east-1", http_client=pool)
 
