@@ -73,6 +73,8 @@ class TrainerProcess:
     folder: Path
     real_process: bool = False
     settings: dict[str, str] = field(default_factory=dict)
+    #: Instead of the training process and of the one that pretends.
+    command: list[str] | None = None
     process: subprocess.Popen[bytes] | None = None
     channel: grpc.Channel | None = None
 
@@ -94,7 +96,14 @@ class TrainerProcess:
             **self.settings,
         }
         environment = {**os.environ, **{f"REKINDLE_TRAINER_{name}": value for name, value in settings.items()}}
-        fake = [sys.executable, "-c", FAKE_PROCESS, str(self.folder / "objects"), "{run_id}", "{attempt}"]
+        fake = self.command or [
+            sys.executable,
+            "-c",
+            FAKE_PROCESS,
+            str(self.folder / "objects"),
+            "{run_id}",
+            "{attempt}",
+        ]
         with (self.folder / "service.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", SERVE, *([] if self.real_process else fake)], env=environment, stderr=log

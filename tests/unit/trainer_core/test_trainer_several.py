@@ -149,6 +149,8 @@ def test_waiting_for_the_store_must_be_shorter_than_for_each_other(
         ([143, 1], 1),
         ([76, 76], 76),
         ([-6, 76], 134),
+        ([76, -15], 76),
+        ([-15, -15], 143),
     ],
 )
 def test_a_pod_ends_with_the_code_that_tells_most(codes: list[int], expected: int) -> None:

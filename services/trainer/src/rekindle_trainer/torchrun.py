@@ -14,8 +14,8 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import parse_args, run
 
-#: The less it tells, the later: crashed, the store was away, told to stop, lost the others.
-_LEAST_TELLING = (1, 75, 143, 76)
+#: The less it tells, the later: crashed, store away, told to stop, lost the others, ended by torchrun after that.
+_LEAST_TELLING = (1, 75, 143, 76, -15)
 _log = logging.getLogger("rekindle_trainer.torchrun")
 
 
@@ -40,7 +40,8 @@ def telling_code(codes: Iterable[int]) -> int:
     """Of how several processes ended: a signal first, then an error of one's own, last what follows from others."""
 
     def order(code: int) -> tuple[bool, int]:
-        return code >= 0, _LEAST_TELLING.index(code) + 1 if code in _LEAST_TELLING else 0
+        known = code in _LEAST_TELLING
+        return known or code >= 0, _LEAST_TELLING.index(code) + 1 if known else 0
 
     code = min(codes, key=order)
     return 128 - code if code < 0 else code
