@@ -161,11 +161,17 @@ def test_a_server_that_is_killed_comes_back_with_what_was_committed(tmp_path: Pa
     """And a transaction that it took with it can be sent again, over the same engine."""
     with PostgresqlServer(tmp_path / "postgresql") as server:
         engine = make_engine(server.create_database())
+
+        def kill() -> None:
+            server.kill()
+            # The processes of its connections end when they notice, which may be after the next statement.
+            time.sleep(0.5)
+
         with write(engine) as connection:
             _metadata.create_all(connection)
         add(engine, 1)
         with pytest.raises(DependencyUnavailable, match="the database"):
-            add(engine, 2, then=server.kill)
+            add(engine, 2, then=kill)
         began = time.monotonic()
         with pytest.raises(DependencyUnavailable, match="the database"):
             add(engine, 2)
