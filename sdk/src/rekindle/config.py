@@ -70,7 +70,7 @@ class HeldOut:
     #: Share of the patients, decided case by case at registration.
     fraction: float | None = None
     schedule: ScheduleName = "interleaved"
-    #: `interleaved`: at most this share of a round's minutes goes to held-out cases.
+    #: `interleaved`: at most this share of a round's cases, or of its minutes where minutes size it, is held out.
     share_of_round: float = 0.34
 
     def to_proto(self) -> records.HeldOutPolicy:
@@ -137,8 +137,9 @@ class Policy:
     held_out: HeldOut = field(default_factory=HeldOut)
     #: A candidate may be worse than the serving model by at most this Dice, per organ.
     margin_dice: float = 0.02
+    #: With fewer labelled held-out cases a candidate is judged by the cases that it trained on.
     min_held_out_cases: int = 2
-    #: Networks, preprocessing and schedule of training: "paper", "cpu", ...
+    #: Networks, preprocessing and schedule of training: "paper" or "native" on a GPU, "cpu", "demo", "tiny".
     preset: str = "cpu"
     #: "paper" (from scratch on corrected labels) or "default".
     recipe: str = "default"

@@ -116,7 +116,7 @@ def mask_in(folder: Path) -> Path | None:
     return next((folder / name for name in MASKS if (folder / name).is_file()), None)
 
 
-def draft_in(folder: Path) -> Path | None:
+def coarse_in(folder: Path) -> Path | None:
     """The label that came with the case, whatever its format; None where there is none."""
     named = (folder / f"{COARSE.partition('.')[0]}{ending}" for ending in MASK_SUFFIXES)
     return next((path for path in named if path.is_file()), None)

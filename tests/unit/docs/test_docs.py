@@ -113,6 +113,14 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert [] == broken
 
 
+@pytest.mark.parametrize("index", ["docs", "docs/operations", "docs/adr", "examples"])
+def test_every_page_is_in_its_index(index: str) -> None:
+    """The README.md of a folder links to each page beside it, and to the programs of examples."""
+    linked = set(_LINK.findall((ROOT / index / "README.md").read_text()))
+    beside = {path.name for kind in ("*.md", "*.py") for path in (ROOT / index).glob(kind)} - {"README.md"}
+    assert set() == beside - linked
+
+
 def headings_of(page: Path) -> set[str]:
     titles = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}

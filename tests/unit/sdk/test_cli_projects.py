@@ -59,6 +59,20 @@ def test_training_is_limited_by_options(command: Any, world: Any) -> None:
         assert 0 != command("project", "policy", "--training-window", wrong).exit_code
 
 
+def test_promotion_and_pool_are_set_by_options(command: Any, world: Any) -> None:
+    """How many scans are predicted before a round, and from how many held-out ones on these decide, in words too."""
+    command("project", "create", "p", "--organ", "liver=1")
+    assert "of all scans before a round opens" in " ".join(command("project", "policy").stdout.split())
+    changed = ("project", "policy", "--candidate-pool", "500", "--min-held-out-cases", "7")
+    assert (500, 7) == tuple(
+        json.loads(command(*changed, "--json").stdout)[n] for n in ("candidate_pool", "min_held_out_cases")
+    )
+    shown = " ".join(command("project", "policy").stdout.split())
+    assert "of 500 scans before a round opens" in shown
+    assert "by held-out scans once 7 are corrected" in shown
+    assert 2 == command("project", "policy", "--min-held-out-cases", "0").exit_code
+
+
 def test_policy_is_changed_in_parts(command: Any, world: Any) -> None:
     """Options that are not given stay as they were; a new sizing replaces the old one."""
     command("project", "create", "p", "--organ", "liver=1", "--sizes", "2,3", "--seed", "5")

@@ -108,8 +108,8 @@ def rekindle(
 
     --project and --json may also be given after any command.
 
-    Exit codes: 0 done, 2 wrong input, 3 not found, 4 conflict or lost case, 5 not reachable, 6 not allowed,
-    1 anything else.
+    Exit codes: 0 done, 2 wrong input, 3 not found, 4 conflict or lost scan, 5 not reachable or not now,
+    6 not allowed, 1 anything else.
     """
     session = Session(
         address=address, inference=inference, trainer=trainer, access=AccessOptions(**access), uploads=uploads

@@ -28,6 +28,12 @@ _OPTIONS = (
     ),
     click.option("--ordering", type=click.Choice(get_args(OrderingName)), help="Which scans come first."),
     click.option(
+        "--candidate-pool",
+        type=click.IntRange(min=0),
+        metavar="N",
+        help="Scans that get a coarse label before a round opens; 0: all of them.",
+    ),
+    click.option(
         "--held-out",
         metavar="N|SHARE",
         help="Scans held out to measure the model, never to train it: a number (5) or a share (0.2).",
@@ -37,7 +43,9 @@ _OPTIONS = (
         type=click.Choice(get_args(ScheduleName)),
         help="When the held-out scans are handed out.",
     ),
-    click.option("--preset", metavar="NAME", help="Size of networks and training: paper, cpu, tiny."),
+    click.option(
+        "--preset", metavar="NAME", help="Size of networks and training: paper or native on a GPU, cpu, demo, tiny."
+    ),
     click.option("--recipe", type=click.Choice(["default", "paper"]), help="How each round trains."),
     click.option("--seed", type=int, metavar="N", help="Seed of all randomness."),
     click.option(
@@ -70,6 +78,12 @@ _OPTIONS = (
         type=click.FloatRange(0, 1),
         metavar="DICE",
         help="A new model may be worse than the serving one by at most this Dice, per organ.",
+    ),
+    click.option(
+        "--min-held-out-cases",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Corrected held-out scans from which on they decide whether a new model serves.",
     ),
     click.option(
         "--training-window",
@@ -123,13 +137,19 @@ def describe_policy(policy: Policy) -> list[tuple[str, object]]:
     return [
         ("rounds", _sizing(policy)),
         ("ordering", policy.ordering),
+        ("coarse labels", f"of {policy.candidate_pool or 'all'} scans before a round opens"),
         ("held out", share),
         ("training", f"preset {policy.preset}, recipe {policy.recipe}, seed {policy.seed}"),
         ("trains", _limits(policy)),
-        ("promotion", f"at most {policy.margin_dice:.3f} Dice worse per organ"),
+        ("promotion", _promotion(policy)),
         ("a scan is yours for", f"{policy.lease_minutes:.0f} min; offline {policy.detached_lease_days:g} days"),
         ("reviews", _reviews(policy)),
     ]
+
+
+def _promotion(policy: Policy) -> str:
+    least = policy.min_held_out_cases
+    return f"at most {policy.margin_dice:.3f} Dice worse per organ, by held-out scans once {least} are corrected"
 
 
 def _limits(policy: Policy) -> str:

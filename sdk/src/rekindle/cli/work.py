@@ -21,7 +21,7 @@ from rekindle.offline import (
     LEASE,
     MASKS,
     SUBMISSION,
-    draft_in,
+    coarse_in,
     elapsed,
     finish,
     in_format,
@@ -81,7 +81,7 @@ def next_case(
 ) -> None:
     """Fetch the next scan to correct.
 
-    Makes a folder named after the case with image.nii.gz (the scan), coarse.nii.gz (the model's draft, where
+    Makes a folder named after the case with image.nii.gz (the scan), coarse.nii.gz (the model's label, where
     there is one; with --revise the label that counts) and lease.json (says that the scan is yours; leave it there).
 
     Nobody else is given the scan while it is yours. When that time has run out, your correction still counts
@@ -114,11 +114,11 @@ def next_case(
     "statuses",
     multiple=True,
     metavar="ORGAN=STATUS",
-    help="What you found about an organ: edited (the usual), accepted (the draft was right), absent (the "
+    help="What you found about an organ: edited (the usual), accepted (the coarse label was right), absent (the "
     "patient does not have it), out_of_view (the scan does not show it), not_reviewed (you did not look). "
     "Repeat for more organs.",
 )
-@click.option("--accept", is_flag=True, help="The draft is right as it is: hand in coarse.nii.gz unchanged.")
+@click.option("--accept", is_flag=True, help="The coarse label is right as it is: hand in coarse.nii.gz unchanged.")
 @click.option(
     "--minutes",
     type=click.FloatRange(0, 24 * 60),
@@ -188,7 +188,7 @@ def _write(session: Session, lease: Lease, folder: Path, format: FormatName) -> 
     with session.out.progress() as bars:
         lease.image(bars.bar("fetching the scan"), format=format).save(folder / in_format(IMAGE, format))
         fetch = lease.standing_label if lease.revises else lease.coarse_label
-        coarse = fetch(bars.bar("fetching the draft"), format=format)
+        coarse = fetch(bars.bar("fetching its label"), format=format)
     if coarse is not None:
         coarse.save(folder / in_format(COARSE, format))
     (folder / LEASE).write_text(lease.ticket())
@@ -199,7 +199,7 @@ def _waits(submission: Submission) -> str:
 
 
 def _look_first(lease: Lease) -> list[int]:
-    """Slices of the draft that are most likely wrong; a hint, so no failure of it stops the work."""
+    """Slices of the coarse label that are most likely wrong; a hint, so no failure of it stops the work."""
     try:
         return [rank.slice for rank in lease.ranked_slices(limit=LOOK_FIRST)]
     except RekindleError:
@@ -208,18 +208,18 @@ def _look_first(lease: Lease) -> list[int]:
 
 def _instructions(lease: Lease, project: Project, folder: Path, look_first: list[int], format: FormatName) -> str:
     image, coarse, mask = (in_format(name, format) for name in (IMAGE, COARSE, MASKS[0]))
-    draft = (folder / coarse).exists()
+    has_label = (folder / coarse).exists()
     expected = lease.case.predicted_minutes
     values = ", ".join(f"{organ.id} = {organ.label_value}" for organ in project.organs)
     first = f"1. Open {folder / image}" + (
-        f" with {coarse} as the segmentation, and correct it." if draft else " and draw the organs."
+        f" with {coarse} as the segmentation, and correct it." if has_label else " and draw the organs."
     )
     if look_first:
         first += f"\n   Look first at slices {', '.join(map(str, look_first))} (counted from 0)."
     return "\n".join(
         [
             f"Case {lease.case.id} (round {lease.round}) is yours until {lease.expires.astimezone():%d %b %H:%M}."
-            + (f" Expected: about {expected:.0f} min." if draft and expected is not None else ""),
+            + (f" Expected: about {expected:.0f} min." if has_label and expected is not None else ""),
             first,
             f"2. Save the result as {folder / mask} ({values}).",
             f"3. rekindle submit {folder} --minutes <how long it took>",
@@ -239,9 +239,9 @@ def lease_token(folder: Path) -> str:
 
 def _mask(path: Path, accept: bool) -> Path:
     if accept:
-        coarse = draft_in(path) if path.is_dir() else None
+        coarse = coarse_in(path) if path.is_dir() else None
         if coarse is None:
-            raise InvalidInput("--accept hands in the draft: give the folder, with coarse.nii.gz in it")
+            raise InvalidInput("--accept hands in the coarse label: give the folder, with coarse.nii.gz in it")
         return coarse
     if path.is_file():
         return path
@@ -249,7 +249,7 @@ def _mask(path: Path, accept: bool) -> Path:
     if found is not None:
         return found
     raise NotFound(
-        f"{path} has no {MASKS[0]}: save your correction under this name, or say --accept if the draft is right"
+        f"{path} has no {MASKS[0]}: save your correction under this name, or say --accept if the coarse label is right"
     )
 
 
