@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import SettingsConfigDict
 from rekindle.errors import InvalidInput
 from rekindle_servicekit.settings import ServiceSettings, settings_table
@@ -17,6 +18,12 @@ class _Settings(ServiceSettings):
     address: str = Field(default="127.0.0.1:0", description="Where to listen.")
     grace_seconds: float = Field(default=10.0, description="How long calls may still run.")
     password: str | None = Field(default=None, description="Of the database.")
+    delay_us: int | None = Field(default=2000, description="To gather a batch; none: no gathering.")
+    certificate: Path | None = Field(default=None, description="PEM file.")
+    level: Literal["low", "high"] = Field(default="low", description="How much.")
+    labels: dict[str, str] = Field(default_factory=dict, description="Of the nodes, as JSON.")
+    strict: bool = Field(default=True, description="Whether.")
+    key: SecretStr = Field(default=SecretStr(""), description="Of the store.")
 
 
 def test_values_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,6 +103,31 @@ def test_files_of_settings_that_do_not_help_are_refused(monkeypatch: pytest.Monk
         _Settings.load()
 
 
+@pytest.mark.parametrize("nothing", ["", "none", "None"])
+def test_what_may_be_nothing_is_nothing_where_it_is_empty(nothing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A number that may be missing takes an empty value or the word none; so there is a way to say it."""
+    monkeypatch.setenv("REKINDLE_TESTER_DELAY_US", nothing)
+    assert _Settings.load().delay_us is None
+
+
+def test_an_empty_path_is_none_and_empty_text_is_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty path is not the current folder; a file may be called none; text stays as it is."""
+    monkeypatch.setenv("REKINDLE_TESTER_CERTIFICATE", "")
+    monkeypatch.setenv("REKINDLE_TESTER_PASSWORD", "")
+    settings = _Settings.load()
+    assert (None, "") == (settings.certificate, settings.password)
+    monkeypatch.setenv("REKINDLE_TESTER_CERTIFICATE", "none")
+    assert Path("none") == _Settings.load().certificate
+
+
+def test_a_value_that_is_no_json_is_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Named by its variable, without what it holds."""
+    monkeypatch.setenv("REKINDLE_TESTER_LABELS", "pool=gpu")
+    with pytest.raises(InvalidInput, match="REKINDLE_TESTER_LABELS: write it as JSON") as error:
+        _Settings.load()
+    assert "pool" not in str(error.value)
+
+
 def test_settings_are_frozen() -> None:
     """Nobody changes settings once they are built."""
     settings = _Settings.load()
@@ -110,4 +142,10 @@ def test_table_lists_every_setting() -> None:
         "REKINDLE_TESTER_ADDRESS        127.0.0.1:0  Where to listen.",
         "REKINDLE_TESTER_GRACE_SECONDS  10.0         How long calls may still run.",
         "REKINDLE_TESTER_PASSWORD       (empty)      Of the database.",
+        "REKINDLE_TESTER_DELAY_US       2000         To gather a batch; none: no gathering.",
+        "REKINDLE_TESTER_CERTIFICATE    (empty)      PEM file.",
+        "REKINDLE_TESTER_LEVEL          low          How much. (low, high)",
+        "REKINDLE_TESTER_LABELS         {}           Of the nodes, as JSON.",
+        "REKINDLE_TESTER_STRICT         true         Whether.",
+        "REKINDLE_TESTER_KEY            (empty)      Of the store.",
     ] == settings_table(_Settings).splitlines()

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args, get_origin
 
-from pydantic import ValidationError, model_validator
+from pydantic import SecretStr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 from rekindle.errors import FieldViolation, InvalidInput
 
 #: What may name an installation: it begins object keys and names of models, so no capitals, dots or slashes.
@@ -23,7 +24,7 @@ class ServiceSettings(BaseSettings):
 
     Every variable with the prefix must be known. Values are built once, in `__main__`, and passed inward. Any
     value may lie in a file that the variable with ``_FILE`` at its end names, so that no password need be in the
-    environment.
+    environment. Where there may be no value, an empty one is none.
     """
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", env_nested_delimiter="__")
@@ -34,19 +35,25 @@ class ServiceSettings(BaseSettings):
         unknown = unknown_variables(cls, os.environ)
         if unknown:
             raise InvalidInput("; ".join(unknown.values()), reason="UNKNOWN_SETTING", violations=_violations(unknown))
-        return _values_from_files(cls, os.environ) | data if isinstance(data, dict) else data
+        if not isinstance(data, dict):
+            return data
+        values = _values_from_files(cls, os.environ) | data
+        return {name: None if _is_nothing(cls, name, value) else value for name, value in values.items()}
 
     @classmethod
     def load(cls, **overrides: Any) -> Self:
         """The settings of this process; InvalidInput names each variable that is wrong, without its value."""
         try:
             return cls(**overrides)
+        except SettingsError as error:
+            # It names the field in its words alone.
+            wrong = {
+                _variable_at(cls, (name,)): "write it as JSON" for name in re.findall(r'field "(\w+)"', str(error))
+            }
+            raise _wrong(wrong) from None
         except ValidationError as error:
             wrong = {_variable_at(cls, item["loc"]): item["msg"] for item in error.errors(include_input=False)}
-            words = "; ".join(f"{variable}: {message}" for variable, message in wrong.items())
-            raise InvalidInput(
-                f"wrong settings: {words}", reason="INVALID_SETTING", violations=_violations(wrong)
-            ) from None
+            raise _wrong(wrong) from None
 
 
 def environment_variables(settings: type[BaseSettings]) -> dict[str, str]:
@@ -59,6 +66,18 @@ def file_variables(settings: type[BaseSettings]) -> dict[str, str]:
     """Variable that names a file -> name of the field whose value lies in it."""
     known = environment_variables(settings)
     return {f"{variable}_FILE": name for variable, name in known.items() if f"{variable}_FILE" not in known}
+
+
+def _is_nothing(settings: type[BaseSettings], name: str, value: object) -> bool:
+    """Whether a value is empty, or the word none, where there may be none; an empty path would be this folder.
+
+    Text may be empty, and a file may be called none.
+    """
+    field = settings.model_fields.get(name)
+    kinds = () if field is None else get_args(field.annotation)
+    if type(None) not in kinds or str in kinds or not isinstance(value, str):
+        return False
+    return value == "" or (value.lower() == "none" and Path not in kinds)
 
 
 def _values_from_files(settings: type[BaseSettings], environment: Mapping[str, str]) -> dict[str, str]:
@@ -100,7 +119,7 @@ def unknown_variables(settings: type[BaseSettings], environment: Iterable[str]) 
 def settings_table(settings: type[BaseSettings]) -> str:
     """Variable, default and meaning of each setting in aligned columns, for ``--help`` and the docs."""
     rows = [
-        (variable, _default_text(settings.model_fields[name]), settings.model_fields[name].description or "")
+        (variable, _default_text(settings.model_fields[name]), _meaning(settings.model_fields[name]))
         for variable, name in environment_variables(settings).items()
     ]
     header = ("variable", "default", "meaning")
@@ -115,15 +134,30 @@ def _correction(variable: str, known: list[str]) -> str:
 
 
 def _default_text(field: FieldInfo) -> str:
-    default = field.get_default(call_default_factory=False)
-    if default is PydanticUndefined or field.is_required():
+    if field.is_required():
         return "(required)"
+    default = field.get_default(call_default_factory=True, validated_data={})
+    if isinstance(default, SecretStr):
+        default = "" if default.get_secret_value() == "" else "(secret)"
+    if isinstance(default, bool | dict | list):
+        return json.dumps(default)
     return "(empty)" if default in (None, "") else str(default)
+
+
+def _meaning(field: FieldInfo) -> str:
+    """With the words that may be chosen, where there are only some."""
+    words = field.description or ""
+    return f"{words} ({', '.join(get_args(field.annotation))})" if get_origin(field.annotation) is Literal else words
 
 
 def _variable_at(settings: type[BaseSettings], location: tuple[int | str, ...]) -> str:
     prefix = str(settings.model_config.get("env_prefix", ""))
     return (prefix + "__".join(str(part) for part in location)).upper()
+
+
+def _wrong(wrong: dict[str, str]) -> InvalidInput:
+    words = "; ".join(f"{variable}: {message}" for variable, message in wrong.items())
+    return InvalidInput(f"wrong settings: {words}", reason="INVALID_SETTING", violations=_violations(wrong))
 
 
 def _violations(wrong: dict[str, str]) -> list[FieldViolation]:
