@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from chart import PRODUCTION, RenderError, render
+from chart import CHART, PRODUCTION, RenderError, helm, render
 
 #: Path -> wrong value, one or more of each group of values.
 WRONG = {
@@ -81,3 +81,14 @@ def test_values_that_contradict_each_other_are_refused(change: dict[str, str | N
     values = {key: value for key, value in {**PRODUCTION, **change}.items() if value is not None}
     with pytest.raises(RenderError, match=said):
         render(values)
+
+
+def test_a_name_too_long_for_objects_is_refused() -> None:
+    """Made of namespace and release it could only be cut, and two releases would share what lies under it."""
+    values = [f"--set={key}={value}" for key, value in PRODUCTION.items()]
+    names = ("template", "campaign", str(CHART), "--namespace", "radiology-of-the-hospital", *values)
+    with pytest.raises(RenderError, match="longer than 32 characters: name installationId"):
+        helm(*names)
+    assert 'value: "hospital-a"' in helm(*names, "--set=installationId=hospital-a")
+    with pytest.raises(RenderError, match="installationId"):
+        helm(*names, f"--set=installationId={'a' * 33}")

@@ -13,9 +13,10 @@
 {{- end -}}
 {{- end -}}
 
-{{/* Prefix of object keys, model names and Job labels: two releases can share a bucket, a Triton and a namespace. */}}
+{{/* Prefix of object keys, model names and Job labels: two releases can share a bucket, a Triton and a namespace.
+     Never cut short: two that share the beginning of a name would share their objects. */}}
 {{- define "rekindle.installationId" -}}
-{{- default (printf "%s-%s" .Release.Namespace .Release.Name) .Values.installationId | trunc 40 | trimSuffix "-" -}}
+{{- default (printf "%s-%s" .Release.Namespace .Release.Name) .Values.installationId -}}
 {{- end -}}
 
 {{/* One component's name: (list $ "scheduler"). */}}
