@@ -91,8 +91,11 @@ def test_the_launcher_can_do_nothing_else(cluster: Cluster) -> None:
     assert allowed == {
         ("jobs", "", "create"),
         ("jobs", "", "get"),
+        ("jobs", "", "list"),
+        ("jobs", "", "watch"),
         ("jobs", "", "delete"),
         ("pods", "", "list"),
+        ("pods", "", "watch"),
         ("pods", "log", "get"),
         ("services", "", "create"),
     }

@@ -63,8 +63,8 @@ def test_the_role_is_what_the_launcher_needs() -> None:
         for resource in rule["resources"]
     }
     assert rules == {
-        ("batch", "jobs"): ["create", "get", "delete"],
-        ("", "pods"): ["list"],
+        ("batch", "jobs"): ["create", "get", "list", "watch", "delete"],
+        ("", "pods"): ["list", "watch"],
         ("", "pods/log"): ["get"],
     }
     assert 4 == len(several.of("Role")[0]["rules"])

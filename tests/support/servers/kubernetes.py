@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-ROOT = Path(__file__).parents[3]
+from servers.tools import ROOT, installed
+
 #: Holds `up` and `down`, which start and stop the control plane; large, and so no part of the repository.
 TOOLS = Path(os.environ.get("REKINDLE_TEST_KUBERNETES", ROOT.parent / "shared" / "tools" / "kube"))
 
@@ -16,7 +17,15 @@ TOOLS = Path(os.environ.get("REKINDLE_TEST_KUBERNETES", ROOT.parent / "shared" /
 @contextmanager
 def running_cluster(folder: Path) -> Iterator[Path]:
     """The kubeconfig of an administrator, while the cluster runs. There are no nodes."""
-    started = subprocess.run([TOOLS / "up", folder], capture_output=True, text=True, timeout=180, check=False)
+    path = f"{os.environ['PATH']}:{installed('etcd') / 'usr' / 'bin'}"
+    started = subprocess.run(
+        [TOOLS / "up", folder],
+        env=os.environ | {"PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
     assert started.returncode == 0, started.stderr
     kubeconfig = folder / "kubeconfig"
     # The server signs its own certificate; the client shall check it as it would elsewhere.

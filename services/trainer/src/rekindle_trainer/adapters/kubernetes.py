@@ -1,7 +1,12 @@
-"""A launcher for clusters: each attempt is one Kubernetes Job."""
+"""A launcher for clusters: each attempt is one Kubernetes Job.
+
+Running attempts are followed by watching. Whatever looks like an end is read once more from the API server before it
+counts: two watches may be heard in another order than things happened.
+"""
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import time
@@ -24,11 +29,13 @@ from rekindle_trainer.adapters.kubernetes_job import (
     RUN,
     JobSpec,
     Manifest,
+    installation_selector,
     job_manifest,
     job_name,
     service_manifest,
 )
 from rekindle_trainer.adapters.kubernetes_status import Patience, read_status
+from rekindle_trainer.adapters.kubernetes_watch import Reflection
 from rekindle_trainer.ports import LaunchError, ProcessStatus
 
 _log = logging.getLogger(__name__)
@@ -39,6 +46,8 @@ _POLL_S: Final = 0.3
 _GONE_MARGIN_S: Final = 30.0
 _LOG_BYTES: Final = 4 * 1024 * 1024
 _NOT_FOUND, _CONFLICT = 404, 409
+#: The label by which the pods of a Job are told from those of an earlier one of its name.
+_CONTROLLER: Final = "controller-uid"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +85,8 @@ def connect(kubeconfig: Path | None) -> client.ApiClient:
 class KubernetesLauncher:
     """Makes, follows and deletes Jobs in one namespace. Several services may do so at once.
 
-    Needs, in that namespace: jobs create, get, delete; pods list; pods/log get; services create for several nodes.
+    Needs, in that namespace: jobs create, get, list, watch, delete; pods list, watch; pods/log get; services create for
+    several nodes. Where it may not watch, it asks instead.
     """
 
     def __init__(
@@ -94,6 +104,11 @@ class KubernetesLauncher:
         self._spec = spec
         self._patience = patience or Patience()
         self._log_folder = log_folder
+        ours = {"namespace": namespace, "label_selector": installation_selector(spec.installation_id)}
+        self._seen_jobs = Reflection("jobs", functools.partial(self._jobs.list_namespaced_job, **ours))
+        #: By uid, Jobs that were told to end here: of those the cluster is asked, as what was watched may lag behind.
+        self._ending: set[str] = set()
+        self._seen_pods = Reflection("pods", functools.partial(self._core.list_namespaced_pod, **ours))
 
     @property
     def gpus(self) -> int:
@@ -122,6 +137,19 @@ class KubernetesLauncher:
 
     def poll(self, handle: str) -> ProcessStatus:
         found = Handle.read(handle)
+        seen = self._seen(found)
+        return seen if seen is not None and seen.is_running else self._ask(found)
+
+    def _seen(self, found: Handle) -> ProcessStatus | None:
+        """By what was watched; None where that does not tell."""
+        jobs, pods = self._seen_jobs.records(), self._seen_pods.records()
+        job = jobs.get(found.uid) if jobs is not None and found.uid not in self._ending else None
+        if job is None or pods is None or job["metadata"].get("deletionTimestamp"):
+            return None
+        own = [pod for pod in pods.values() if pod["metadata"]["labels"].get(_CONTROLLER) == found.uid]
+        return read_status(job, own, datetime.now(UTC), self._patience)
+
+    def _ask(self, found: Handle) -> ProcessStatus:
         job = self._job(found.name)
         if job is None or job["metadata"]["uid"] != found.uid:
             return ProcessStatus(is_running=False, reason="its Job was deleted")
@@ -132,11 +160,12 @@ class KubernetesLauncher:
             self._keep_log(job, found)
             if not _has_ended(job):
                 # Its pod could still start one day, and it has been given up here.
-                self.terminate(handle)
+                self.terminate(found.text())
         return status
 
     def terminate(self, handle: str) -> None:
         found = Handle.read(handle)
+        self._ending.add(found.uid)
         options = {"propagationPolicy": "Foreground", "preconditions": {"uid": found.uid}}
         try:
             self._call(self._jobs.delete_namespaced_job, found.name, self._namespace, body=options)
@@ -189,7 +218,7 @@ class KubernetesLauncher:
             raise _unavailable(_told(error)) from None
 
     def _pods(self, handle: Handle) -> list[dict[str, Any]]:
-        selector = f"job-name={handle.name},controller-uid={handle.uid}"
+        selector = f"job-name={handle.name},{_CONTROLLER}={handle.uid}"
         try:
             answer = self._call(self._core.list_namespaced_pod, self._namespace, label_selector=selector)
         except ApiException as error:

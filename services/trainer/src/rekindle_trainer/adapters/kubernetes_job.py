@@ -16,6 +16,8 @@ CONTAINER: Final = "training"
 CA_FILE: Final = "/etc/rekindle/authorities/ca.crt"
 _USER: Final = 10001
 _PORT: Final = 29400
+#: Stands for an installation that was given no id.
+_DEFAULT: Final = "default"
 Manifest = dict[str, Any]
 
 
@@ -63,6 +65,11 @@ def job_name(installation_id: str, run_id: str, attempt: int) -> str:
     """The same for the same attempt whoever asks and however often; a DNS label, whatever the ids are."""
     digest = hashlib.sha256(f"{installation_id}/{run_id}".encode()).hexdigest()[:20]
     return f"rekindle-run-{digest}-{attempt}"
+
+
+def installation_selector(installation_id: str) -> str:
+    """Selects the Jobs and pods of one installation, of any run."""
+    return f"{INSTALLATION}={installation_id or _DEFAULT}"
 
 
 def job_manifest(spec: JobSpec, run_id: str, attempt: int) -> Manifest:
@@ -118,7 +125,7 @@ def _labels(spec: JobSpec, run_id: str, attempt: int) -> dict[str, str]:
     return {
         "app.kubernetes.io/name": "rekindle-training",
         "app.kubernetes.io/part-of": "rekindle",
-        INSTALLATION: spec.installation_id or "default",
+        INSTALLATION: spec.installation_id or _DEFAULT,
         RUN: hashlib.sha256(run_id.encode()).hexdigest()[:20],
         ATTEMPT: str(attempt),
     }

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import itertools
-import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -14,78 +12,18 @@ from typing import Any
 
 import pytest
 from kubelet import Kubelet, status_of
-from kubernetes import client, config
+from kubernetes import client
 from rekindle.api.trainer.v1 import trainer_pb2
 from rekindle.errors import DependencyUnavailable
 from rekindle_trainer.adapters.kubernetes import KubernetesLauncher, connect
 from rekindle_trainer.adapters.kubernetes_job import JobSpec, job_name
 from rekindle_trainer.adapters.kubernetes_status import Patience
 from rekindle_trainer.ports import LaunchError
-from servers.kubernetes import TOOLS, running_cluster
 from suites.launchers import *  # noqa: F403 - the tests of the suite
-from suites.launchers import CHILD, Codes, launch, wait_for
+from suites.launchers import Codes, launch, wait_for
 from trainer_process import TrainerProcess, get, make_request, reach, train_a_little
 
-pytestmark = pytest.mark.skipif(not TOOLS.exists(), reason=f"no Kubernetes API server at hand: {TOOLS} is not there")
 IMAGE = "rekindle-trainer@sha256:" + "0" * 64
-_NUMBERS = itertools.count(1)
-
-
-@pytest.fixture(scope="session")
-def kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """One control plane for all tests."""
-    with running_cluster(tmp_path_factory.mktemp("kubernetes")) as path:
-        yield path
-
-
-@pytest.fixture
-def api(kubeconfig: Path) -> client.ApiClient:
-    return config.new_client_from_config(str(kubeconfig))
-
-
-@pytest.fixture
-def namespace(api: client.ApiClient) -> str:
-    """A new one for each test."""
-    name = f"test-{os.getpid()}-{next(_NUMBERS)}"
-    core = client.CoreV1Api(api)
-    core.create_namespace({"metadata": {"name": name}})
-    # Pods are admitted once their namespace has its service account.
-    wait_for(lambda: core.list_namespaced_service_account(name).items)
-    return name
-
-
-@pytest.fixture
-def kubelet(api: client.ApiClient, namespace: str) -> Iterator[Kubelet]:
-    kubelet = Kubelet(api, namespace)
-    kubelet.start()
-    yield kubelet
-    kubelet.close()
-    assert [] == kubelet.errors
-
-
-@pytest.fixture
-def spec(tmp_path: Path) -> JobSpec:
-    """Runs the suite's program, by this interpreter."""
-    return JobSpec(
-        image=IMAGE,
-        command=[sys.executable, "-c", CHILD, "{run_id}", "{attempt}", str(tmp_path)],
-        environment={"REKINDLE_TRAINER_THREADS": "3"},
-        gpus=0,
-        stop_grace_s=10,
-    )
-
-
-@pytest.fixture
-def make_launcher(kubeconfig: Path, namespace: str, spec: JobSpec, kubelet: Kubelet, tmp_path: Path) -> Any:
-    """Launchers over the same namespace."""
-
-    def make(stop_grace_s: float = 10.0, patience: Patience | None = None, **changes: Any) -> KubernetesLauncher:
-        changed = replace(spec, stop_grace_s=stop_grace_s, **changes)
-        return KubernetesLauncher(
-            connect(kubeconfig), namespace, changed, patience=patience, log_folder=tmp_path / "logs"
-        )
-
-    return make
 
 
 @pytest.fixture
@@ -257,8 +195,8 @@ def test_a_narrow_role_is_enough(
     """With the rights that its documentation names and no other, everything works, several nodes too."""
     rbac = client.RbacAuthorizationV1Api(api)
     rules = [
-        {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["create", "get", "delete"]},
-        {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},
+        {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["create", "get", "list", "watch", "delete"]},
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]},
         {"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]},
         {"apiGroups": [""], "resources": ["services"], "verbs": ["create"]},
     ]
