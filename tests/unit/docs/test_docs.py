@@ -1,4 +1,4 @@
-"""What the documentation names exists: commands, their options, make targets, settings, files that it links to."""
+"""What the documentation names exists: commands, options, make targets, settings, values of the chart, linked files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from pathlib import Path
 
 import click
 import pytest
+import yaml
+from chart_settings import CHART, SETTINGS
 from rekindle.cli.commands import rekindle
+from rekindle_servicekit.settings import environment_variables, file_variables
 
 ROOT = Path(__file__).parents[3]
 PAGES = sorted(
@@ -22,6 +25,8 @@ PAGES = sorted(
 _ENDS = {"|", "||", "&&", ";", "&", ">", ">>", "<", "2>", "#"}
 _CODE = re.compile(r"```[^\n]*\n(.*?)```|`([^`\n]+)`", re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
+#: A variable of a service, or of several: REKINDLE_TRAINER_THREADS, ..._OBJECTS_{READ,TOTAL}_TIMEOUT_S.
+_SETTING = re.compile(r"(REKINDLE_(?:SCHEDULER|INFERENCE|TRAINER|\{[A-Z,]+\})|(?<![\w/])\.\.\.)_([A-Z][A-Z0-9_{},]+)")
 
 
 def code_lines(page: Path) -> Iterator[str]:
@@ -113,6 +118,46 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert [] == broken
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_settings_exist(page: Path) -> None:
+    """Of the service that is named, or of any; also the variable that names a value's file."""
+    known = {
+        service: set(environment_variables(settings)) | set(file_variables(settings))
+        for service, settings in SETTINGS.items()
+    }
+    everywhere = {name.split("_", 2)[2] for names in known.values() for name in names}
+    for prefix, name in _SETTING.findall(page.read_text()):
+        for each in spelt_out(name):
+            services = [] if prefix == "..." else spelt_out(prefix.removeprefix("REKINDLE_"))
+            assert each in everywhere, f"{prefix}_{each}"
+            assert all(f"REKINDLE_{service}_{each}" in known[service.lower()] for service in services)
+
+
+def spelt_out(name: str) -> list[str]:
+    """A_{B,C}_D as A_B_D and A_C_D."""
+    head, brace, rest = name.partition("{")
+    middle, _, tail = rest.partition("}")
+    return [f"{head}{part}{tail}" for part in middle.split(",")] if brace else [name]
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs" / "operations").glob("*.md")), ids=lambda page: page.name)
+def test_values_of_the_chart_exist(page: Path) -> None:
+    """What looks like one, `trainer.jobs.memory=64Gi` say, is in values.yaml, or a setting under `settings`."""
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    named = re.findall(rf"`((?:{'|'.join(values)})(?:\.\w+)+)(?:[=:][^`]*)?`", page.read_text())
+    assert [] == [path for path in named if not in_values(values, path.split("."))]
+
+
+def in_values(values: object, path: list[str]) -> bool:
+    if len(path) == 3 and path[1] == "settings":
+        return path[2] in SETTINGS[path[0]].model_fields
+    for part in path:
+        if not isinstance(values, dict) or part not in values:
+            return False
+        values = values[part]
+    return True
+
+
 @pytest.mark.parametrize("index", ["docs", "docs/operations", "docs/adr", "examples"])
 def test_every_page_is_in_its_index(index: str) -> None:
     """The README.md of a folder links to each page beside it, and to the programs of examples."""
@@ -135,3 +180,12 @@ def test_what_does_not_exist_is_found() -> None:
     line = "REKINDLE_CA=ca.pem .venv/bin/rekindle project list | rekindle cases && rekindle info  # rekindle x"
     assert [["project", "list"], ["cases"], ["info"]] == list(calls(line, "rekindle"))
     assert [] == list(calls("the rekindle polish is no call", "rekindle"))
+    assert ["A_B_D", "A_C_D"] == spelt_out("A_{B,C}_D")
+    assert [("...", "OBJECTS_URL"), ("REKINDLE_TRAINER", "NICE")] == _SETTING.findall(
+        "..._OBJECTS_URL REKINDLE_TRAINER_NICE"
+    )
+    values = {"trainer": {"jobs": {"memory": "16Gi"}}}
+    assert in_values(values, ["trainer", "jobs", "memory"])
+    assert in_values(values, ["trainer", "settings", "nice"])
+    assert not in_values(values, ["trainer", "jobs", "memmory"])
+    assert not in_values(values, ["trainer", "settings", "polish"])
