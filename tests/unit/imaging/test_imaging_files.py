@@ -13,8 +13,6 @@ from rekindle_imaging.files import read_volume, write_nifti
 from rekindle_imaging.geometry import Geometry
 from rekindle_imaging.volume import Volume
 
-HALF_TURN = (-1.0, -1.0, 1.0)
-
 
 def nifti(
     voxels: np.ndarray,

@@ -23,7 +23,6 @@ _OPTIONS = (
         "--token-file", type=_FILE, help="File that holds your token. [REKINDLE_TOKEN_FILE; a token: REKINDLE_TOKEN]"
     ),
 )
-NAMES = ("tls", "ca", "certificate", "key", "server_name", "token_file")
 
 
 def access_options(command: Function) -> Function:

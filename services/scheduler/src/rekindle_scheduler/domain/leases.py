@@ -67,7 +67,7 @@ def check_revisable(case: Case) -> None:
 
 
 def case_state(*, labelled: bool, leased: bool, predicted: bool, mark: CaseMark, in_review: bool = False) -> CaseState:
-    """A case's state from what is known of it. A lease outlives the mark that puts the case off."""
+    """Labelled before leased, leased before put off: what it is matters more than what it is marked as."""
     if labelled:
         return CaseState.LABELLED
     if in_review:

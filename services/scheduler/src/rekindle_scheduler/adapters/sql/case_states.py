@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from rekindle_scheduler.adapters.sql.tables import cases
+from rekindle_scheduler.domain.leases import case_state
 from rekindle_scheduler.domain.words import CaseMark, CaseState
 
 
@@ -58,18 +59,16 @@ def is_in(state: CaseState, now: datetime) -> sa.ColumnElement[bool]:
 
 
 def state_of(row: sa.Row[Any], now: datetime) -> CaseState:
-    """Labelled before leased, leased before put off: what it is matters more than what it is marked as."""
+    """As the domain says; an erased case looks labelled and is not."""
     if row.purged_at is not None:
         return CaseState.PURGED
-    if row.submission_id is not None:
-        return CaseState.LABELLED
-    if row.pending_submission_id is not None:
-        return CaseState.IN_REVIEW
-    if is_held(row, now):
-        return CaseState.LEASED
-    if row.mark == CaseMark.PUT_OFF:
-        return CaseState.PUT_OFF
-    return CaseState.REGISTERED if row.coarse_model_version_id is None else CaseState.READY
+    return case_state(
+        labelled=row.submission_id is not None,
+        in_review=row.pending_submission_id is not None,
+        leased=is_held(row, now),
+        predicted=row.coarse_model_version_id is not None,
+        mark=CaseMark(row.mark),
+    )
 
 
 def is_held(row: sa.Row[Any], now: datetime) -> bool:
