@@ -13,17 +13,8 @@ from rekindle_imaging.errors import VolumeError
 from rekindle_imaging.geometry import Geometry
 from rekindle_imaging.grids import nearest_lps
 from rekindle_imaging.masks import dice
-from rekindle_imaging.preprocessing import (
-    CPU,
-    NATIVE,
-    PAPER,
-    Preprocessing,
-    Window,
-    prepare,
-    prepare_mask,
-    restore_labels,
-    stack_channels,
-)
+from rekindle_imaging.preprocessing import prepare, prepare_mask, restore_labels, stack_channels
+from rekindle_imaging.recipe import CPU, NATIVE, PAPER, Preprocessing, Window
 from rekindle_imaging.volume import Volume
 from scipy.spatial.transform import Rotation
 

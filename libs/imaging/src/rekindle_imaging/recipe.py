@@ -111,6 +111,7 @@ PAPER = Preprocessing(spacing_mm=(1.5, 1.5), slice_spacing_mm=8.0, size=(256, 25
 NATIVE = replace(PAPER, slice_spacing_mm=None)
 #: For two CPU cores: the paper's field of view at half the resolution.
 CPU = replace(PAPER, spacing_mm=(3.0, 3.0), slice_spacing_mm=6.0, size=(128, 128))
+#: For synthetic abdomens: the same field of view, coarser.
+DEMO = replace(PAPER, spacing_mm=(4.0, 4.0), size=(96, 96))
 #: For tests.
-TINY = replace(PAPER, spacing_mm=(6.0, 6.0), slice_spacing_mm=8.0, size=(64, 64))
-PRESETS = {"paper": PAPER, "native": NATIVE, "cpu": CPU, "tiny": TINY}
+TINY = replace(PAPER, spacing_mm=(6.0, 6.0), slice_spacing_mm=12.0, size=(64, 64))

@@ -12,7 +12,8 @@ import torch
 from monai.metrics import compute_hausdorff_distance
 from rekindle_imaging.geometry import Geometry
 from rekindle_imaging.masks import dice, keep_largest_per_class
-from rekindle_imaging.preprocessing import Preprocessing, prepare, restore_labels, stack_channels
+from rekindle_imaging.preprocessing import prepare, restore_labels, stack_channels
+from rekindle_imaging.recipe import Preprocessing
 from rekindle_imaging.volume import Volume
 from rekindle_servicekit.objects import Objects
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import Any
 
-from rekindle_imaging.preprocessing import Preprocessing
+from rekindle_imaging.recipe import Preprocessing
 from rekindle_servicekit.objects import Objects
 from torch import nn
 

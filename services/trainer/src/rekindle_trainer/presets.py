@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
+
+from rekindle_imaging import recipe
+from rekindle_imaging.recipe import Preprocessing
 
 from rekindle_trainer.networks.igniter import IgniterConfig
 from rekindle_trainer.networks.transunet import TransUNetConfig
@@ -51,8 +54,8 @@ class Preset:
     name: str
     igniter: IgniterConfig
     transunet: TransUNetConfig
-    #: Preprocessing of CT as in a package's manifest, without `channels`, which the networks know.
-    preprocessing: dict[str, Any]
+    #: Of CT; how many channels there are the networks know.
+    preprocessing: Preprocessing
     igniter_phases: tuple[Phase, ...]
     #: Phases of the sustainer by recipe. Under ``default`` the phase named ``seed`` is left out where
     #: compatible initial weights are given.
@@ -64,25 +67,6 @@ class Preset:
     #: Training target cases on which a finished sustainer is checked.
     check_cases: int = 8
 
-    def preprocessing_for(self, modality: str, channels: int) -> dict[str, Any]:
-        """Preprocessing of one modality; anything but CT is windowed by percentiles."""
-        window = self.preprocessing["window"]
-        if modality != "CT":
-            window = {"kind": "percentile", "low": 1.0, "high": 99.0}
-        return {**self.preprocessing, "window": window, "channels": channels}
-
-
-def _preprocessing(*, spacing_mm: float, slice_spacing_mm: float | None, size: int) -> dict[str, Any]:
-    return {
-        "orientation": "LPS",
-        "spacing_mm": [spacing_mm, spacing_mm],
-        "slice_spacing_mm": slice_spacing_mm,
-        "size": [size, size],
-        "crop": "body",
-        "window": {"kind": "fixed", "low": -200.0, "high": 250.0},
-        "normalization": "zscore",
-    }
-
 
 _PAPER_SUSTAINER = Phase(
     name="corrected", optimizer="sgd", learning_rate=0.01, schedule="poly", epochs=20, batch=12,
@@ -93,7 +77,7 @@ PAPER = Preset(
     name="paper",
     igniter=IgniterConfig(),
     transunet=TransUNetConfig(),
-    preprocessing=_preprocessing(spacing_mm=1.5, slice_spacing_mm=8.0, size=256),
+    preprocessing=recipe.PAPER,
     igniter_phases=(
         Phase(
             name="seed", optimizer="adam", learning_rate=1e-4, schedule="staircase", steps=30_000, batch=4,
@@ -117,7 +101,7 @@ PAPER = Preset(
 )  # fmt: skip
 
 #: As `paper`, with the slices as they are.
-NATIVE = replace(PAPER, name="native", preprocessing=_preprocessing(spacing_mm=1.5, slice_spacing_mm=None, size=256))
+NATIVE = replace(PAPER, name="native", preprocessing=recipe.NATIVE)
 
 CPU = Preset(
     name="cpu",
@@ -126,7 +110,7 @@ CPU = Preset(
         size=(128, 128), in_channels=3, resnet_width=16, resnet_units=(2, 2, 2), resnet_groups=4, hidden=128,
         mlp=512, layers=4, heads=4, dropout=0.1, decoder=(128, 64, 32, 24, 16),
     ),
-    preprocessing=_preprocessing(spacing_mm=3.0, slice_spacing_mm=6.0, size=128),
+    preprocessing=recipe.CPU,
     igniter_phases=(
         Phase(
             name="seed", optimizer="adam", learning_rate=1e-3, schedule="cosine", steps=500, warmup_steps=20, batch=8,
@@ -163,7 +147,7 @@ TINY = Preset(
         size=(64, 64), in_channels=1, resnet_width=8, resnet_units=(1, 1, 1), resnet_groups=2, hidden=32,
         mlp=64, layers=2, heads=2, dropout=0.0, decoder=(32, 24, 16, 16, 8),
     ),
-    preprocessing=_preprocessing(spacing_mm=6.0, slice_spacing_mm=12.0, size=64),
+    preprocessing=recipe.TINY,
     igniter_phases=(
         Phase(
             name="seed", optimizer="adam", learning_rate=3e-3, schedule="cosine", steps=60, batch=4,
@@ -198,7 +182,7 @@ DEMO = Preset(
         size=(96, 96), in_channels=3, resnet_width=12, resnet_units=(1, 2, 2), resnet_groups=3, hidden=64,
         mlp=256, layers=2, heads=4, dropout=0.0, decoder=(96, 48, 32, 16, 12),
     ),
-    preprocessing=_preprocessing(spacing_mm=4.0, slice_spacing_mm=8.0, size=96),
+    preprocessing=recipe.DEMO,
     igniter_phases=(
         Phase(
             name="seed", optimizer="adam", learning_rate=2e-3, schedule="cosine", steps=250, warmup_steps=10, batch=8,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
-from rekindle_imaging.preprocessing import Preprocessing
+from rekindle_imaging.recipe import Preprocessing
 from rekindle_servicekit.objects import Objects
 from torch import nn
 
@@ -49,7 +49,7 @@ def preset_of(spec: RunSpec) -> Preset:
 def preprocessing_of(preset: Preset, kind: str, modality: str) -> Preprocessing:
     """The preprocessing that a network of this kind is trained and served with."""
     channels = preset.igniter.in_channels if kind == "igniter" else preset.transunet.in_channels
-    return Preprocessing.from_dict(preset.preprocessing_for(modality, channels))
+    return replace(preset.preprocessing.for_modality(modality), channels=channels)
 
 
 def start(spec: RunSpec, preset: Preset, objects: Objects) -> Start:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from rekindle_imaging.canonical import decode
-from rekindle_imaging.preprocessing import Preprocessing, prepare, prepare_mask
+from rekindle_imaging.preprocessing import prepare, prepare_mask
+from rekindle_imaging.recipe import Preprocessing
 from rekindle_imaging.volume import Volume
 from rekindle_servicekit.objects import Objects
 
