@@ -1,7 +1,7 @@
 """Durable segmentations and results on every database that state is kept in, with a clock that is set by hand."""
 
 import threading
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 from rekindle.errors import DependencyUnavailable
@@ -11,10 +11,9 @@ from rekindle_inference.domain import segmentations as domain
 from rekindle_inference.domain.abstention import Abstention, AbstentionReason
 from rekindle_inference.domain.records import OrganQuality
 from rekindle_inference.domain.results import Result, ResultOrigin
-from rekindle_inference.domain.segmentations import Priority, Segmentation, queue_place
+from rekindle_inference.domain.segmentations import Priority
+from segmentation_rows import HOUR, NOW, begun, segmentation
 
-NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
-HOUR = timedelta(hours=1)
 ALL = list(Priority)
 QUALITY = OrganQuality(
     organ_id="liver",
@@ -31,31 +30,6 @@ ABSTENTION = Abstention(
     reason=AbstentionReason.LOW_CONFIDENCE,
     message="too doubtful",
 )
-
-
-def segmentation(name, priority=Priority.ROUTINE, minutes_ago=0.0, **fields):
-    created_at = NOW - timedelta(minutes=minutes_ago)
-    lane, due_at = queue_place(priority, created_at, HOUR)
-    return Segmentation(
-        **{
-            "segmentation_id": name,
-            "project_id": "p",
-            "volume_id": "v",
-            "requested_model_version_id": None,
-            "priority": priority,
-            "lane": lane,
-            "due_at": due_at,
-            "created_at": created_at,
-            "expire_at": NOW + HOUR,
-            **fields,
-        }
-    )
-
-
-def begun(name, *, claim="a", until=NOW + HOUR, attempts=0, **fields):
-    """One that somebody works on."""
-    fresh = segmentation(name, attempts=attempts, **fields)
-    return domain.start(fresh, model_version_id="m1", claim=claim, now=NOW, until=until)
 
 
 class Clock:

@@ -264,3 +264,10 @@ def start(settings: Settings, forkserver: None) -> Iterator[Any]:
 @pytest.fixture
 def running(start: Any) -> Running:
     return start()
+
+
+@pytest.fixture
+def active(running: Running, package: tuple[bytes, bytes]) -> Running:
+    """The same, with a project that has an active model."""
+    running.activate(running.register(running.upload_package(*package)))
+    return running

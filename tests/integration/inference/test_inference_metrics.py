@@ -24,13 +24,6 @@ def stage_counts(running):
     return tuple(told(running, "inference_duration_seconds_count", stage=stage) for stage in STAGES)
 
 
-@pytest.fixture
-def active(running, package):
-    """A running service whose project has an active model."""
-    running.activate(running.register(running.upload_package(*package)))
-    return running
-
-
 def test_a_prediction_is_counted_with_its_stages_and_one_that_fails_without(active, phantom, tmp_path):
     """A prediction that is there already counts as a request and spends no stage again."""
     image = active.upload(phantom.file(tmp_path)).volume

@@ -7,7 +7,7 @@ import uuid
 import grpc
 import pytest
 from onnx import TensorProto, external_data_helper, helper, numpy_helper
-from rekindle._status import error_from_rpc
+from refusals import refused_with
 from rekindle.api.common.v1 import common_pb2 as common
 from rekindle.api.inference.v1 import inference_pb2 as inference
 from rekindle.errors import DependencyUnavailable, InvalidInput
@@ -19,9 +19,8 @@ SUSTAINER = inference.MODEL_ROLE_SUSTAINER
 
 def error_of(call):
     """The (code, reason) of a call that must fail."""
-    with pytest.raises(grpc.RpcError) as caught:
-        call()
-    return caught.value.code(), error_from_rpc(caught.value).reason
+    code, error = refused_with(call)
+    return code, error.reason
 
 
 def test_registers_a_package_with_its_lineage(running, package):

@@ -32,13 +32,6 @@ def segment_requests(path, chunk_bytes=1024):
         yield inference.SegmentRequest(chunk=data[first : first + chunk_bytes])
 
 
-@pytest.fixture
-def active(running, package):
-    """A running service whose project has an active model."""
-    running.activate(running.register(running.upload_package(*package)))
-    return running
-
-
 def test_predicts_a_registered_volume(active, phantom, tmp_path):
     """A prediction is the phantom's organs, voxel by voxel, in the project's label values."""
     image = active.upload(phantom.file(tmp_path)).volume

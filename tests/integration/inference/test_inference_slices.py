@@ -1,9 +1,8 @@
 """Slices over gRPC: voxels at several resolutions, and the slices to look at first."""
 
-import grpc
 import numpy as np
 import pytest
-from rekindle._status import error_from_rpc
+from refusals import refused
 from rekindle.api.common.v1 import common_pb2 as common
 from rekindle.api.inference.v1 import volumes_pb2 as volumes
 from rekindle.errors import InvalidInput, NotFound
@@ -18,12 +17,6 @@ def read(running, volume_id, **wanted):
     return first.header, np.frombuffer(data, dtype).reshape(
         first.header.slices, first.header.rows, first.header.columns
     )
-
-
-def refused(call):
-    with pytest.raises(grpc.RpcError) as caught:
-        call()
-    return error_from_rpc(caught.value)
 
 
 @pytest.fixture

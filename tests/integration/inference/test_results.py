@@ -8,7 +8,7 @@ import grpc
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from rekindle._status import error_from_rpc
+from refusals import refused, refused_with
 from rekindle.api.common.v1 import common_pb2 as common
 from rekindle.api.inference.v1 import inference_pb2 as inference
 from rekindle.api.inference.v1 import segmentations_pb2 as messages
@@ -20,19 +20,6 @@ MODEL, CORRECTED, REVIEWED = (
 )
 #: The phantom's label values.
 LIVER, SPLEEN = 6, 1
-
-
-def error_of(call):
-    with pytest.raises(grpc.RpcError) as caught:
-        call()
-    return caught.value.code(), error_from_rpc(caught.value)
-
-
-@pytest.fixture
-def active(running, package):
-    """A running service whose project has an active model."""
-    running.activate(running.register(running.upload_package(*package)))
-    return running
 
 
 @pytest.fixture
@@ -147,7 +134,7 @@ def test_a_watcher_is_told_to_come_again_when_the_service_ends(start, active, co
     call = active.segmentations.WatchResults(messages.WatchResultsRequest(project_id="project-a"), timeout=60)
     seen = next(call).result
     errors = []
-    waiting = threading.Thread(target=lambda: errors.append(error_of(lambda: next(call))[0]))
+    waiting = threading.Thread(target=lambda: errors.append(refused_with(lambda: next(call))[0]))
     waiting.start()
     start.stop(active)
     waiting.join(30)
@@ -163,7 +150,7 @@ def test_projects_have_feeds_of_their_own(active, corrected, phantom, tmp_path):
     other = active.upload(phantom.file(tmp_path), project_id="project-b").volume.volume_id
     mask = active.upload_mask(phantom.file(tmp_path, "mask"), other, project_id="project-b").volume.volume_id
     theirs = active.publish(mask, "s1", project_id="project-b")
-    _, error = error_of(lambda: active.result(theirs.result_id))
+    error = refused(lambda: active.result(theirs.result_id))
     assert 1 == theirs.cursor
     assert "RESULT_NOT_FOUND" == error.reason
     assert ["project-a"] == [result.project_id for result in active.feed(1)]
@@ -273,7 +260,7 @@ def test_refuses_wrong_limits(active):
     found = {}
     for name, (limits, _) in BAD_LIMITS.items():
         wrong = [inference.QualityLimit(organ_id=organ, min_soft_dice_confidence=least) for organ, least in limits]
-        found[name] = error_of(lambda wrong=wrong: active.limit(*wrong))[1].reason
+        found[name] = refused(lambda wrong=wrong: active.limit(*wrong)).reason
     asked = messages.GetQualityLimitsRequest(project_id="project-a")
     assert {name: reason for name, (_, reason) in BAD_LIMITS.items()} == found
     assert [good] == list(active.segmentations.GetQualityLimits(asked, timeout=9).limits)
@@ -298,7 +285,7 @@ def test_refuses_wrong_publications(active, corrected):
     """A typed error for each, and no place in the feed is taken."""
     good = {"mask_volume_id": corrected[0], "submission_id": "s1"}
     found = {
-        name: error_of(lambda fields=fields: active.publish(**{**good, **fields}))[1].reason
+        name: refused(lambda fields=fields: active.publish(**{**good, **fields})).reason
         for name, (fields, _) in BAD_PUBLICATIONS.items()
     }
     assert {name: reason for name, (_, reason) in BAD_PUBLICATIONS.items()} == found
@@ -307,11 +294,11 @@ def test_refuses_wrong_publications(active, corrected):
 
 def test_refuses_to_publish_an_image(active, image):
     """Only masks are results."""
-    code, error = error_of(lambda: active.publish(image, "s1"))
+    code, error = refused_with(lambda: active.publish(image, "s1"))
     assert (grpc.StatusCode.INVALID_ARGUMENT, "mask_volume_id") == (code, error.violations[0].field)
 
 
 def test_refuses_a_cursor_below_zero(active):
     """It names the field."""
-    _, error = error_of(lambda: active.feed(1, after=-1))
+    error = refused(lambda: active.feed(1, after=-1))
     assert "after_cursor" == error.violations[0].field

@@ -79,7 +79,7 @@ def row(number: int, *, promoted: bool = True, **values: Any) -> RoundRow:
     return RoundRow(**{**base, **values})
 
 
-def made_up() -> Report:
+def rounds_made_up() -> tuple[RoundRow, ...]:
     """Three rounds after the igniter, the second of them refused."""
     igniter = row(
         0,
@@ -94,6 +94,40 @@ def made_up() -> Report:
     )
     refused = row(2, promoted=False, version="sustainer-1", candidate_dice=scores(0.8123, 0.4321), minutes=17.8)
     last = row(3, dice=scores(0.9131, 0.8765), minutes=13.2, minutes_per_case=6.6)
+    return igniter, row(1), refused, last
+
+
+LOOKED_AT_AGAIN = Retrospective(
+    round=0,
+    model="igniter",
+    version="igniter-1",
+    cases=2,
+    dice=scores(0.7222, 0.6888),
+    hd95_mm={"liver": 33.1, "spleen": 35.4},
+)
+A_CASE = CaseDetail(
+    case="case_07",
+    round=1,
+    heldout=False,
+    version="igniter-1",
+    minutes=11.9,
+    reading_minutes=0.4,
+    editing_minutes=11.5,
+    predicted_minutes=12.8,
+    dice=scores(0.7999, 0.7111),
+)
+ANOTHER_COST = TimeModelCost(
+    name="exact path",
+    description="a second opinion",
+    minutes_total=91.3,
+    minutes_no_update=111.1,
+    minutes_from_nothing=155.5,
+)
+REFUSED = Refusal(round=2, model="sustainer", reason="the spleen collapsed", candidate_dice=scores(0.8123, 0.4321))
+
+
+def made_up() -> Report:
+    """Of a campaign that never was, with everything that a report can have."""
     return Report(
         organs=("liver", "spleen"),
         strategy="easy-first",
@@ -101,17 +135,8 @@ def made_up() -> Report:
         preset="cpu",
         data="a folder <of> volumes",
         baseline=Baseline(threshold_dice=scores(0.5511, 0.3377), minutes_no_update=120.9, minutes_from_nothing=203.7),
-        rounds=(igniter, row(1), refused, last),
-        retrospective=(
-            Retrospective(
-                round=0,
-                model="igniter",
-                version="igniter-1",
-                cases=2,
-                dice=scores(0.7222, 0.6888),
-                hd95_mm={"liver": 33.1, "spleen": 35.4},
-            ),
-        ),
+        rounds=rounds_made_up(),
+        retrospective=(LOOKED_AT_AGAIN,),
         ledger=Ledger(
             minutes_total=82.2,
             minutes_heldout=29.8,
@@ -119,36 +144,9 @@ def made_up() -> Report:
             minutes_per_case_last=6.6,
             cases=8,
         ),
-        cases_detail=(
-            CaseDetail(
-                case="case_07",
-                round=1,
-                heldout=False,
-                version="igniter-1",
-                minutes=11.9,
-                reading_minutes=0.4,
-                editing_minutes=11.5,
-                predicted_minutes=12.8,
-                dice=scores(0.7999, 0.7111),
-            ),
-        ),
-        time_models=(
-            TimeModelCost(
-                name="exact path",
-                description="a second opinion",
-                minutes_total=91.3,
-                minutes_no_update=111.1,
-                minutes_from_nothing=155.5,
-            ),
-        ),
-        refused=(
-            Refusal(
-                round=2,
-                model="sustainer",
-                reason="the spleen collapsed",
-                candidate_dice=scores(0.8123, 0.4321),
-            ),
-        ),
+        cases_detail=(A_CASE,),
+        time_models=(ANOTHER_COST,),
+        refused=(REFUSED,),
         recipe="default",
         notes=("The seed set has three CT.",),
     )

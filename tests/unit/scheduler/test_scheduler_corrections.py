@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from rekindle.errors import IllegalTransition, PermissionDenied
@@ -26,13 +25,6 @@ from scheduler_labels import (
     withdraw,
 )
 from scheduler_ports import ALICE, BOB, START, Bench, measured, round_of
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    bench = Bench(tmp_path)
-    bench.annotating("v1", "v2")
-    return bench
 
 
 def test_a_withdrawn_label_opens_its_case_again(bench: Bench) -> None:

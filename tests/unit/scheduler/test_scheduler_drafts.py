@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,13 +13,6 @@ from rekindle_scheduler.domain.words import CaseState, ReviewState, TimeKind, Ti
 from rekindle_scheduler.usecases import drafts, leases, ledger
 from scheduler_labels import CARLA, hand_in, other_mask, save, take, take_again, take_up, withdraw
 from scheduler_ports import ALICE, BOB, START, Bench, measured, states
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    bench = Bench(tmp_path)
-    bench.annotating("v1", "v2")
-    return bench
 
 
 def minutes(bench: Bench) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,13 +11,6 @@ from rekindle_scheduler.domain.ids import LeaseId, ProjectId
 from rekindle_scheduler.domain.words import CaseMark, CaseState, ReviewState, RoundState
 from rekindle_scheduler.usecases import cases, leases, ledger, rounds, submissions
 from scheduler_ports import ALICE, BOB, START, Bench, label, measured, receipt, round_of, states
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    bench = Bench(tmp_path)
-    bench.annotating("v1", "v2")
-    return bench
 
 
 def take(bench: Bench, principal: Any = ALICE) -> leases.LeaseDetails:

@@ -32,13 +32,6 @@ class Feed:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    bench = Bench(tmp_path)
-    bench.annotating("v1", "v2")
-    return bench
-
-
-@pytest.fixture
 def feed() -> Any:
     return Feed()
 

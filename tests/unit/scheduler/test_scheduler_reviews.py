@@ -36,13 +36,6 @@ REVIEWED = {"review": ReviewPolicy(required=True)}
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    bench = Bench(tmp_path)
-    bench.annotating("v1", "v2")
-    return bench
-
-
-@pytest.fixture
 def strict(tmp_path: Path) -> Bench:
     bench = Bench(tmp_path)
     bench.annotating("v1", "v2", **REVIEWED)

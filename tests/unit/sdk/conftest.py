@@ -20,7 +20,9 @@ from rekindle.leases import Lease
 from rekindle.projects import Project
 
 sys.path.insert(0, str(Path(__file__).parent))
-from fake_services import FakeInference, FakeScheduler, FakeTrainer, FakeVolumes
+from fake_inference import FakeInference, FakeVolumes
+from fake_scheduler import FakeScheduler
+from fake_trainer import FakeTrainer
 from fake_world import World
 
 ORGANS = [Organ("liver", 1, ("SCT", "10200004", "Liver")), Organ("spleen", 2)]

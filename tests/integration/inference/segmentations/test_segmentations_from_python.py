@@ -5,7 +5,7 @@ import threading
 
 import pytest
 from click.testing import CliRunner
-from hooked_engine import Holding, HookedEngine
+from hooked_engine import Holding
 from rekindle._call import Retry
 from rekindle.api.common.v1 import common_pb2 as common
 from rekindle.api.scheduler.v1 import records_pb2 as records
@@ -16,18 +16,6 @@ from rekindle.errors import DeadlineExceeded, IllegalTransition, InvalidInput
 from rekindle.mirror import ResultFolder
 from rekindle.projects import Project
 from rekindle.results import QualityLimit
-
-
-@pytest.fixture
-def engine(settings):
-    return HookedEngine(settings.objects_directory)
-
-
-@pytest.fixture
-def active(start, engine, package):
-    running = start(engine)
-    running.activate(running.register(running.upload_package(*package)))
-    return running
 
 
 def handle(running):

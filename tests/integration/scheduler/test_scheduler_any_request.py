@@ -20,20 +20,10 @@ NAME_ALL = {"rekindle.api.scheduler.v1.SchedulerService.ListProjects"}
 
 
 @pytest.fixture
-def services() -> Iterator[tuple[FakeInference, FakeTrainer]]:
-    inference, trainer = FakeInference(), FakeTrainer()
-    inference.start()
-    trainer.start()
-    yield inference, trainer
-    inference.stop()
-    trainer.stop()
-
-
-@pytest.fixture
 def scheduler(
-    tmp_path: Path, services: tuple[FakeInference, FakeTrainer], make_database: MakeDatabase
+    tmp_path: Path, inference: FakeInference, trainer: FakeTrainer, make_database: MakeDatabase
 ) -> Iterator[SchedulerProcess]:
-    process = SchedulerProcess(tmp_path, *services, database_url=make_database(lambda _url: None))
+    process = SchedulerProcess(tmp_path, inference, trainer, database_url=make_database(lambda _url: None))
     process.start()
     yield process
     process.stop(signal.SIGKILL)

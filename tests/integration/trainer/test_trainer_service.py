@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
@@ -20,17 +19,6 @@ from rekindle_imaging.geometry import Geometry
 from rekindle_imaging.volume import Volume
 from rekindle_servicekit.objects import DirectoryObjects
 from trainer_process import TrainerProcess, get, make_request, put, reach, train_a_little, wait_for
-
-
-@pytest.fixture
-def trainer(tmp_path: Path) -> Iterator[TrainerProcess]:
-    """A service that is not started yet; at the end nothing of it is left."""
-    service = TrainerProcess(tmp_path)
-    yield service
-    (tmp_path / "finish").touch()
-    service.end()
-    for process in service.training_processes():
-        process.kill()
 
 
 def test_a_run_is_watched_from_start_to_result(trainer: TrainerProcess) -> None:

@@ -2,39 +2,16 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator
-from pathlib import Path
-
 import grpc
 import pytest
 from rekindle.api.common.v1 import common_pb2
 from rekindle.api.scheduler.v1 import records_pb2
-from scheduler_fakes import FakeInference, FakeTrainer
-from scheduler_process import Client, SchedulerProcess, eventually
+from scheduler_fakes import FakeTrainer
+from scheduler_process import Client, eventually
 
 WINDOW = common_pb2.TrainingWindow(
     start="20:00", end="06:00", time_zone="Europe/Berlin", days=[common_pb2.WEEKDAY_MONDAY]
 )
-
-
-@pytest.fixture
-def trainer() -> Iterator[FakeTrainer]:
-    trainer = FakeTrainer()
-    trainer.start()
-    yield trainer
-    trainer.stop()
-
-
-@pytest.fixture
-def client(tmp_path: Path, trainer: FakeTrainer) -> Iterator[Client]:
-    inference = FakeInference()
-    inference.start()
-    process = SchedulerProcess(tmp_path, inference, trainer)
-    process.start()
-    yield Client(process, inference)
-    process.stop(signal.SIGKILL)
-    inference.stop()
 
 
 def change(client: Client, **training: object) -> records_pb2.Project:

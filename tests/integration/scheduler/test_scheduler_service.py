@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
@@ -18,35 +17,6 @@ from rekindle.api.scheduler.v1 import records_pb2
 from rekindle.errors import LeaseLost
 from scheduler_fakes import FakeInference, FakeTrainer
 from scheduler_process import ORGANS, Client, SchedulerProcess, eventually
-
-
-@pytest.fixture
-def inference() -> Iterator[FakeInference]:
-    service = FakeInference()
-    service.start()
-    yield service
-    service.stop()
-
-
-@pytest.fixture
-def trainer() -> Iterator[FakeTrainer]:
-    service = FakeTrainer()
-    service.start()
-    yield service
-    service.stop()
-
-
-@pytest.fixture
-def scheduler(tmp_path: Path, inference: FakeInference, trainer: FakeTrainer) -> Iterator[SchedulerProcess]:
-    process = SchedulerProcess(tmp_path, inference, trainer)
-    process.start()
-    yield process
-    process.stop(signal.SIGKILL)
-
-
-@pytest.fixture
-def client(scheduler: SchedulerProcess, inference: FakeInference) -> Client:
-    return Client(scheduler, inference)
 
 
 def test_a_campaign_runs_from_the_igniter_to_complete(client: Client) -> None:

@@ -2,25 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
 from any_request import call_all, only_plausible, wrong_ends
 from rekindle.api.common.v1 import admin_pb2, admin_pb2_grpc
 from rekindle.api.trainer.v1 import trainer_pb2
 from trainer_process import TrainerProcess, get, make_request, train_a_little
-
-
-@pytest.fixture
-def trainer(tmp_path: Path) -> Iterator[TrainerProcess]:
-    """A service that is not started yet; at the end nothing of it is left."""
-    service = TrainerProcess(tmp_path)
-    yield service
-    (tmp_path / "finish").touch()
-    service.end()
-    for process in service.training_processes():
-        process.kill()
 
 
 def test_no_request_makes_it_fail_or_reach_into_another_project(trainer: TrainerProcess) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import grpc
 import pytest
@@ -14,14 +12,9 @@ from trainer_process import TrainerProcess, get, make_request, reach, train_a_li
 
 
 @pytest.fixture
-def trainer(tmp_path: Path) -> Iterator[TrainerProcess]:
-    """A service that spares no retry; at the end nothing of it is left."""
-    service = TrainerProcess(tmp_path, settings={"MAX_RETRIES": "0", "PROCESS_GPUS": "2"})
-    yield service
-    (tmp_path / "finish").touch()
-    service.end()
-    for process in service.training_processes():
-        process.kill()
+def trainer_settings() -> dict[str, str]:
+    """No retry is spared."""
+    return {"MAX_RETRIES": "0", "PROCESS_GPUS": "2"}
 
 
 def closed() -> common_pb2.TrainingWindow:

@@ -4,49 +4,17 @@ from __future__ import annotations
 
 import signal
 import sqlite3
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
-from rekindle._status import error_from_rpc
+from refusals import refused
 from rekindle.api.scheduler.v1 import purges_pb2, records_pb2, scheduler_pb2
 from rekindle.api.trainer.v1 import trainer_pb2
-from rekindle.errors import IllegalTransition, InvalidInput, LeaseLost, NotFound, RekindleError
+from rekindle.errors import IllegalTransition, InvalidInput, LeaseLost, NotFound
 from scheduler_fakes import FakeInference, FakeTrainer
 from scheduler_process import Client, SchedulerProcess, eventually
 
 PATIENT = "group-CANARY-4711"
-
-
-@pytest.fixture
-def inference() -> Iterator[FakeInference]:
-    service = FakeInference()
-    service.start()
-    yield service
-    service.stop()
-
-
-@pytest.fixture
-def trainer() -> Iterator[FakeTrainer]:
-    service = FakeTrainer()
-    service.start()
-    yield service
-    service.stop()
-
-
-@pytest.fixture
-def scheduler(tmp_path: Path, inference: FakeInference, trainer: FakeTrainer) -> Iterator[SchedulerProcess]:
-    process = SchedulerProcess(tmp_path, inference, trainer)
-    process.start()
-    yield process
-    process.stop(signal.SIGKILL)
-
-
-@pytest.fixture
-def client(scheduler: SchedulerProcess, inference: FakeInference) -> Client:
-    return Client(scheduler, inference)
 
 
 def begin(client: Client, *, sizes: list[int], others: int = 2) -> list[records_pb2.Case]:
@@ -80,12 +48,6 @@ def ended(client: Client, begun: purges_pb2.Purge) -> purges_pb2.Purge:
 
 def lease(client: Client, case: records_pb2.Case) -> records_pb2.Lease:
     return client.call("LeaseCase", case_id=case.case_id).lease
-
-
-def refused(call: Any) -> RekindleError:
-    with pytest.raises(grpc.RpcError) as caught:
-        call()
-    return error_from_rpc(caught.value)
 
 
 def database_bytes(scheduler: SchedulerProcess) -> bytes:
