@@ -11,6 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from rekindle.api.common.v1 import common_pb2 as pb
 from rekindle.errors import FieldViolation, InvalidInput
+from rekindle_servicekit.moments import timestamp
 
 from rekindle_scheduler.domain.policy import TrainingWindow
 from rekindle_scheduler.domain.records import (
@@ -57,15 +58,6 @@ def word_of(words: type[E], api_enum: Any, number: int, field: str, prefix: str 
 def window_to_api(window: TrainingWindow) -> pb.TrainingWindow:
     days = [number_of(pb.Weekday, day, "WEEKDAY_") for day in window.days]
     return pb.TrainingWindow(days=days, start=window.start, end=window.end, time_zone=window.time_zone)
-
-
-def timestamp(moment: datetime | None) -> Timestamp | None:
-    """None stays None, which leaves a field unset."""
-    if moment is None:
-        return None
-    message = Timestamp()
-    message.FromDatetime(moment)
-    return message
 
 
 def moment(message: Timestamp, field: str) -> datetime:

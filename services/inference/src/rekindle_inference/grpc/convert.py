@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import datetime
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from google.protobuf.timestamp_pb2 import Timestamp
 from rekindle.api.common.v1 import common_pb2 as common
 from rekindle.api.inference.v1 import inference_pb2 as inference
 from rekindle.api.inference.v1 import volumes_pb2 as messages
 from rekindle_imaging.geometry import Geometry
+from rekindle_servicekit.moments import timestamp
 
 from rekindle_inference.domain import records
 from rekindle_inference.usecases.checks import wrong_field
@@ -126,7 +125,7 @@ def from_volume(volume: records.VolumeRecord, *, whole: bool = True) -> messages
         canonical_digest=volume.canonical_digest,
         original_format=from_format(volume.original_format),
         source=from_source(volume.source if whole else replace(volume.source, sop_instance_uids=())),
-        create_time=from_moment(volume.created_at),
+        create_time=timestamp(volume.created_at),
         image_volume_id=volume.image_volume_id or "",
         modality=common.MODALITY_UNSPECIFIED if modality is None else back(_MODALITIES, modality),
     )
@@ -166,7 +165,7 @@ def from_receipt(receipt: records.Receipt) -> messages.Receipt:
             )
             for e in receipt.effort
         ],
-        create_time=from_moment(receipt.created_at),
+        create_time=timestamp(receipt.created_at),
         image_digest=receipt.image_digest,
     )
 
@@ -181,7 +180,7 @@ def from_model(model: records.ModelVersion) -> inference.Model:
         organs=[_from_organ(organ) for organ in model.organs],
         modality=back(_MODALITIES, model.modality),
         active=model.active,
-        create_time=from_moment(model.created_at),
+        create_time=timestamp(model.created_at),
         weights_digest=model.weights_digest,
         snapshot_digest=model.snapshot_digest,
         trained_on_purged=model.trained_on_purged,
@@ -244,12 +243,6 @@ def from_source(source: records.SourceReference) -> common.SourceReference | Non
         sop_instance_uids=source.sop_instance_uids,
         accession_number=source.accession_number,
     )
-
-
-def from_moment(moment: datetime) -> Timestamp:
-    stamp = Timestamp()
-    stamp.FromDatetime(moment)
-    return stamp
 
 
 def known(words: dict[Any, Word], value: int, field: str) -> Word:

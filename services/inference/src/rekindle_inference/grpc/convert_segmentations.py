@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.timestamp_pb2 import Timestamp
 from rekindle.api.inference.v1 import inference_pb2 as inference
 from rekindle.api.inference.v1 import segmentations_pb2 as messages
+from rekindle_servicekit.moments import timestamp
 
 from rekindle_inference.domain.abstention import Abstention, AbstentionReason, QualityLimit
 from rekindle_inference.domain.results import Result, ResultOrigin
@@ -121,10 +121,10 @@ def from_segmentation(seen: Seen) -> messages.Segmentation:
         slices_done=segmentation.slices_done,
         slices_total=segmentation.slices_total,
         queue_position=seen.position,
-        create_time=convert.from_moment(segmentation.created_at),
-        start_time=_moment_or_none(segmentation.started_at),
-        end_time=_moment_or_none(segmentation.ended_at),
-        expire_time=convert.from_moment(segmentation.expire_at),
+        create_time=timestamp(segmentation.created_at),
+        start_time=timestamp(segmentation.started_at),
+        end_time=timestamp(segmentation.ended_at),
+        expire_time=timestamp(segmentation.expire_at),
         result_id=segmentation.result_id or "",
         failure_reason=segmentation.failure_reason,
     )
@@ -146,13 +146,9 @@ def from_result(result: Result) -> messages.Result:
         source=convert.from_source(result.source),
         segmentation_id=result.segmentation_id or "",
         submission_id=result.submission_id or "",
-        create_time=convert.from_moment(result.created_at),
+        create_time=timestamp(result.created_at),
         outranked_by_result_id=result.outranked_by_result_id or "",
     )
-
-
-def _moment_or_none(moment: datetime | None) -> Timestamp | None:
-    return None if moment is None else convert.from_moment(moment)
 
 
 def _to_span(duration: Duration) -> timedelta:

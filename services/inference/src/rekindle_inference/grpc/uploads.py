@@ -4,11 +4,9 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 import grpc
-from google.protobuf.timestamp_pb2 import Timestamp
 from rekindle.api.inference.v1 import volumes_pb2 as messages
 from rekindle_servicekit import context as ambient
 from rekindle_servicekit.workers import Workers
@@ -59,7 +57,7 @@ class UploadCalls:
         message = self._message(started.upload)
         if started.url:
             message.upload_url = started.url
-            _set(message.url_expire_time, started.upload.created_at + self._uploads.lifetime)
+            message.url_expire_time.FromDatetime(started.upload.created_at + self._uploads.lifetime)
         return messages.CreateUploadResponse(upload=message)
 
     async def PutChunk(self, request: messages.PutChunkRequest, context: Context) -> messages.PutChunkResponse:
@@ -115,7 +113,7 @@ class UploadCalls:
             state=_STATES[upload.state],
             max_chunk_bytes=MAX_CHUNK_BYTES,
         )
-        _set(message.expire_time, upload.expires_at)
+        message.expire_time.FromDatetime(upload.expires_at)
         return message
 
 
@@ -138,7 +136,3 @@ def _finalized(outcome: finalizing.Finalized) -> messages.FinalizeUploadResponse
         volume=convert.from_volume(uploaded.volume),
         receipt=None if receipt is None else convert.from_receipt(receipt),
     )
-
-
-def _set(stamp: Timestamp, moment: datetime) -> None:
-    stamp.FromDatetime(moment)

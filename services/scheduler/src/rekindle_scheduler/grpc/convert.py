@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from rekindle.api.scheduler.v1 import records_pb2 as pb
+from rekindle_servicekit.moments import timestamp
 
 from rekindle_scheduler import wire
 from rekindle_scheduler.domain.records import (
@@ -38,7 +39,7 @@ def project_to_api(details: ProjectDetails) -> pb.Project:
         state=wire.number_of(pb.ProjectState, project.state, "PROJECT_STATE_"),
         state_reason=project.state_reason,
         registration_open=project.registration_open,
-        create_time=wire.timestamp(project.create_time),
+        create_time=timestamp(project.create_time),
         policy_version=project.policy_version,
         counts=pb.CaseCounts(
             seed=counts.seed,
@@ -77,7 +78,7 @@ def case_to_api(case: Case) -> pb.Case:
         round=case.round,
         coarse_label=None if label is None else _coarse_label(label),
         submission_id=case.submission_id or "",
-        register_time=wire.timestamp(case.register_time),
+        register_time=timestamp(case.register_time),
         pending_submission_id=case.pending_submission_id or "",
     )
 
@@ -90,8 +91,8 @@ def lease_to_api(details: LeaseDetails) -> pb.Lease:
         case=case_to_api(details.case),
         fencing_token=lease.fencing_token,
         annotator_id=lease.annotator_id,
-        start_time=wire.timestamp(lease.start_time),
-        expire_time=wire.timestamp(lease.expire_time),
+        start_time=timestamp(lease.start_time),
+        expire_time=timestamp(lease.expire_time),
         state=wire.number_of(pb.LeaseState, lease.state, "LEASE_STATE_"),
         round=lease.round,
         session_id=lease.session_id or "",
@@ -114,15 +115,15 @@ def submission_to_api(submission: Submission) -> pb.Submission:
         time_segments=[wire.segment_to_api(segment) for segment in submission.time_segments],
         effort=[wire.effort_to_api(effort) for effort in submission.effort],
         coarse_model_version_id=submission.coarse_model_version_id or "",
-        create_time=wire.timestamp(submission.create_time),
+        create_time=timestamp(submission.create_time),
         revision=submission.revision,
         supersedes_submission_id=submission.supersedes_submission_id or "",
         review_state=wire.number_of(pb.ReviewState, submission.review_state, "REVIEW_STATE_"),
         held_out=submission.held_out,
         reviewed_by=submission.reviewed_by or "",
-        review_time=wire.timestamp(submission.review_time),
+        review_time=timestamp(submission.review_time),
         review_comment=submission.review_comment,
-        withdraw_time=wire.timestamp(submission.withdraw_time),
+        withdraw_time=timestamp(submission.withdraw_time),
         withdraw_reason=submission.withdraw_reason,
         started_from_submission_id=submission.started_from_submission_id or "",
         snapshot_round=submission.snapshot_round,
@@ -145,8 +146,8 @@ def round_to_api(details: RoundDetails) -> pb.Round:
         candidate_model_version_id=each.candidate_model_version_id or "",
         decision=None if decision is None else _decision(decision),
         serving_model_version_id=each.serving_model_version_id or "",
-        start_time=wire.timestamp(each.start_time),
-        end_time=wire.timestamp(each.end_time),
+        start_time=timestamp(each.start_time),
+        end_time=timestamp(each.end_time),
         minutes=details.minutes,
         reason=each.reason or queued,
     )
@@ -155,7 +156,7 @@ def round_to_api(details: RoundDetails) -> pb.Round:
 def event_to_api(event: RoundEvent) -> pb.RoundEvent:
     return pb.RoundEvent(
         cursor=event.cursor,
-        time=wire.timestamp(event.time),
+        time=timestamp(event.time),
         kind=event.kind,
         message=event.message,
         round=event.round,

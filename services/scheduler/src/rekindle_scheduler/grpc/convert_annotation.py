@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rekindle.api.scheduler.v1 import annotation_pb2 as pb
 from rekindle.api.scheduler.v1 import scheduler_pb2
+from rekindle_servicekit.moments import timestamp
 
 from rekindle_scheduler import wire
 from rekindle_scheduler.domain.annotation import Draft
@@ -24,7 +25,7 @@ def draft_to_api(draft: Draft) -> pb.Draft:
         organ_states=[wire.organ_state_to_api(state) for state in draft.organ_states],
         note=draft.note,
         time_segments=[wire.segment_to_api(segment) for segment in draft.time_segments],
-        save_time=wire.timestamp(draft.save_time),
+        save_time=timestamp(draft.save_time),
         revision=draft.revision,
         late=draft.late,
     )
@@ -39,10 +40,10 @@ def session_to_api(details: SessionDetails) -> pb.Session:
         minutes=session.minutes,
         predicted_minutes=session.predicted_minutes,
         detached=session.detached,
-        create_time=wire.timestamp(session.create_time),
-        expire_time=wire.timestamp(session.expire_time),
+        create_time=timestamp(session.create_time),
+        expire_time=timestamp(session.expire_time),
         leases=[lease_to_api(lease) for lease in details.leases],
-        end_time=wire.timestamp(session.end_time),
+        end_time=timestamp(session.end_time),
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from rekindle.api.scheduler.v1 import purges_pb2
 from rekindle.api.scheduler.v1 import scheduler_pb2 as pb
+from rekindle_servicekit.moments import timestamp
 
 from rekindle_scheduler import wire
 from rekindle_scheduler.domain.ids import ProjectId
@@ -57,6 +58,6 @@ def purge_to_api(purge: Purge) -> purges_pb2.Purge:
         objects=purge.objects,
         marked_model_version_ids=purge.marked_model_version_ids,
         waiting_for=purge.waiting_for,
-        request_time=wire.timestamp(purge.request_time),
-        end_time=wire.timestamp(purge.end_time),
+        request_time=timestamp(purge.request_time),
+        end_time=timestamp(purge.end_time),
     )

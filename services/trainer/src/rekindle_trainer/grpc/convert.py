@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Final
 
-from google.protobuf.timestamp_pb2 import Timestamp
 from rekindle.api.common.v1 import common_pb2
 from rekindle.api.trainer.v1 import trainer_pb2 as pb
+from rekindle_servicekit.moments import timestamp
 
 from rekindle_trainer.domain.limits import TrainingLimits
 from rekindle_trainer.domain.metrics import Metric
@@ -69,9 +68,9 @@ def write_run(run: Run, *, with_examples: bool = True) -> pb.Run:
         spec=_write_spec(run.spec, with_examples=with_examples),
         state=_STATES[run.state],
         reason=run.reason,
-        create_time=_write_time(run.created_at),
-        start_time=_write_time(run.started_at),
-        end_time=_write_time(run.ended_at),
+        create_time=timestamp(run.created_at),
+        start_time=timestamp(run.started_at),
+        end_time=timestamp(run.ended_at),
         attempts=run.attempts,
         latest=None if run.latest is None else write_metric(run.latest),
         result=None if run.result is None else _write_result(run.result),
@@ -133,7 +132,7 @@ def write_metric(metric: Metric) -> pb.Metric:
         eta_seconds=record.eta_seconds or 0.0,
         phase=record.phase,
         dice=record.dice,
-        time=_write_time(metric.time),
+        time=timestamp(metric.time),
     )
 
 
@@ -207,11 +206,3 @@ def _write_organ(organ: OrganMetrics) -> pb.OrganMetrics:
         volume_error_ml=organ.volume_error_ml,
         predicted_ml=organ.predicted_ml,
     )
-
-
-def _write_time(moment: datetime | None) -> Timestamp | None:
-    if moment is None:
-        return None
-    message = Timestamp()
-    message.FromDatetime(moment)
-    return message
