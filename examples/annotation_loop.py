@@ -110,8 +110,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--cases", type=int, default=1_000_000, help="stop after so many")
     parser.add_argument("--wait", type=float, default=600.0, help="seconds to wait while a model is trained")
-    parser.add_argument("--project")
-    parser.add_argument("--address", default="127.0.0.1:50051")
+    parser.add_argument("--project", help="its name; the first one unless given")
+    parser.add_argument("--address", default="127.0.0.1:50051", help="where the scheduler listens (%(default)s)")
     asked = parser.parse_args(arguments)
     with rekindle.connect(asked.address) as client:
         project = choose(client, asked.project)

@@ -37,10 +37,10 @@ def rows(scan: str, result: Segmentation) -> Iterator[tuple[object, ...]]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Segment every scan of a folder.")
-    parser.add_argument("scans", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--project")
-    parser.add_argument("--address", default="127.0.0.1:50051")
+    parser.add_argument("scans", type=Path, help="folder with the scans")
+    parser.add_argument("out", type=Path, help="folder for the masks")
+    parser.add_argument("--project", help="its name; the first one unless given")
+    parser.add_argument("--address", default="127.0.0.1:50051", help="where the scheduler listens (%(default)s)")
     asked = parser.parse_args(arguments)
     asked.out.mkdir(parents=True, exist_ok=True)
     refused = 0

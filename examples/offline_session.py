@@ -48,11 +48,11 @@ def hand_in(client: rekindle.Client, folder: Path) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Work on cases without the service.")
-    parser.add_argument("what", choices=["take", "hand-in"])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--minutes", type=float, default=60.0)
-    parser.add_argument("--project")
-    parser.add_argument("--address", default="127.0.0.1:50051")
+    parser.add_argument("what", choices=["take", "hand-in"], help="fetch cases, or send what has a mask")
+    parser.add_argument("folder", type=Path, help="where the cases lie meanwhile")
+    parser.add_argument("--minutes", type=float, default=60.0, help="how long you mean to work (%(default)g)")
+    parser.add_argument("--project", help="its name; the first one unless given")
+    parser.add_argument("--address", default="127.0.0.1:50051", help="where the scheduler listens (%(default)s)")
     asked = parser.parse_args(arguments)
     # A hospital's guest network breaks uploads: pieces survive it.
     with rekindle.connect(asked.address, uploads="pieces") as client:

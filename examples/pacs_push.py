@@ -70,14 +70,16 @@ def watch(project: Project, out: Path, send: str | None, seconds: float | None) 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Segment DICOM studies and fetch the masks.")
-    parser.add_argument("--project")
-    parser.add_argument("--address", default="127.0.0.1:50051")
+    parser.add_argument("--project", help="its name; the first one unless given")
+    parser.add_argument("--address", default="127.0.0.1:50051", help="where the scheduler listens (%(default)s)")
     steps = parser.add_subparsers(dest="step", required=True)
     pushing = steps.add_parser("push", help="send a study")
-    pushing.add_argument("study", type=Path)
-    pushing.add_argument("--priority", choices=["stat", "routine", "batch"], default="routine")
+    pushing.add_argument("study", type=Path, help="folder with the DICOM files of a study")
+    pushing.add_argument(
+        "--priority", choices=["stat", "routine", "batch"], default="routine", help="stat pauses all else"
+    )
     watching = steps.add_parser("watch", help="fetch masks as they come")
-    watching.add_argument("out", type=Path)
+    watching.add_argument("out", type=Path, help="folder for the masks")
     watching.add_argument("--send", help="a command with {path} in it, for each new SEG")
     watching.add_argument("--seconds", type=float, help="stop after so long")
     asked = parser.parse_args(arguments)
