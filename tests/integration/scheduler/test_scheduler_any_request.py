@@ -63,11 +63,9 @@ def ids_of_work_under_way(client: Client) -> dict[str, Any]:
     }
 
 
-def test_no_request_makes_it_fail(
-    scheduler: SchedulerProcess, services: tuple[FakeInference, FakeTrainer], tmp_path: Path
-) -> None:
+def test_no_request_makes_it_fail(scheduler: SchedulerProcess, inference: FakeInference, tmp_path: Path) -> None:
     """Each RPC with each field wrong in turn: refused or carried out, never an incident, and it goes on serving."""
-    client = Client(scheduler, services[0])
+    client = Client(scheduler, inference)
     known = ids_of_work_under_way(client)
     outcomes = call_all(stubs(scheduler), known)
     assert [] == wrong_ends(outcomes)
@@ -76,9 +74,9 @@ def test_no_request_makes_it_fail(
 
 
 @pytest.mark.parametrize("make_database", ["sqlite"], indirect=True)
-def test_projects_are_kept_apart(scheduler: SchedulerProcess, services: tuple[FakeInference, FakeTrainer]) -> None:
+def test_projects_are_kept_apart(scheduler: SchedulerProcess, inference: FakeInference) -> None:
     """Whoever names one project with ids of another learns nothing of that one and changes nothing in it."""
-    client, other = Client(scheduler, services[0]), Client(scheduler, services[0])
+    client, other = Client(scheduler, inference), Client(scheduler, inference)
     known = ids_of_work_under_way(client)
     other.create_project(sizes=[2], cases=2)
     apart = [(service, stub) for service, stub in stubs(scheduler) if service.name == "SchedulerService"]
