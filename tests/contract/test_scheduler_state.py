@@ -285,6 +285,77 @@ def test_predictions_are_claimed_once_and_again_after_the_claim(store: SqlStore,
         assert 3 == len(uow.predictions.claim(PROJECT, version, limit=9, until=until))
 
 
+def test_queueing_many_predictions_takes_few_statements(store: SqlStore) -> None:
+    """300 cases whose tasks were skipped once, in a handful: others wait for the project meanwhile."""
+    case_ids = add_cases(store, 300)
+    tasks = [task(case_id, rank) for rank, case_id in enumerate(case_ids)]
+    with store.write() as uow:
+        uow.predictions.enqueue(tasks)
+        assert 300 == uow.predictions.skip_others(PROJECT, ModelVersionId("model-3"))
+    seen: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        seen.append(statement)
+
+    with store.write() as uow:
+        sa.event.listen(store.engine, "before_cursor_execute", note)
+        uow.predictions.enqueue(tasks)
+        sa.event.remove(store.engine, "before_cursor_execute", note)
+        assert len(seen) < 10
+        claimed = uow.predictions.claim(PROJECT, ModelVersionId("model-2"), limit=1000, until=START)
+    assert case_ids == [each.case_id for each in claimed]
+
+
+def test_what_was_not_tried_is_as_if_it_had_not_been_claimed(store: SqlStore, clock: Clock) -> None:
+    """An attempt counts where its task is released as tried, and not where it is released as not tried."""
+    (case_id,) = add_cases(store, 1)
+    with store.write() as uow:
+        uow.predictions.enqueue([task(case_id, 0)])
+    for were_tried, expected in ((False, 0), (True, 1), (False, 1)):
+        with store.write() as uow:
+            claimed = uow.predictions.claim(PROJECT, ModelVersionId("model-2"), limit=9, until=START)
+            uow.predictions.release(claimed, were_tried=were_tried)
+        with store.write() as uow:
+            (found,) = uow.predictions.claim(PROJECT, ModelVersionId("model-2"), limit=9, until=START)
+            uow.predictions.release([found], were_tried=False)
+        assert expected == found.attempts
+
+
+def test_very_many_cases_are_held_out_at_once(store: SqlStore) -> None:
+    """70,000 ids are more than one statement of PostgreSQL takes; those that are none change nothing."""
+    first, second = add_cases(store, 2)
+    others = [CaseId(f"no case {number}") for number in range(70_000)]
+    with store.write() as uow:
+        uow.cases.set_held_out([first, *others])
+        assert (True, False) == tuple(uow.cases.get(PROJECT, each).held_out for each in (first, second))
+
+
+def test_the_head_is_the_newest_round(store: SqlStore) -> None:
+    """Its number and whether it takes labels; none before the first, and never round 0."""
+    heads = []
+    for number, state in ((0, RoundState.TRAINING), (1, RoundState.SELECTING), (2, RoundState.PROMOTING)):
+        with store.write() as uow:
+            heads.append(uow.rounds.head(PROJECT))
+            uow.rounds.add(a_round(number, state))
+    with store.read() as uow:
+        heads.append(uow.rounds.head(PROJECT))
+    assert [None, (0, False), (1, True), (2, False)] == [head and (head.number, head.is_open) for head in heads]
+
+
+def test_open_cases_are_found_without_counting_all(store: SqlStore) -> None:
+    """Leased ones are open, those that are put off or labelled are not; of a round only its own count."""
+    first, second, third = add_cases(store, 3)
+    with store.write() as uow:
+        leases.lease_case(uow, ALICE, PROJECT, first, None, 0)
+        uow.cases.set_mark(second, CaseMark.PUT_OFF)
+        assert (2, 0) == tuple(uow.tallies.open_in_round(PROJECT, number) for number in (1, 2))
+        assert 2 == uow.tallies.cases(PROJECT, 1).round_open
+        uow.cases.set_mark(third, CaseMark.PUT_OFF)
+        assert uow.tallies.has_open(PROJECT)
+        uow.cases.set_submission(first, SubmissionId("submission"))
+        assert not uow.tallies.has_open(PROJECT)
+
+
 def test_a_skipped_prediction_can_be_queued_again(store: SqlStore) -> None:
     """As when an older version serves again after a roll-back."""
     (case_id,) = add_cases(store, 1)

@@ -49,6 +49,32 @@ class Backoff:
         return self._failures.pop(project_id, 0) > 0
 
 
+class Rest:
+    """Pauses after looks that found nothing to do and took long: a look at a project is a count of its cases.
+
+    They keep the looks at a project with a million cases to a tenth of the time of one connection.
+    """
+
+    _NEGLIGIBLE_S = 0.1
+    _SHARE = 9.0
+
+    def __init__(self, longest_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._longest_s = longest_s
+        self._clock = clock
+        self._until: dict[ProjectId, float] = {}
+
+    def is_over(self, project_id: ProjectId) -> bool:
+        """Whether the project may be looked at now."""
+        return self._clock() >= self._until.get(project_id, 0.0)
+
+    def after(self, project_id: ProjectId, took_s: float) -> None:
+        """Note a look that found nothing to do."""
+        if took_s < self._NEGLIGIBLE_S:
+            self._until.pop(project_id, None)
+        else:
+            self._until[project_id] = self._clock() + min(self._longest_s, self._SHARE * took_s)
+
+
 class Reconciler:
     """Keeps every running project moving. A project has one pass at a time, projects do not wait for each other."""
 
@@ -67,6 +93,7 @@ class Reconciler:
         self._workers = workers
         self._interval_s = interval_s
         self._backoff = Backoff(backoff_max_s)
+        self._rest = Rest(backoff_max_s)
         #: Cuts off the calls of other services that passes are waiting for.
         self._on_stop = on_stop
         self._running: dict[ProjectId, asyncio.Task[None]] = {}
@@ -94,7 +121,8 @@ class Reconciler:
             _log.warning("cannot read the projects: %s", error, extra={"action": "reconcile.unreadable"})
             return
         for project_id in projects:
-            if project_id not in self._running and self._backoff.is_over(project_id):
+            is_due = self._backoff.is_over(project_id) and self._rest.is_over(project_id)
+            if project_id not in self._running and is_due:
                 task = asyncio.create_task(self._move(project_id, stopping))
                 self._running[project_id] = task
                 task.add_done_callback(lambda _, done=project_id: self._running.pop(done, None))
@@ -103,7 +131,10 @@ class Reconciler:
         """Steps until the project stands still."""
         try:
             for _ in range(_MAX_STEPS):
+                began = time.monotonic()
                 moved = await self._workers.run_blocking(run_pass, self._world, project_id)
+                if not moved:
+                    self._rest.after(project_id, time.monotonic() - began)
                 await self._note_success(project_id)
                 if stopping.is_set() or not moved:
                     return
@@ -115,6 +146,7 @@ class Reconciler:
         except Exception:
             pause_s = self._backoff.fail(project_id)
             _log.exception("a pass failed; next try in %.1f s", pause_s, extra={"action": "reconcile.error"})
+            await self._note(project_id, "a step has failed in a way that nobody foresaw: see the scheduler's log")
 
     async def _note_success(self, project_id: ProjectId) -> None:
         had_failed = self._backoff.succeed(project_id)
@@ -132,10 +164,17 @@ class Reconciler:
             pause_s,
             extra={"action": "reconcile.waiting", "project": project_id, "reason": error.reason},
         )
+        await self._note(project_id, error.message)
+
+    async def _note(self, project_id: ProjectId, why: str) -> None:
+        """Have the round say what keeps it, for people."""
         try:
-            await self._workers.run_blocking(note_waiting, self._world, project_id, error.message)
+            await self._workers.run_blocking(note_waiting, self._world, project_id, why)
         except RekindleError:
             return  # the database itself is away: there is nowhere to note it
+        except Exception:
+            _log.exception("what a project waits for could not be noted", extra={"action": "reconcile.error"})
+            return
         self._bell.ring()
 
     def _projects(self) -> list[ProjectId]:

@@ -45,7 +45,8 @@ def predict_batch(world: World, view: ProjectView, step: steps.PredictBatch) -> 
     finally:
         if waiting:
             with world.store.write() as uow:
-                uow.predictions.release(waiting.values())
+                # Inference said nothing of these: an outage is no fault of a case.
+                uow.predictions.release(waiting.values(), were_tried=False)
     return settled
 
 
@@ -76,7 +77,7 @@ def _settle(world: World, task: PredictionTask, outcome: PredictionOutcome, othe
         case = uow.cases.lock(task.project_id, task.case_id)
         label = outcome.coarse_label
         if label is None and task.attempts + 1 < _MAX_ATTEMPTS:
-            uow.predictions.release([task])
+            uow.predictions.release([task], were_tried=True)
             return False
         state = PredictionState.FAILED if label is None else PredictionState.DONE
         uow.predictions.finish(replace(task, state=state, reason=outcome.failure), label)

@@ -8,7 +8,13 @@ from typing import Any
 import grpc
 from rekindle._status import error_from_rpc
 from rekindle.credentials import Access
-from rekindle.errors import DeadlineExceeded, DependencyUnavailable, RekindleError
+from rekindle.errors import (
+    DeadlineExceeded,
+    DependencyUnavailable,
+    PermissionDenied,
+    RekindleError,
+    Unauthenticated,
+)
 
 _OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.max_receive_message_length", 4 * 1024 * 1024),
@@ -38,7 +44,7 @@ class Remote:
         self._name = name
 
     def call(self, method: Callable[..., Any], request: Any, timeout_s: float) -> Any:
-        """The response; DependencyUnavailable where the service is away or too slow, else its own error."""
+        """The response; DependencyUnavailable where the service is away, too slow or refuses us, else its own error."""
         try:
             return method(request, timeout=timeout_s)
         except grpc.RpcError as failure:
@@ -63,5 +69,13 @@ class Remote:
                 f"the {self._name} service cannot be reached or does not answer in time: the call may be sent again",
                 reason=f"{self._name.upper()}_UNAVAILABLE",
                 retry_after_s=error.retry_after_s or 1.0,
+            )
+        if isinstance(error, (Unauthenticated, PermissionDenied)):
+            # Of the scheduler's own credentials, and so no fault of whoever calls it: they are renewed while all runs.
+            return DependencyUnavailable(
+                f"the {self._name} service refuses the scheduler ({error.message}): look at the scheduler's "
+                f"peer_token_file or peer_certificate, and at the callers that the {self._name} service knows",
+                reason=f"{self._name.upper()}_REFUSES",
+                retry_after_s=5.0,
             )
         return error

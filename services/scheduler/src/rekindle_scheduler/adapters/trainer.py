@@ -17,6 +17,8 @@ from rekindle_scheduler.domain.words import RunState
 from rekindle_scheduler.ports import RunLimits, RunRequest
 
 _TIMEOUT_S = 30.0
+#: The trainer looks for every volume of the snapshot in the object store, or strikes some out of every run.
+_LONG_TIMEOUT_S = 180.0
 
 
 class GrpcTrainer:
@@ -35,7 +37,7 @@ class GrpcTrainer:
             spec=_spec(request),
             limits=_limits(request.limits),
         )
-        return _run(self._remote.call(self._trainer.StartRun, message, _TIMEOUT_S).run)
+        return _run(self._remote.call(self._trainer.StartRun, message, _LONG_TIMEOUT_S).run)
 
     def run(self, project_id: ProjectId, run_id: RunId) -> TrainingRun:
         request = pb.GetRunRequest(project_id=project_id, run_id=run_id)
@@ -44,7 +46,7 @@ class GrpcTrainer:
     def purge(self, project_id: ProjectId, digests: Sequence[Digest], *, request_id: str) -> tuple[Digest, ...]:
         """The snapshots that have learnt from what the digests named."""
         message = pb.PurgeExamplesRequest(request_id=request_id, project_id=project_id, digests=digests)
-        answer = self._remote.call(self._trainer.PurgeExamples, message, _TIMEOUT_S)
+        answer = self._remote.call(self._trainer.PurgeExamples, message, _LONG_TIMEOUT_S)
         return tuple(Digest(digest) for digest in answer.snapshot_digests)
 
     def limit(self, project_id: ProjectId, limits: RunLimits) -> None:

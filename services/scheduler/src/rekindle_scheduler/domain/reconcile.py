@@ -51,6 +51,19 @@ class PredictionTally:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RoundHead:
+    """The newest round, as far as whoever leases or hands in a case needs to know it."""
+
+    number: int
+    state: RoundState
+
+    @property
+    def is_open(self) -> bool:
+        """Whether new submissions count for it."""
+        return self.number > 0 and self.state in (RoundState.SELECTING, RoundState.ANNOTATING)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ProjectView:
     """What a pass reads, in one transaction."""
 
@@ -70,9 +83,7 @@ def working_round(rounds: tuple[Round, ...]) -> Round | None:
 def open_round(rounds: tuple[Round, ...]) -> Round | None:
     """The newest round, which new submissions count for; None when it no longer takes any."""
     newest = max(rounds, key=lambda r: r.number, default=None)
-    if newest is None or newest.number == 0:
-        return None
-    return newest if newest.state in (RoundState.SELECTING, RoundState.ANNOTATING) else None
+    return newest if newest is not None and RoundHead(number=newest.number, state=newest.state).is_open else None
 
 
 def predecessor(promoting: Round) -> ModelVersionId | None:

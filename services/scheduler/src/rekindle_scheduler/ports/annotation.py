@@ -160,6 +160,10 @@ class Ledger(Protocol):
         self, project_id: ProjectId, annotator_id: AnnotatorId, *, since: datetime
     ) -> list[LedgerEntry]: ...
 
+    def minutes_of(self, project_id: ProjectId, rounds: Iterable[int]) -> dict[int, float]:
+        """Minutes by round, of all of its cases; rounds without any are left out."""
+        ...
+
     def all(self, project_id: ProjectId) -> list[LedgerEntry]: ...
 
     def page(

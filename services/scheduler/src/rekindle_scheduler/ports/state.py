@@ -18,7 +18,7 @@ from rekindle_scheduler.domain.ids import (
     SubmissionId,
     VolumeId,
 )
-from rekindle_scheduler.domain.reconcile import CaseTally, PredictionTally
+from rekindle_scheduler.domain.reconcile import CaseTally, PredictionTally, RoundHead
 from rekindle_scheduler.domain.records import (
     Case,
     CoarseLabel,
@@ -28,6 +28,7 @@ from rekindle_scheduler.domain.records import (
     RoundEvent,
     SeedCase,
     Snapshot,
+    TimeSegment,
 )
 from rekindle_scheduler.domain.words import CaseMark, CaseState
 from rekindle_scheduler.ports.annotation import Drafts, Leases, Ledger, Sessions, Submissions
@@ -199,6 +200,10 @@ class Rounds(Protocol):
 
     def newest(self, project_id: ProjectId) -> Round | None: ...
 
+    def head(self, project_id: ProjectId) -> RoundHead | None:
+        """The newest one's number and state; however many rounds and labels there are, it costs one row."""
+        ...
+
     def all(self, project_id: ProjectId) -> list[Round]: ...
 
     def page(self, project_id: ProjectId, *, after: int, limit: int | None) -> list[Round]: ...
@@ -227,8 +232,8 @@ class Predictions(Protocol):
         """Keep them claimed for longer."""
         ...
 
-    def release(self, tasks: Iterable[PredictionTask]) -> None:
-        """Let others claim what was not finished."""
+    def release(self, tasks: Iterable[PredictionTask], *, were_tried: bool) -> None:
+        """Let others claim what was not finished; what was not tried is as if it had not been claimed."""
         ...
 
     def finish(self, task: PredictionTask, label: CoarseLabel | None) -> None: ...
@@ -245,6 +250,10 @@ class Predictions(Protocol):
         """The coarse label of the case, of whatever version, that this mask is."""
         ...
 
+    def corrected(self, project_id: ProjectId) -> list[tuple[CoarseLabel, tuple[TimeSegment, ...]]]:
+        """Coarse labels that were corrected to a case's first label, where that counts, with the time that it took."""
+        ...
+
     def labels(self, project_id: ProjectId) -> dict[tuple[CaseId, ModelVersionId], CoarseLabel]: ...
 
 
@@ -255,6 +264,14 @@ class Tallies(Protocol):
 
     def cases(self, project_id: ProjectId, round: int) -> CaseTally:
         """Of the round that works."""
+        ...
+
+    def has_open(self, project_id: ProjectId) -> bool:
+        """Whether any case is open; does not count them."""
+        ...
+
+    def open_in_round(self, project_id: ProjectId, round: int) -> int:
+        """Selected in this round and still open; looks at no other case."""
         ...
 
     def predictions(self, project_id: ProjectId, version: ModelVersionId | None) -> PredictionTally:

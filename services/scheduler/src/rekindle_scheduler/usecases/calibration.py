@@ -12,12 +12,5 @@ def minutes_factor(uow: UnitOfWork, project_id: ProjectId) -> float:
 
     Corrections of labels are left out: their minutes are not those of correcting a coarse label.
     """
-    labels = uow.predictions.labels(project_id)
-    pairs: list[tuple[float, float]] = []
-    for submission in uow.submissions.counting(project_id):
-        version = submission.coarse_model_version_id
-        is_first = submission.supersedes_submission_id is None
-        label = labels.get((submission.case_id, version)) if version is not None and is_first else None
-        if label is not None:
-            pairs.append((label.predicted_minutes, active_minutes(submission.time_segments)))
-    return calibration_factor(pairs)
+    corrected = uow.predictions.corrected(project_id)
+    return calibration_factor((label.predicted_minutes, active_minutes(segments)) for label, segments in corrected)

@@ -52,6 +52,8 @@ def save_draft(
     lease = own_lease(uow, principal, project_id, label.lease_id)
     project = uow.projects.get(project_id)
     case = uow.cases.lock(project_id, lease.case_id)
+    # As it is now: it may have been given back before the lock was ours.
+    lease = uow.leases.get(project_id, lease.lease_id)
     base_of(uow, case, label.receipt)
     check_known_states(project.organs, label.organ_states)
     verdict = decide_submission(case, lease, label.fencing_token)

@@ -13,7 +13,7 @@ from rekindle_servicekit.principal import Principal
 
 from rekindle_scheduler.domain.ids import AnnotatorId, CaseId, LeaseId, ProjectId, SessionId
 from rekindle_scheduler.domain.leases import check_leasable, check_revisable, is_live, lease_end, renewed_end
-from rekindle_scheduler.domain.reconcile import open_round
+from rekindle_scheduler.domain.reconcile import RoundHead
 from rekindle_scheduler.domain.records import Case, Lease, Project, TimeSegment
 from rekindle_scheduler.domain.words import LeaseState, ProjectState, RoundState
 from rekindle_scheduler.ports import UnitOfWork
@@ -68,8 +68,7 @@ def lease_next_case(
     project = uow.projects.get(project_id)
     # Before anything is looked for, so that a wrong duration is told at any time.
     wish = _checked(uow, project, LeaseWish(duration=duration, tool=tool))
-    rounds = tuple(uow.rounds.all(project_id))
-    current = open_round(rounds)
+    current = open_head(uow, project_id)
     if current is not None and current.state == RoundState.ANNOTATING:
         case = uow.cases.next_in_round(project_id, current.number)
         if case is not None:
@@ -168,13 +167,16 @@ def _locked(uow: UnitOfWork, lease: Lease) -> Lease:
 
 def counting_round(uow: UnitOfWork, project_id: ProjectId) -> int:
     """The round that a label which comes now counts for: the open one, or the one after the newest."""
-    current = open_round(tuple(uow.rounds.all(project_id)))
-    if current is not None:
-        return current.number
-    newest = uow.rounds.newest(project_id)
+    newest = uow.rounds.head(project_id)
     if newest is None:
         raise IllegalTransition("the project has not been started", reason="PROJECT_NOT_STARTED")
-    return newest.number + 1
+    return newest.number if newest.is_open else newest.number + 1
+
+
+def open_head(uow: UnitOfWork, project_id: ProjectId) -> RoundHead | None:
+    """The round that takes labels now; None where none does."""
+    newest = uow.rounds.head(project_id)
+    return newest if newest is not None and newest.is_open else None
 
 
 def grant(
@@ -211,14 +213,15 @@ def no_case(uow: UnitOfWork, project: Project, round_number: int | None) -> NoCa
     """Why there is none now."""
     if project.state == ProjectState.DRAFT:
         return NoCase(reason=NoCaseReason.NOT_RUNNING, message="the project has not been started")
-    tally = uow.tallies.cases(project.project_id, round_number or 0)
-    if not tally.open:
+    # Everybody who waits asks this again and again, so no case is counted that need not be.
+    if not uow.tallies.has_open(project.project_id):
         return NoCase(reason=NoCaseReason.COMPLETE, message="every case is labelled or put off")
     if project.state == ProjectState.STALLED:
         message = f"the project waits for a person: {project.state_reason}"
         return NoCase(reason=NoCaseReason.NOT_RUNNING, message=message)
-    if tally.round_open:
-        message = f"all {tally.round_open} open cases of round {round_number} are leased or wait for a reviewer"
+    taken = uow.tallies.open_in_round(project.project_id, round_number) if round_number else 0
+    if taken:
+        message = f"all {taken} open cases of round {round_number} are leased or wait for a reviewer"
         return NoCase(reason=NoCaseReason.ROUND_TAKEN, message=message, retry_after=_LATER)
     message = "the next coarse labels are being prepared"
     return NoCase(reason=NoCaseReason.PREPARING, message=message, retry_after=_SOON)

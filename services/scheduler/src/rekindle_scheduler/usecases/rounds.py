@@ -8,7 +8,6 @@ from rekindle.errors import IllegalTransition
 from rekindle_servicekit.principal import Principal
 
 from rekindle_scheduler.domain.ids import ProjectId
-from rekindle_scheduler.domain.minutes import summarize
 from rekindle_scheduler.domain.reconcile import working_round
 from rekindle_scheduler.domain.records import Round, RoundEvent
 from rekindle_scheduler.domain.words import RoundState
@@ -41,8 +40,7 @@ def list_rounds(
 
 def with_minutes(uow: UnitOfWork, project_id: ProjectId, rounds: list[Round]) -> list[RoundDetails]:
     """Minutes of all of a round's cases, the held-out ones too."""
-    summary = summarize(uow.ledger.all(project_id))
-    minutes = {each.round: each.minutes + each.held_out_minutes for each in summary.rounds}
+    minutes = uow.ledger.minutes_of(project_id, [each.number for each in rounds])
     return [RoundDetails(round=each, minutes=minutes.get(each.number, 0.0)) for each in rounds]
 
 

@@ -18,12 +18,18 @@ from rekindle_scheduler.domain.annotation import (
 )
 from rekindle_scheduler.domain.ids import LeaseId, ProjectId, SessionId
 from rekindle_scheduler.domain.leases import is_live, lease_end
-from rekindle_scheduler.domain.reconcile import open_round
 from rekindle_scheduler.domain.selection import predicted_minutes
 from rekindle_scheduler.domain.words import LeaseState, RoundState
 from rekindle_scheduler.ports import UnitOfWork
 from rekindle_scheduler.usecases.calibration import minutes_factor
-from rekindle_scheduler.usecases.leases import LeaseDetails, LeaseWish, NoCase, grant, lease_details, no_case
+from rekindle_scheduler.usecases.leases import (
+    LeaseDetails,
+    LeaseWish,
+    NoCase,
+    grant,
+    no_case,
+    open_head,
+)
 from rekindle_scheduler.usecases.texts import MAX_TOOL, check_text
 
 
@@ -57,7 +63,7 @@ def start_session(
     project = uow.projects.get(project_id)
     length = session_lease_duration(project.policy, wish.minutes, wish.duration, detached=wish.detached)
     expire_time = lease_end(project.policy, length, uow.now)
-    current = open_round(tuple(uow.rounds.all(project_id)))
+    current = open_head(uow, project_id)
     if current is None or current.state != RoundState.ANNOTATING:
         return no_case(uow, project, None if current is None else current.number)
     session_id = SessionId(str(uuid4()))
@@ -147,5 +153,5 @@ def _details(uow: UnitOfWork, session: Session) -> SessionDetails:
     leases = uow.leases.of_session(session.session_id)
     return SessionDetails(
         session=session,
-        leases=tuple(lease_details(uow, session.project_id, lease.lease_id) for lease in leases),
+        leases=tuple(LeaseDetails(lease=each, case=uow.cases.get(each.project_id, each.case_id)) for each in leases),
     )

@@ -13,11 +13,10 @@ from rekindle_servicekit.principal import Principal
 from rekindle_scheduler.domain.ids import LeaseId, ModelVersionId, ProjectId, SubmissionId
 from rekindle_scheduler.domain.leases import decide_submission
 from rekindle_scheduler.domain.minutes import not_booked
-from rekindle_scheduler.domain.reconcile import open_round
 from rekindle_scheduler.domain.records import Case, Lease, OrganState, Round, Submission, TimeSegment
 from rekindle_scheduler.domain.words import LeaseState, ProjectState, ReviewState, RoundState
 from rekindle_scheduler.ports import Receipt, SubmissionFilter, UnitOfWork
-from rekindle_scheduler.usecases.leases import counting_round, own_lease
+from rekindle_scheduler.usecases.leases import counting_round, open_head, own_lease
 from rekindle_scheduler.usecases.ledger import book_submission, booked_for, check_time
 from rekindle_scheduler.usecases.organs import check_states, refuse
 
@@ -47,6 +46,8 @@ def submit(uow: UnitOfWork, principal: Principal, project_id: ProjectId, label: 
     # The project before the case, as everybody else locks them.
     project = uow.projects.lock(project_id)
     case = uow.cases.lock(project_id, lease.case_id)
+    # As it is now: it may have been given back, or told to correct another label, before the locks were ours.
+    lease = uow.leases.get(project_id, lease.lease_id)
     base = base_of(uow, case, label.receipt)
     check_states(project.organs, label.organ_states, label.receipt.voxels)
     verdict = decide_submission(case, lease, label.fencing_token)
@@ -118,7 +119,7 @@ def base_of(uow: UnitOfWork, case: Case, receipt: Receipt) -> Base:
 def round_for(uow: UnitOfWork, project_id: ProjectId) -> int:
     """The round that a label counts for which comes now; it is begun where there is none open."""
     number = counting_round(uow, project_id)
-    if open_round(tuple(uow.rounds.all(project_id))) is None:
+    if open_head(uow, project_id) is None:
         # Labels always have a round to count for: the newest has been closed to them.
         uow.rounds.add(Round(project_id=project_id, number=number, state=RoundState.SELECTING, start_time=uow.now))
         uow.events.add(project_id, "round-selecting", f"round {number} takes labels", round=number)

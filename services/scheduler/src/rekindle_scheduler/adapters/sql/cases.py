@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 from uuid import uuid4
 
 import sqlalchemy as sa
@@ -17,6 +17,8 @@ from rekindle_scheduler.domain.ids import CaseId, ModelVersionId, ProjectId, Sub
 from rekindle_scheduler.domain.records import Case, CoarseLabel
 from rekindle_scheduler.domain.words import CaseMark, CaseState, PredictionState
 from rekindle_scheduler.ports import CaseFilter, Volume
+
+_AT_ONCE: Final = 10_000
 
 
 class SqlCases(Repository):
@@ -137,8 +139,11 @@ class SqlCases(Repository):
         return [self._case(row) for row in self._connection.execute(statement)]
 
     def _update(self, case_ids: Iterable[CaseId], values: dict[str, Any]) -> None:
-        statement = sa.update(cases).where(cases.c.case_id.in_(list(case_ids)))
-        self._connection.execute(statement.values(values))
+        # PostgreSQL takes 65,535 parameters in one statement.
+        wanted = list(case_ids)
+        for first in range(0, len(wanted), _AT_ONCE):
+            of_some = cases.c.case_id.in_(wanted[first : first + _AT_ONCE])
+            self._connection.execute(sa.update(cases).where(of_some).values(values))
 
     def _each(self, case_ids: Sequence[CaseId], values: dict[str, Any], place: str) -> None:
         if not case_ids:

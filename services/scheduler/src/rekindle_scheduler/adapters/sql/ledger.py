@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -51,6 +51,14 @@ class SqlLedger(Repository):
             ledger.c.start_time >= since,
         )
         return [_entry(row) for row in self._connection.execute(statement.order_by(ledger.c.start_time))]
+
+    def minutes_of(self, project_id: ProjectId, rounds: Iterable[int]) -> dict[int, float]:
+        booked = sa.func.sum(ledger.c.active_seconds)
+        statement = sa.select(ledger.c.round, booked).where(
+            ledger.c.project_id == project_id, ledger.c.round.in_(list(rounds))
+        )
+        rows = self._connection.execute(statement.group_by(ledger.c.round))
+        return {row[0]: float(row[1]) / 60.0 for row in rows}
 
     def all(self, project_id: ProjectId) -> list[LedgerEntry]:
         return [entry for _, entry in self.page(project_id, after=("", -1), limit=None)]

@@ -9,11 +9,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from rekindle_scheduler.adapters.sql import case_states
-from rekindle_scheduler.adapters.sql.codec import decode, encode
+from rekindle_scheduler.adapters.sql.codec import decode, decode_all, encode
 from rekindle_scheduler.adapters.sql.rows import Repository
-from rekindle_scheduler.adapters.sql.tables import cases, predictions
+from rekindle_scheduler.adapters.sql.tables import cases, predictions, submissions
 from rekindle_scheduler.domain.ids import CaseId, ModelVersionId, ProjectId, VolumeId
-from rekindle_scheduler.domain.records import CoarseLabel, PredictionTask
+from rekindle_scheduler.domain.records import CoarseLabel, PredictionTask, TimeSegment
 from rekindle_scheduler.domain.words import PredictionState
 
 
@@ -23,14 +23,15 @@ class SqlPredictions(Repository):
     def enqueue(self, tasks: Sequence[PredictionTask]) -> None:
         if not tasks:
             return
-        # What was skipped while another version served is to be done after all.
-        for task in tasks:
-            skipped = predictions.c.state == PredictionState.SKIPPED
-            key = (
-                predictions.c.case_id == task.case_id,
-                predictions.c.model_version_id == task.model_version_id,
+        # What was skipped while another version served is to be done after all: a row that says so is as good as none,
+        # also for a case that is not among these. One by one they would take minutes of a million.
+        for project_id, version in {(task.project_id, task.model_version_id) for task in tasks}:
+            skipped = sa.delete(predictions).where(
+                predictions.c.project_id == project_id,
+                predictions.c.model_version_id == version,
+                predictions.c.state == PredictionState.SKIPPED,
             )
-            self._connection.execute(sa.delete(predictions).where(*key, skipped))
+            self._connection.execute(skipped)
         rows = [encode(task) for task in tasks]
         self._connection.execute(sa.insert(predictions), rows)
 
@@ -61,10 +62,11 @@ class SqlPredictions(Repository):
         for task in tasks:
             self._connection.execute(_row_of(task).values(claimed_until=until))
 
-    def release(self, tasks: Iterable[PredictionTask]) -> None:
+    def release(self, tasks: Iterable[PredictionTask], *, were_tried: bool) -> None:
         for task in tasks:
             pending = predictions.c.state == PredictionState.PENDING
-            self._connection.execute(_row_of(task).where(pending).values(claimed_until=None))
+            values: dict[str, Any] = {"claimed_until": None} | ({} if were_tried else {"attempts": task.attempts})
+            self._connection.execute(_row_of(task).where(pending).values(values))
 
     def finish(self, task: PredictionTask, label: CoarseLabel | None) -> None:
         values = {
@@ -98,6 +100,26 @@ class SqlPredictions(Repository):
         )
         label = self._connection.execute(statement.limit(1)).scalar_one_or_none()
         return None if label is None else decode(CoarseLabel, label)
+
+    def corrected(self, project_id: ProjectId) -> list[tuple[CoarseLabel, tuple[TimeSegment, ...]]]:
+        statement = (
+            sa.select(predictions.c.coarse_label, submissions.c.time_segments)
+            .join_from(submissions, cases, cases.c.submission_id == submissions.c.submission_id)
+            .join(
+                predictions,
+                sa.and_(
+                    predictions.c.case_id == submissions.c.case_id,
+                    predictions.c.model_version_id == submissions.c.coarse_model_version_id,
+                ),
+            )
+            .where(
+                submissions.c.project_id == project_id,
+                submissions.c.supersedes_submission_id.is_(None),
+                predictions.c.state == PredictionState.DONE,
+            )
+        )
+        rows = self._connection.execute(statement)
+        return [(decode(CoarseLabel, row.coarse_label), decode_all(TimeSegment, row.time_segments)) for row in rows]
 
     def labels(self, project_id: ProjectId) -> dict[tuple[CaseId, ModelVersionId], CoarseLabel]:
         statement = sa.select(predictions).where(

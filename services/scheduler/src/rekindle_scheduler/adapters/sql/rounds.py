@@ -12,8 +12,9 @@ from rekindle_scheduler.adapters.sql.codec import decode, encode
 from rekindle_scheduler.adapters.sql.rows import Repository, Transaction
 from rekindle_scheduler.adapters.sql.tables import rounds, snapshots, submissions
 from rekindle_scheduler.domain.ids import ProjectId
+from rekindle_scheduler.domain.reconcile import RoundHead
 from rekindle_scheduler.domain.records import Round, Snapshot
-from rekindle_scheduler.domain.words import ReviewState
+from rekindle_scheduler.domain.words import ReviewState, RoundState
 
 
 class SqlRounds(Repository):
@@ -41,6 +42,11 @@ class SqlRounds(Repository):
         statement = self._select(project_id).order_by(rounds.c.number.desc()).limit(1)
         found = self._rounds(project_id, list(self._connection.execute(statement)))
         return found[0] if found else None
+
+    def head(self, project_id: ProjectId) -> RoundHead | None:
+        statement = sa.select(rounds.c.number, rounds.c.state).where(rounds.c.project_id == project_id)
+        row = self._connection.execute(statement.order_by(rounds.c.number.desc()).limit(1)).one_or_none()
+        return None if row is None else RoundHead(number=row.number, state=RoundState(row.state))
 
     def all(self, project_id: ProjectId) -> list[Round]:
         return self.page(project_id, after=-1, limit=None)

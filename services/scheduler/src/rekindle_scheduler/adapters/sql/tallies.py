@@ -71,6 +71,15 @@ class SqlTallies(Repository):
             round_training_labels=labels.training,
         )
 
+    def has_open(self, project_id: ProjectId) -> bool:
+        open_case = sa.select(cases.c.case_id).where(cases.c.project_id == project_id, case_states.is_open(self._now))
+        return self._connection.execute(open_case.limit(1)).first() is not None
+
+    def open_in_round(self, project_id: ProjectId, round: int) -> int:
+        of_round = cases.c.project_id == project_id, cases.c.round == round
+        statement = sa.select(sa.func.count()).select_from(cases).where(*of_round, case_states.is_open(self._now))
+        return self._connection.execute(statement).scalar_one()
+
     def predictions(self, project_id: ProjectId, version: ModelVersionId | None) -> PredictionTally:
         """Of the version that serves."""
         joined = cases.outerjoin(
