@@ -182,6 +182,14 @@ def test_start_waits_for_what_is_needed(compose: dict[str, Any]) -> None:
     assert {"bucket"} == compose["services"].keys() - probed
 
 
+@pytest.mark.parametrize("service", SERVICES)
+def test_containers_are_not_killed_while_they_end(compose: dict[str, Any], service: str) -> None:
+    """A service has the time that its calls and a training process are given, and some more."""
+    settings = {name: field.default for name, field in _settings(service).model_fields.items()}
+    needed_s = settings["grace_s"] + settings.get("stop_grace_s", 0.0)
+    assert int(compose["services"][service]["stop_grace_period"].removesuffix("s")) >= needed_s + 10
+
+
 def test_containers_may_do_little(compose: dict[str, Any]) -> None:
     """The services' file systems are read-only and they hold no capability; every image has a version."""
     for name in SERVICES:
