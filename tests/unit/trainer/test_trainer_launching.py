@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from rekindle.errors import DependencyUnavailable, InvalidInput
-from rekindle_trainer.__main__ import training_command
+from rekindle_trainer.__main__ import _facts, training_command  # pyright: ignore[reportPrivateUsage]
 from rekindle_trainer.adapters import kubernetes as adapter
 from rekindle_trainer.adapters.kubernetes_job import job_manifest
 from rekindle_trainer.domain.retry import ProcessEnd, RetryPolicy, Verdict
@@ -27,6 +27,13 @@ def _says(service: Any, **status: Any) -> Any:
     service.launcher.said["run-1/1"] = ProcessStatus(**status)
     service.pass_()
     return service.get("run-1")
+
+
+@pytest.mark.parametrize(("launcher", "capability"), [("process", "subprocess"), ("kubernetes", "kubernetes")])
+def test_a_trainer_says_how_it_trains(launcher: Any, capability: str) -> None:
+    """`GetServerInfo` names the launcher that it uses, and no other."""
+    told = _facts(TrainerSettings(launcher=launcher)).capabilities
+    assert {capability} == told & {"subprocess", "kubernetes"}
 
 
 def test_why_a_process_has_not_begun_is_told_while_it_waits(service: Any, spec: MakeSpec) -> None:

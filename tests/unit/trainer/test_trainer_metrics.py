@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
 from rekindle_servicekit.metrics import StateCollector
 from rekindle_trainer.adapters.prometheus import run_metrics
+from rekindle_trainer.adapters.sql import SqlTransaction
+from rekindle_trainer.domain.limits import TrainingLimits
+from rekindle_trainer.domain.windows import TrainingWindow
+from rekindle_trainer.ports import ProcessStatus
 from rekindle_trainer.spec import RunSpec
 
 MakeSpec = Callable[..., RunSpec]
@@ -33,6 +38,62 @@ def test_runs_are_counted_by_state_and_the_wait_is_told(service: Any, spec: Make
     told = scrape(service.state)
     assert (1, 2, 0) == tuple(told["training_runs", state] for state in ("running", "queued", "failed"))
     assert 0 < told["training_queue_wait_seconds", ""] < 60
+
+
+@pytest.fixture
+def hours(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How late it is, by the database's clock, as a test says; from noon in Berlin on."""
+    late = [0.0]
+    noon = datetime(2026, 1, 14, 11, tzinfo=UTC)
+    monkeypatch.setattr(SqlTransaction, "_read_clock", lambda _: noon + timedelta(hours=late[0]))
+    return late
+
+
+def test_a_run_that_was_interrupted_waits_since_then(service: Any, spec: MakeSpec, hours: list[float]) -> None:
+    """Ten hours of training are no wait; the two since it was preempted are, and none once a process is at work."""
+    service.start(spec())
+    service.pass_()
+    service.pass_()
+    hours[0] = 10.0
+    assert 0 == scrape(service.state)["training_queue_wait_seconds", ""]
+    service.launcher.ended["run-1/1"] = 143
+    service.supervisor.advance("run-1")
+    hours[0] = 12.0
+    assert 2 * 3600 == scrape(service.state)["training_queue_wait_seconds", ""]
+    service.pass_()
+    service.pass_()
+    assert 0 == scrape(service.state)["training_queue_wait_seconds", ""]
+
+
+def test_a_job_that_finds_no_node_waits(service: Any, spec: MakeSpec, hours: list[float]) -> None:
+    """Also where it was at work before: what the alert is for is a cluster without room."""
+    no_room = ProcessStatus(is_running=True, reason="no node takes its pod: 0/3 nodes are available")
+    service.launcher.said["run-1/1"] = no_room
+    service.start(spec())
+    service.pass_()
+    service.pass_()
+    hours[0] = 1.0
+    assert 3600 == scrape(service.state)["training_queue_wait_seconds", ""]
+    del service.launcher.said["run-1/1"]
+    service.pass_()
+    assert 0 == scrape(service.state)["training_queue_wait_seconds", ""]
+    hours[0] = 2.0
+    service.launcher.said["run-1/1"] = no_room
+    service.pass_()
+    hours[0] = 2.5
+    assert 1800 == scrape(service.state)["training_queue_wait_seconds", ""]
+
+
+def test_a_closed_window_is_no_wait(service: Any, spec: MakeSpec, hours: list[float]) -> None:
+    """A project that trains at night does not raise an alert every day; a run that waits in its window does."""
+    window = TrainingWindow(start="20:00", end="06:00", time_zone="Europe/Berlin")
+    with service.state.write() as tx:
+        tx.set_limits("project", TrainingLimits(version=1, window=window))
+    service.start(spec())
+    hours[0] = 7.5
+    assert 0 == scrape(service.state)["training_queue_wait_seconds", ""]
+    hours[0] = 9.0
+    assert 9 * 3600 == scrape(service.state)["training_queue_wait_seconds", ""]
 
 
 def test_the_newest_success_tells_its_dice(service: Any, spec: MakeSpec) -> None:

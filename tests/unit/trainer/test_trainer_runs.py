@@ -109,6 +109,15 @@ def test_the_policy_decides(end: ProcessEnd, failures: int, verdict: Verdict) ->
     assert verdict is RetryPolicy(max_retries=2).decide(end, failures).verdict
 
 
+def test_one_of_several_processes_that_ran_out_of_memory_is_told_of() -> None:
+    """The others report that they lost it; whoever ran them knows why, and that comes first."""
+    lost = Failure(reason="RANK_LOST", message="one of the 4 processes of the run ended")
+    words = "the training process was killed: out of memory (limit 16Gi)"
+    decision = RetryPolicy(max_retries=0).decide(ProcessEnd(exit_code=137, failure=lost, words=words), 0)
+    assert Verdict.FAIL is decision.verdict
+    assert decision.reason.startswith(f"{words} (RANK_LOST: one of the 4 processes of the run ended)")
+
+
 def test_metrics_get_the_next_cursors() -> None:
     """Records that were seen are left out; the others follow on in their order."""
     record = MetricRecord(phase="seed")

@@ -86,7 +86,7 @@ def test_a_process_that_gave_up_on_the_store_costs_no_retry() -> None:
 
 
 def test_nothing_is_begun_while_the_store_is_away(service: Any, spec: Callable[..., RunSpec]) -> None:
-    """A run waits without using up attempts, and begins once the store is back."""
+    """A run waits without using up attempts and says for what, and begins once the store is back."""
     service.start(spec())
     healthy, service.supervisor.objects = service.supervisor.objects, Away(times=float("inf"))
     for _ in range(3):
@@ -94,9 +94,10 @@ def test_nothing_is_begun_while_the_store_is_away(service: Any, spec: Callable[.
             service.pass_()
     run = service.get("run-1")
     assert (RunState.QUEUED, 0, []) == (run.state, run.attempts, service.launcher.launched)
+    assert "waits for the object store: the object store cannot be reached" == run.reason
     service.supervisor.objects = healthy
     service.pass_()
-    assert [("run-1", 1)] == service.launcher.launched
+    assert ([("run-1", 1)], "") == (service.launcher.launched, service.get("run-1").reason)
 
 
 def test_a_store_that_goes_away_at_the_start_costs_no_retry(service: Any, spec: Callable[..., RunSpec]) -> None:

@@ -10,10 +10,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from rekindle.errors import DependencyUnavailable
 from rekindle_servicekit.objects import Objects
 from rekindle_trainer.domain.retry import RetryPolicy
 from rekindle_trainer.domain.runs import Attempt, AttemptState, RunState
 from rekindle_trainer.domain.specs import in_order
+from rekindle_trainer.ports import ProcessStatus
 from rekindle_trainer.spec import RunSpec, parse_spec
 from rekindle_trainer.supervisor import Supervisor
 
@@ -78,6 +80,58 @@ def test_checkpoints_go_once_the_run_has_succeeded(service: Any, spec: MakeSpec)
     left = set(service.objects.list("runs/"))
     assert "runs/run-1/1/checkpoint/00000004/state.json" not in left
     assert {"runs/run-1/1/metrics/000001.json", "runs/run-1/1/result.json", "runs/run-9/1/checkpoint/1/a"} <= left
+
+
+@pytest.mark.parametrize("end", ["fails", "is cancelled"])
+def test_checkpoints_go_with_a_run_that_came_to_nothing(service: Any, spec: MakeSpec, end: str) -> None:
+    """Nothing goes on from them: what is trained instead is another run."""
+    service.start(spec())
+    service.pass_()
+    service.objects.put("runs/run-1/1/checkpoint/00000004/state.json", b"{}")
+    if end == "fails":
+        service.write("run-1", 1, "failure", {"reason": "DIVERGED", "message": "the loss is not finite"})
+        service.launcher.ended["run-1/1"] = 1
+    else:
+        with service.state.write() as tx:
+            tx.update_run(service.get("run-1").request_cancel())
+    service.pass_()
+    assert service.get("run-1").has_ended
+    assert not [key for key in service.objects.list("runs/") if "checkpoint" in key]
+
+
+@pytest.mark.parametrize("is_complete", [True, False])
+def test_checkpoints_of_earlier_attempts_go_with_the_first_complete_one(
+    service: Any, spec: MakeSpec, is_complete: bool
+) -> None:
+    """A run that stops each night keeps the newest attempt's; while that has no complete one, those before stay."""
+    service.start(spec())
+    for attempt, names in ((1, ("state.json", "weights.safetensors")), (2, ("weights.safetensors",))):
+        service.pass_()
+        for name in (*names, *(("state.json",) if is_complete and attempt == 2 else ())):
+            service.objects.put(f"runs/run-1/{attempt}/checkpoint/0000000{attempt}/{name}", b"{}")
+        service.launcher.ended[f"run-1/{attempt}"] = 143
+        service.supervisor.advance("run-1")
+    left = {key.split("/")[2] for key in service.objects.list("runs/") if "checkpoint" in key}
+    assert ({"2"} if is_complete else {"1", "2"}) == left
+
+
+def test_a_run_that_cannot_be_followed_says_why(service: Any, spec: MakeSpec) -> None:
+    """A cluster that does not answer, or does not allow the question, is told of until it can be asked again."""
+    service.start(spec())
+    service.pass_()
+    poll = service.launcher.poll
+
+    def refused(handle: str) -> ProcessStatus:
+        raise DependencyUnavailable("Kubernetes: the Kubernetes API answers 403: pods is forbidden")
+
+    service.launcher.poll = refused
+    service.pass_()
+    run = service.get("run-1")
+    assert (RunState.RUNNING, 0) == (run.state, run.failures)
+    assert "cannot be looked after now: Kubernetes: the Kubernetes API answers 403: pods is forbidden" == run.reason
+    service.launcher.poll = poll
+    service.pass_()
+    assert (RunState.RUNNING, "") == (service.get("run-1").state, service.get("run-1").reason)
 
 
 def test_checkpoints_that_a_dead_supervisor_left_are_removed_at_the_next_start(service: Any, spec: MakeSpec) -> None:

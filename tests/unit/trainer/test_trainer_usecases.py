@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -51,6 +52,20 @@ def test_the_same_run_again_is_the_same_run(service: Any, spec: MakeSpec) -> Non
     for request_id in ("start run-1", "another request"):
         run = service.start(spec(), request_id)
         assert (RunState.RUNNING, 1) == (run.state, run.attempts)
+
+
+def test_volumes_are_looked_for_many_at_a_time(service: Any, spec: MakeSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six volumes of a store that answers only three questions together; each is asked for once."""
+    meet, exists, asked = threading.Barrier(3), service.objects.exists, list[str]()
+
+    def answer(key: str) -> bool:
+        asked.append(key)
+        meet.wait(timeout=10)
+        return exists(key)
+
+    monkeypatch.setattr(service.objects, "exists", answer)
+    assert RunState.QUEUED is service.start(spec()).state
+    assert (6, 6) == (len(asked), len(set(asked)))
 
 
 @pytest.mark.parametrize("changes", [{"seed": 8}, {"project_id": "other"}, {"heldout": ()}])

@@ -196,6 +196,57 @@ def test_waiting_for_a_machine_spends_nothing(service: Any, spec: MakeSpec, cloc
     assert 40 == service.get("run-1").gpu_seconds
 
 
+def test_waiting_again_spends_nothing(service: Any, spec: MakeSpec, clock: Clock) -> None:
+    """A Job that its queue suspends after 60 s for an hour, and then works for 30 s more, has spent 90 s of 2 GPUs."""
+    service.launcher.gpus = 2
+    service.start(spec())
+    service.pass_()
+    service.pass_()
+    clock.go_on(seconds=60)
+    service.launcher.said["run-1/1"] = ProcessStatus(is_running=True, reason="waits for room in Kueue's queue gpus")
+    service.pass_()
+    assert "waits for room in Kueue's queue gpus" == service.get("run-1").reason
+    clock.go_on(hours=1)
+    service.pass_()
+    assert 120 == service.get("run-1").gpu_seconds
+    del service.launcher.said["run-1/1"]
+    service.pass_()
+    clock.go_on(seconds=30)
+    service.succeed(spec(), 1)
+    service.pass_()
+    clock.go_on(hours=1)
+    assert (RunState.SUCCEEDED, 180) == (service.get("run-1").state, service.get("run-1").gpu_seconds)
+
+
+def test_a_machine_that_was_off_spends_nothing(service: Any, spec: MakeSpec, clock: Clock) -> None:
+    """A process that nobody saw end, as the power went on Friday, counts until it was last seen and not to Monday."""
+    service.launcher.gpus = 1
+    service.start(spec())
+    service.pass_()
+    service.pass_()
+    for _ in range(10):
+        clock.go_on(seconds=20)
+        service.pass_()
+    clock.go_on(days=3)
+    service.launcher.ended["run-1/1"] = None
+    service.supervisor.advance("run-1")
+    assert 200 == service.get("run-1").gpu_seconds
+
+
+def test_work_while_the_service_was_away_counts(service: Any, spec: MakeSpec, clock: Clock) -> None:
+    """A process that is still at work when the service comes back has worked meanwhile."""
+    service.launcher.gpus = 1
+    service.start(spec())
+    service.pass_()
+    service.pass_()
+    clock.go_on(hours=2)
+    service.pass_()
+    service.launcher.ended["run-1/1"] = None
+    clock.go_on(hours=5)
+    service.supervisor.advance("run-1")
+    assert 7200 == service.get("run-1").gpu_seconds
+
+
 def test_training_without_gpus_spends_nothing(service: Any, spec: MakeSpec, clock: Clock) -> None:
     """On CPUs a budget never ends a run."""
     limit(service, gpu_seconds_budget=1.0)

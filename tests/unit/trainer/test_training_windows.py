@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pytest
 from rekindle_trainer.domain.limits import TrainingLimits, gpu_seconds, limits_violations
@@ -136,3 +136,12 @@ def test_gpu_seconds_are_those_of_processes_that_ran() -> None:
         gpus=1,
     )
     assert 4 * 10 + 2 * 30 + 3 == gpu_seconds([ended, runs, waits, lost, unseen], now)
+
+
+def test_attempts_of_a_release_before_count_from_their_beginning() -> None:
+    """It did not note the work between: what is seen first after an update stands for all of it."""
+    began, now = (datetime.fromisoformat(f"2026-01-14T11:{minute}:00+00:00") for minute in ("00", "50"))
+    known = Attempt(run_id="r", number=1, state=AttemptState.OPEN, claimed_at=began, began_at=began, gpus=1)
+    assert 3000 == gpu_seconds([known], now) == gpu_seconds([known.see(now, at_work=True)], now)
+    paused = known.see(now, at_work=False)
+    assert 3000 == gpu_seconds([paused], now + timedelta(hours=1))

@@ -38,6 +38,8 @@ from rekindle_trainer.verification import verify
 
 SERVICE_NAME: str = trainer_pb2.DESCRIPTOR.services_by_name["TrainerService"].full_name
 _log = logging.getLogger(__name__)
+#: What `GetServerInfo` calls them.
+_LAUNCHERS = {"process": "subprocess", "kubernetes": "kubernetes"}
 
 
 def main(arguments: Sequence[str] | None = None, *, command: Sequence[str] | None = None) -> int:
@@ -140,7 +142,7 @@ def load_catalogue() -> Catalogue:
 def _facts(settings: TrainerSettings) -> ServerFacts:
     return ServerFacts(
         service="trainer",
-        capabilities=database_capabilities(settings.effective_database_url()) | {"subprocess"},
+        capabilities=database_capabilities(settings.effective_database_url()) | {_LAUNCHERS[settings.launcher]},
         limits={"max_concurrent_runs": settings.max_concurrent_runs, "max_retries": settings.max_retries},
         installation_id=settings.installation_id,
     )

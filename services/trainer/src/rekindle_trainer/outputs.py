@@ -18,7 +18,7 @@ from rekindle_trainer.ports import ProcessStatus
 _log = logging.getLogger(__name__)
 #: Failure messages are shown to people and travel in trailers.
 _MAX_MESSAGE_CHARACTERS = 500
-_CHECKPOINT = re.compile(r"runs/[^/]+/\d+/checkpoint/")
+_CHECKPOINT = re.compile(r"runs/[^/]+/(?P<attempt>\d+)/checkpoint/")
 
 
 def read_metrics(objects: Objects, run_id: str, attempt: int, seen: int) -> list[tuple[int, MetricRecord]]:
@@ -70,6 +70,17 @@ def remove_checkpoints(objects: Objects, run_id: str) -> None:
     """Remove those of all attempts; metrics, results and failures stay."""
     for key in list(objects.list(f"runs/{run_id}/")):
         if _CHECKPOINT.match(key):
+            objects.delete(key)
+
+
+def remove_older_checkpoints(objects: Objects, run_id: str, attempt: int) -> None:
+    """Remove those of the attempts before, where this one has a complete one, which is then further than theirs."""
+    matches = filter(None, map(_CHECKPOINT.match, objects.list(f"runs/{run_id}/")))
+    found = [(match.string, int(match["attempt"])) for match in matches]
+    if any(number == attempt and key.endswith("/state.json") for key, number in found):
+        older = [key for key, number in found if number < attempt]
+        # States first: one without its weights would look complete.
+        for key in sorted(older, key=lambda key: not key.endswith("/state.json")):
             objects.delete(key)
 
 

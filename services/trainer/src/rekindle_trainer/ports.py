@@ -70,8 +70,8 @@ class Transaction(Protocol):
         """Note how the attempt's process is found again; False where it has another one or has ended."""
         ...
 
-    def record_beginning(self, run_id: str, number: int) -> None:
-        """Note that the attempt's process is at work, from now on unless that was noted before."""
+    def record_sight(self, attempt: Attempt, *, at_work: bool) -> None:
+        """Note whether the attempt's process is at work now, unless somebody has noted it since `attempt` was read."""
         ...
 
     def find_limits(self, project_id: str) -> TrainingLimits:

@@ -6,8 +6,9 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from rekindle.errors import DependencyUnavailable, RekindleError, VersionConflict
 from rekindle_servicekit import context
@@ -16,7 +17,7 @@ from rekindle_servicekit.workers import Workers
 
 from rekindle_trainer import outputs
 from rekindle_trainer.domain.metrics import number_metrics
-from rekindle_trainer.domain.queueing import plan_queue
+from rekindle_trainer.domain.queueing import plan_queue, waiting_reason
 from rekindle_trainer.domain.retry import ProcessEnd, RetryPolicy, Verdict
 from rekindle_trainer.domain.runs import Attempt, AttemptState, Run, RunState
 from rekindle_trainer.domain.specs import spec_json
@@ -24,6 +25,8 @@ from rekindle_trainer.ports import Launcher, LaunchError, State, Transaction
 
 _log = logging.getLogger(__name__)
 
+#: How often it is noted that a process is still at work: as much of it is not known where nobody sees it end.
+_NOTE_EVERY = timedelta(seconds=15)
 _ATTEMPT_STATES = {
     Verdict.SUCCEED: AttemptState.SUCCEEDED,
     Verdict.FAIL: AttemptState.FAILED,
@@ -74,29 +77,31 @@ class Supervisor:
         if handle is None:
             return
         self._tail_metrics(run, attempt)
-        held = self._held_reason(run.project_id)
+        held, now = self._held_reason(run.project_id)
         status = self.launcher.poll(handle)
         if run.cancel_requested or (held and status.is_running):
             status = self.launcher.stop(handle)
         elif status.is_running:
-            self._note_running(run, attempt, status.reason)
+            self._note_running(run, attempt, status.reason, now)
             return
         self._tail_metrics(run, attempt)  # what came between the first look and its end
         end = outputs.read_end(self.objects, run, attempt.number, status, held_reason=held)
         self._settle(run, attempt, end)
 
-    def _held_reason(self, project_id: str) -> str:
+    def _held_reason(self, project_id: str) -> tuple[str, datetime]:
         with self.state.read() as tx:
-            return held_reason(tx, project_id)
+            return held_reason(tx, project_id), tx.now
 
-    def _note_running(self, run: Run, attempt: Attempt, reason: str) -> None:
+    def _note_running(self, run: Run, attempt: Attempt, reason: str, now: datetime) -> None:
         """What there is to say of its process; where that is nothing, it is at work."""
-        begins = attempt.began_at is None and not reason
-        if run.reason == reason and not begins:
+        at_work = not reason
+        is_late = at_work and attempt.seen_at is not None and now - attempt.seen_at >= _NOTE_EVERY
+        is_news = attempt.is_at_work != at_work or is_late
+        if run.reason == reason and not is_news:
             return
         with self.state.write() as tx:
-            if begins:
-                tx.record_beginning(run.run_id, attempt.number)
+            if is_news:
+                tx.record_sight(attempt, at_work=at_work)
             if run.reason != reason:
                 tx.update_run(run.explain(reason))
 
@@ -116,8 +121,26 @@ class Supervisor:
         """
         waiting = [run for run in self._open_runs() if run.state is not RunState.RUNNING]
         if waiting:
-            self.objects.exists(f"runs/{waiting[0].run_id}/spec.json")
+            try:
+                self.objects.exists(f"runs/{waiting[0].run_id}/spec.json")
+            except DependencyUnavailable as error:
+                self._tell_waiting(waiting, f"waits for the object store: {error.message}")
+                raise
         return bool(waiting)
+
+    def _tell_waiting(self, waiting: list[Run], why: str) -> None:
+        changed = [(run, reason) for run in waiting if (reason := waiting_reason(run, why)) != run.reason]
+        if changed:
+            with suppress(VersionConflict), self.state.write() as tx:
+                for run, reason in changed:
+                    tx.update_run(run.wait(reason))
+
+    def _tell_running(self, run_id: str, why: str) -> None:
+        """Have a run whose process cannot be followed say so, until it can be again; as far as that can be noted."""
+        with suppress(RekindleError), self.state.write() as tx:
+            run = tx.find_run(run_id)
+            if run is not None and run.state is RunState.RUNNING and run.reason != why:
+                tx.update_run(run.explain(why))
 
     def _terminate(self, run_id: str) -> None:
         found = self._find_running(run_id)
@@ -203,8 +226,7 @@ class Supervisor:
                 changed = _decided(run, attempt, end, decision.verdict, decision.reason, tx)
             tx.end_attempt(ended)
             tx.update_run(changed)
-        if changed.state is RunState.SUCCEEDED:
-            outputs.remove_checkpoints(self.objects, run.run_id)
+        self._remove_checkpoints(changed, attempt)
         _log.info(
             "attempt %d ended, the run is %s",
             attempt.number,
@@ -212,12 +234,20 @@ class Supervisor:
             extra={"action": "run.attempt-ended"},
         )
 
+    def _remove_checkpoints(self, run: Run, attempt: Attempt) -> None:
+        """Those that nothing goes on from any more: of a run that has ended all, else those of attempts before."""
+        with suppress(DependencyUnavailable):  # what is left is removed with the next attempt's, or at the next start
+            if run.has_ended:
+                outputs.remove_checkpoints(self.objects, run.run_id)
+            else:
+                outputs.remove_older_checkpoints(self.objects, run.run_id, attempt.number)
+
     def _tidy(self) -> None:
-        """Remove the checkpoints of runs whose supervisor died between their success and this."""
+        """Remove the checkpoints of runs whose supervisor died between their end and this, or that ended waiting."""
         for run_id in outputs.runs_with_checkpoints(self.objects):
             with self.state.read() as tx:
                 run = tx.find_run(run_id)
-            if run is not None and run.state is RunState.SUCCEEDED:
+            if run is not None and run.has_ended:
                 outputs.remove_checkpoints(self.objects, run_id)
 
     def _tail_metrics(self, run: Run, attempt: Attempt) -> None:
@@ -259,8 +289,10 @@ class Supervisor:
                 _log.debug("somebody else was faster", extra={"action": "run.conflict"})
             except RekindleError as error:
                 _log.warning("%s: %s", error.reason, error.message, extra={"action": "run.postponed"})
+                self._tell_running(run_id, f"cannot be looked after now: {error.message}")
             except Exception:
                 _log.exception("the run could not be looked after", extra={"action": "run.step-failed"})
+                self._tell_running(run_id, "cannot be looked after: see the trainer's log")
 
 
 def held_reason(tx: Transaction, project_id: str) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 
@@ -25,6 +26,7 @@ from rekindle_trainer.spec import Example, RunSpec, compact_json
 _START, _CANCEL, _LIMIT = "StartRun", "CancelRun", "SetTrainingLimits"
 _CANCEL_POLL_S = 0.1
 _METRICS_PER_READ = 500
+_LOOKS_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,16 +206,25 @@ def _same_run(tx: Transaction, spec: RunSpec, content: bytes) -> Run | None:
 
 
 def _missing_objects(objects: Objects, spec: RunSpec) -> Iterator[FieldViolation]:
+    stored = _stored_volumes(objects, (*spec.training, *spec.heldout))
     for name, examples in (("training", spec.training), ("heldout", spec.heldout)):
         for index, example in enumerate(examples):
-            yield from _missing_pixels(objects, f"spec.{name}[{index}]", example)
+            yield from _missing_pixels(stored, f"spec.{name}[{index}]", example)
     if spec.initial_weights is not None and not objects.exists(f"weights/{spec.initial_weights}"):
         yield FieldViolation("spec.initial_weights_digest", "no such weights are stored")
     if spec.current_package is not None and not objects.exists(f"packages/{spec.current_package}/manifest.json"):
         yield FieldViolation("spec.current_package_digest", "no such package is stored")
 
 
-def _missing_pixels(objects: Objects, field: str, example: Example) -> Iterator[FieldViolation]:
+def _stored_volumes(objects: Objects, examples: Iterable[Example]) -> set[str]:
+    """Digests of those that are there; many at a time, as thousands one by one take a bucket minutes to answer."""
+    digests = sorted({digest for each in examples for digest in (each.image_digest, each.mask_digest)})
+    with ThreadPoolExecutor(_LOOKS_AT_ONCE, thread_name_prefix="look") as pool:
+        found = pool.map(lambda digest: objects.exists(f"canonical/{digest}"), digests)
+        return {digest for digest, is_there in zip(digests, found, strict=True) if is_there}
+
+
+def _missing_pixels(stored: set[str], field: str, example: Example) -> Iterator[FieldViolation]:
     for name, digest in (("image_digest", example.image_digest), ("mask_digest", example.mask_digest)):
-        if not objects.exists(f"canonical/{digest}"):
+        if digest not in stored:
             yield FieldViolation(f"{field}.{name}", "no such volume is stored: upload it first")

@@ -85,14 +85,14 @@ def _named_weights(objects: Objects, runs: Iterable[Run]) -> frozenset[str]:
 
 
 def _leftover(objects: Objects, key: str, run: Run | None, options: VerifyOptions, now: datetime) -> Iterator[Finding]:
-    if run is not None and not (run.state is RunState.SUCCEEDED and _CHECKPOINT.match(key)):
+    if run is not None and not (run.has_ended and _CHECKPOINT.match(key)):
         return
     try:
         age = now - objects.modified_at(key)
     except NotFound:  # removed meanwhile
         return
     if age >= options.grace:
-        message = "no run of this id is known" if run is None else "a checkpoint of a run that has succeeded"
+        message = "no run of this id is known" if run is None else "a checkpoint of a run that has ended"
         yield Finding(
             kind=FindingKind.ORPHANED,
             where=key,

@@ -7,24 +7,30 @@ from statistics import fmean
 
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
-from rekindle_trainer.domain.runs import WAITING, Run, RunState
-from rekindle_trainer.ports import State
+from rekindle_trainer.domain.runs import Run, RunState
+from rekindle_trainer.ports import State, Transaction
 
 
 def run_metrics(state: State) -> Iterable[Metric]:
-    """Runs by state, the longest wait of those that queue, the epochs of those that run, the newest Dice."""
+    """Runs by state, the longest wait for a process, the epochs of those that run, the newest Dice."""
     with state.read() as tx:
         counts, open_runs, newest, now = tx.count_runs(), tx.open_runs(), tx.newest_success(), tx.now
+        waits = [(now - run.waits_since).total_seconds() for run in open_runs if run.waits_since and _may_run(tx, run)]
     by_state = GaugeMetricFamily("rekindle_training_runs", "Training runs by state", labels=["state"])
     for run_state in RunState:
         by_state.add_metric([run_state.value], counts.get(run_state, 0))
-    waits = [(now - run.created_at).total_seconds() for run in open_runs if run.state in WAITING]
     wait = GaugeMetricFamily(
         "rekindle_training_queue_wait_seconds",
-        "How long the run that has waited longest has waited; 0 where none waits",
+        "Longest time that a run has had no process at work, closed windows aside; 0 where none waits",
         value=max(waits, default=0.0),
     )
     return [by_state, wait, _epochs(open_runs), _dice(newest)]
+
+
+def _may_run(tx: Transaction, run: Run) -> bool:
+    """Whether its project's window is open: a run that waits for that waits as its project wants."""
+    window = tx.find_limits(run.project_id).window
+    return window is None or window.is_open(tx.now)
 
 
 def _epochs(open_runs: Sequence[Run]) -> Metric:

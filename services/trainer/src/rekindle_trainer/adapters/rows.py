@@ -38,7 +38,7 @@ def run_row(run: Run) -> dict[str, Any]:
     }
 
 
-def run_record(row: sa.Row[Any], latest: Metric | None, gpu_seconds: float = 0.0, limits_version: int = 0) -> Run:
+def run_record(row: sa.Row[Any], latest: Metric | None) -> Run:
     return Run(
         run_id=row.run_id,
         project_id=row.project_id,
@@ -56,8 +56,6 @@ def run_record(row: sa.Row[Any], latest: Metric | None, gpu_seconds: float = 0.0
         committed_attempt=row.committed_attempt,
         result=None if row.result is None else _result(json.loads(row.result)),
         latest=latest,
-        gpu_seconds=gpu_seconds,
-        limits_version=limits_version,
         version=row.version,
     )
 
@@ -78,6 +76,9 @@ def attempt_record(row: sa.Row[Any]) -> Attempt:
         reason=row.reason,
         gpus=row.gpus or 0,
         began_at=row.began_at,
+        seen_at=row.seen_at,
+        is_at_work=bool(row.is_at_work),
+        worked_seconds=row.worked_seconds,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,9 +29,11 @@ from rekindle_trainer.adapters.tables import attempts, runs, training_limits
 from rekindle_trainer.adapters.tables import metrics as metric_rows
 from rekindle_trainer.domain.limits import TrainingLimits, gpu_seconds
 from rekindle_trainer.domain.metrics import Metric
-from rekindle_trainer.domain.runs import ENDED, Attempt, AttemptState, Run, RunState
+from rekindle_trainer.domain.runs import ENDED, Attempt, AttemptState, Run, RunState, waiting_since
 
 MIGRATIONS = "rekindle_trainer:migrations"
+#: Columns that others may have written since an attempt was read.
+_SEEN = ("handle", "began_at", "seen_at", "is_at_work", "worked_seconds")
 #: Arbitrary; supervisors on one PostgreSQL database claim runs in turn under it.
 _QUEUE_LOCK = 0x52454B54
 
@@ -125,7 +128,7 @@ class SqlTransaction:
             raise _changed_meanwhile(attempt.run_id) from None
 
     def end_attempt(self, attempt: Attempt) -> None:
-        ended = {key: value for key, value in attempt_row(attempt).items() if key not in ("handle", "began_at")}
+        ended = {key: value for key, value in attempt_row(attempt).items() if key not in _SEEN}
         still_open = _attempt(attempt.run_id, attempt.number) & (attempts.c.state == AttemptState.OPEN.value)
         if self._connection.execute(sa.update(attempts).where(still_open).values(ended)).rowcount != 1:
             raise _changed_meanwhile(attempt.run_id)
@@ -136,9 +139,11 @@ class SqlTransaction:
         noted = sa.update(attempts).where(_attempt(run_id, number), free, still_open).values(handle=handle)
         return self._connection.execute(noted).rowcount == 1
 
-    def record_beginning(self, run_id: str, number: int) -> None:
-        unseen = sa.and_(_attempt(run_id, number), attempts.c.began_at.is_(None))
-        self._connection.execute(sa.update(attempts).where(unseen).values(began_at=self.now))
+    def record_sight(self, attempt: Attempt, *, at_work: bool) -> None:
+        row = attempt_row(attempt.see(self.now, at_work=at_work))
+        seen = {name: row[name] for name in ("began_at", "seen_at", "is_at_work", "worked_seconds")}
+        as_read = _attempt(attempt.run_id, attempt.number) & attempts.c.seen_at.is_not_distinct_from(attempt.seen_at)
+        self._connection.execute(sa.update(attempts).where(as_read).values(seen))
 
     def find_limits(self, project_id: str) -> TrainingLimits:
         query = sa.select(training_limits).where(training_limits.c.project_id == project_id)
@@ -155,7 +160,7 @@ class SqlTransaction:
 
     def gpu_seconds(self, project_id: str) -> float:
         own = sa.select(attempts).join(runs, runs.c.run_id == attempts.c.run_id)
-        return self._spent(own.where(runs.c.project_id == project_id))
+        return gpu_seconds(self._attempts(own.where(runs.c.project_id == project_id)), self.now)
 
     def last_metric(self, run_id: str, attempt: int | None = None) -> Metric | None:
         query = sa.select(metric_rows).where(metric_rows.c.run_id == run_id)
@@ -190,16 +195,22 @@ class SqlTransaction:
         return [self._run(row) for row in rows]
 
     def _run(self, row: sa.Row[Any]) -> Run:
-        own = sa.select(attempts).where(attempts.c.run_id == row.run_id)
-        version = self.find_limits(row.project_id).version
-        return run_record(row, self.last_metric(row.run_id), self._spent(own), version)
+        own = self._attempts(sa.select(attempts).where(attempts.c.run_id == row.run_id))
+        known = run_record(row, self.last_metric(row.run_id))
+        return replace(
+            known,
+            gpu_seconds=gpu_seconds(own, self.now),
+            waits_since=None if known.has_ended else waiting_since(known.created_at, own),
+            limits_version=self.find_limits(row.project_id).version,
+        )
 
-    def _spent(self, query: sa.Select[Any]) -> float:
-        return gpu_seconds(map(attempt_record, self._connection.execute(query)), self.now)
+    def _attempts(self, query: sa.Select[Any]) -> list[Attempt]:
+        return [attempt_record(row) for row in self._connection.execute(query)]
 
     def _read_clock(self) -> datetime:
         if self._connection.dialect.name == "postgresql":
-            return self._connection.execute(sa.select(sa.func.transaction_timestamp())).scalar_one()
+            # Not when the transaction began: it may have waited for others since.
+            return self._connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
         return datetime.now(UTC)
 
 

@@ -43,6 +43,9 @@ attempts = sa.Table(
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("gpus", sa.Integer),
     sa.Column("began_at", UtcDateTime),
+    sa.Column("seen_at", UtcDateTime),
+    sa.Column("is_at_work", sa.Boolean),
+    sa.Column("worked_seconds", sa.Double),
 )
 
 training_limits = sa.Table(

@@ -36,9 +36,10 @@ class TrainingLimits:
 
 
 def gpu_seconds(attempts: Iterable[Attempt], now: datetime) -> float:
-    """GPUs times seconds from when each process began to its end, or to `now` where it has not ended.
+    """GPUs times seconds that each process was at work until its end, or to `now` where it has not ended.
 
-    A process that nobody saw begin counts from its claim if it is known to have run, otherwise for nothing.
+    A process that nobody saw at work counts from its claim if it is known to have run, otherwise for nothing; one that
+    nobody saw end counts until it was last seen.
     """
     return sum(each.gpus * _seconds(each, now) for each in attempts)
 
@@ -54,6 +55,10 @@ def limits_violations(field: str, limits: TrainingLimits) -> list[FieldViolation
 
 
 def _seconds(attempt: Attempt, now: datetime) -> float:
-    has_run = attempt.exit_code is not None or attempt.state is AttemptState.SUCCEEDED
-    began = attempt.began_at or (attempt.claimed_at if has_run else None)
-    return 0.0 if began is None else max(0.0, ((attempt.ended_at or now) - began).total_seconds())
+    was_seen_ending = attempt.exit_code is not None or attempt.state is AttemptState.SUCCEEDED
+    end = attempt.ended_at or now
+    if attempt.began_at is None:
+        return max(0.0, (end - attempt.claimed_at).total_seconds()) if was_seen_ending else 0.0
+    if attempt.ended_at is not None and not was_seen_ending:
+        end = attempt.seen_at or end
+    return attempt.worked_until(end)

@@ -32,13 +32,13 @@ def plan_queue(runs: Sequence[Run], max_concurrent_runs: int, held: Mapping[str,
     launch, rest = waiting[:free], waiting[free:]
     # A run starts when all but (slots - 1) of those before it have ended.
     before = running + len(launch) - max_concurrent_runs + 1
-    told = [(run, _reason(run, waits_for(before + place))) for place, run in enumerate(rest)]
-    told += [(run, _reason(run, reasons[run.project_id])) for run in known if reasons.get(run.project_id)]
+    told = [(run, waiting_reason(run, waits_for(before + place))) for place, run in enumerate(rest)]
+    told += [(run, waiting_reason(run, reasons[run.project_id])) for run in known if reasons.get(run.project_id)]
     return Plan(tuple(launch), tuple((run, reason) for run, reason in told if run.reason != reason))
 
 
-def _reason(run: Run, waits: str) -> str:
-    """A run that was interrupted goes on saying why."""
+def waiting_reason(run: Run, waits: str) -> str:
+    """What a waiting run says; one that was interrupted goes on saying why."""
     why = run.reason.split(CLAUSE)[0] if run.attempts else ""
     return f"{why}{CLAUSE}{waits}" if why else waits
 

@@ -118,7 +118,9 @@ def how_it_ended(end: ProcessEnd) -> str:
     if end.launch_error is not None:
         return f"the training process could not be started ({end.launch_error})"
     if end.failure is not None:
-        return f"{end.failure.reason}: {end.failure.message}"
+        said = f"{end.failure.reason}: {end.failure.message}"
+        # Where several train together, one says that it lost another, and whoever ran them why that one ended.
+        return f"{end.words} ({said})" if end.words else said
     if end.words:
         return end.words
     code = end.exit_code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -69,12 +70,46 @@ class Attempt:
     gpus: int = 0
     #: When its process was first seen at work; None where it was not.
     began_at: datetime | None = None
+    #: When it was last noted whether its process is at work, which it is not while its pod waits for a node again.
+    seen_at: datetime | None = None
+    is_at_work: bool = False
+    #: Until then; None where nobody has noted any, as releases before did not.
+    worked_seconds: float | None = None
+
+    def see(self, now: datetime, *, at_work: bool) -> Attempt:
+        """With what was seen of its process now; between two looks at which it was at work it has worked."""
+        return replace(
+            self,
+            began_at=self.began_at or (now if at_work else None),
+            seen_at=now,
+            is_at_work=at_work,
+            worked_seconds=self.worked_until(now),
+        )
+
+    def worked_until(self, moment: datetime) -> float:
+        """Seconds of work, if its process is as it was last seen until `moment`."""
+        if self.worked_seconds is None:
+            return 0.0 if self.began_at is None else max(0.0, (moment - self.began_at).total_seconds())
+        since = self.seen_at if self.is_at_work else None
+        return self.worked_seconds + (0.0 if since is None else max(0.0, (moment - since).total_seconds()))
 
     def end(self, state: AttemptState, now: datetime, *, exit_code: int | None = None, reason: str = "") -> Attempt:
         """This attempt, ended; IllegalTransition where it had ended before."""
         if self.state is not AttemptState.OPEN:
             raise IllegalTransition(f"attempt {self.number} of run {self.run_id} has ended already")
         return replace(self, state=state, ended_at=now, exit_code=exit_code, reason=reason)
+
+
+def waiting_since(created_at: datetime, attempts: Sequence[Attempt]) -> datetime | None:
+    """Since when a run that has not ended has waited: to be started, for a node, or in a cluster's queue."""
+    before = created_at
+    for attempt in sorted(attempts, key=lambda each: each.number):
+        if attempt.state is AttemptState.OPEN:
+            if attempt.began_at is None:
+                return before
+            return attempt.seen_at if attempt.seen_at is not None and not attempt.is_at_work else None
+        before = attempt.ended_at or before
+    return before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +139,8 @@ class Run:
     latest: Metric | None = None
     #: GPUs times seconds of its attempts, as of when it was read.
     gpu_seconds: float = 0.0
+    #: Since when no process works at it; None while one does, and once it has ended.
+    waits_since: datetime | None = None
     #: Of its project, as of then; 0 where nobody has limited it.
     limits_version: int = 0
     #: Grows with each stored change; a change of an older version is refused.
