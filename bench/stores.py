@@ -27,7 +27,7 @@ from many_cases import PROJECT, fill
 from servers.minio import ACCESS_KEY, SECRET_KEY, MinioServer
 from servers.postgresql import PostgresqlServer
 from servers.process import ServerProcess
-from servers.s3 import bucket_of
+from servers.s3 import options_of
 from servers.seaweedfs import SeaweedfsServer
 
 FEW = 1_000
@@ -55,9 +55,10 @@ def _transfers(options: Options, minio: MinioServer) -> list[Row]:
     """New files up through the service and as they are to the store; then one down again."""
     slices, repeats = (20, 1) if options.quick else (100, 5)
     files = [nifti(options.folder, slices, seed) for seed in range(repeats + 2)]
-    store = bucket_of(minio)
+    bucket = minio.make_bucket("bench")
+    store = S3Objects(options_of(minio, bucket))
     settings = {
-        "OBJECTS_URL": f"s3://{store._bucket}/bench", "OBJECTS_ENDPOINT": minio.url,
+        "OBJECTS_URL": f"s3://{bucket}/bench", "OBJECTS_ENDPOINT": minio.url,
         "OBJECTS_ACCESS_KEY": ACCESS_KEY, "OBJECTS_SECRET_KEY": SECRET_KEY,
     }  # fmt: skip
     ours, theirs = iter(files), iter(files)
@@ -99,10 +100,9 @@ def _leases(postgresql: PostgresqlServer, many: int, turns: int) -> list[Row]:
     """One lease is one transaction, as the service's call makes it; the disk is waited for."""
     stores = {count: open_store(postgresql.create_database()) for count in (many, FEW)}
     projects = {count: fill(store, cases=count, selected=count) for count, store in stores.items()}
-    alone = [alternate(min(turns, FEW // 4), *(lambda s=stores[c], p=projects[c]: _lease(s, p) for c in (many, FEW)))][
-        0
-    ]
-    rates = {count: _rate(stores[count], people=8, cases=min(turns, FEW // 4)) for count in (many, FEW)}
+    turns = min(turns, FEW // 4)
+    alone = alternate(turns, *(lambda s=stores[c], p=projects[c]: _lease(s, p) for c in (many, FEW)))
+    rates = {count: _rate(stores[count], people=8, cases=turns) for count in (many, FEW)}
     for store in stores.values():
         store.close()
     latencies = [

@@ -64,8 +64,8 @@ def _batches(objects: Objects, engines: dict[str, Engine], repeats: int, *, copi
         calls = [_call(engine, package, part, going) for engine in engines.values()]
         seconds = dict(zip(engines, alternate(repeats, *calls), strict=True))
         for name in ("shared memory", "socket"):
-            milliseconds = [[1000 * each for each in seconds[key]] for key in (name, EMBEDDED)]
-            rows.append(_row(f"{what}, {graph}, {name}", "ms", *milliseconds, EMBEDDED))
+            ours, theirs = ([1000 * each for each in seconds[key]] for key in (name, EMBEDDED))
+            rows.append(_row(f"{what}, {graph}, {name}", "ms", ours, theirs, EMBEDDED))
     return rows
 
 
