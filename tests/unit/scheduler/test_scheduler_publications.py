@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rekindle.errors import DependencyUnavailable, NotFound
+from rekindle.errors import DependencyUnavailable, InternalError, NotFound
 from rekindle_scheduler.actions.publications import deliver_owed
 from rekindle_scheduler.domain.policy import ReviewPolicy
 from rekindle_scheduler.domain.publications import Delivery, Publication, Published, decide_delivery
@@ -20,11 +20,19 @@ class Feed:
     def __init__(self) -> None:
         self.sent: list[Delivery] = []
         self.failures: list[Exception] = []
+        #: Masks that are never taken.
+        self.poison: set[str] = set()
+        self._answered: set[str] = set()
 
     def publish(self, project_id: str, delivery: Delivery) -> None:
         if self.failures:
             raise self.failures.pop(0)
-        self.sent.append(delivery)
+        if delivery.mask_volume_id in self.poison:
+            raise InternalError("incident 7")
+        # As inference does, which answers a request only once anew.
+        if delivery.request_id not in self._answered:
+            self._answered.add(delivery.request_id)
+            self.sent.append(delivery)
 
     def words(self) -> list[tuple[str, str]]:
         """Mask, and what is said of it."""
@@ -143,6 +151,60 @@ def test_what_inference_refuses_holds_nobody_else_up(bench: Bench, feed: Any) ->
         kinds = [event.kind for event in uow.events.after(bench.project_id, 0, limit=99)]
     assert [other.mask_volume_id] == [each.mask_volume_id for each in feed.sent]
     assert 1 == kinds.count("result-not-published")
+
+
+def test_one_that_fails_for_an_unforeseen_reason_holds_nobody_else_up(bench: Bench, feed: Any) -> None:
+    """The others are delivered past it; it stays owed, and is delivered once that is possible."""
+    poisoned = hand_in(bench, take(bench))
+    bench.later(minutes=1)
+    other = hand_in(bench, take(bench))
+    feed.poison.add(poisoned.mask_volume_id)
+    bench.later(minutes=1)
+    assert 1 == deliver_owed(bench.store, feed)
+    assert [(other.mask_volume_id, "corrected")] == feed.words()
+    with pytest.raises(InternalError):
+        deliver_owed(bench.store, feed)
+    feed.poison.clear()
+    drain(bench, feed)
+    assert [(other.mask_volume_id, "corrected"), (poisoned.mask_volume_id, "corrected")] == feed.words()
+
+
+def test_what_failed_last_comes_last(bench: Bench, feed: Any) -> None:
+    """Also where the failure looked as if everybody had to wait."""
+    hand_in(bench, take(bench))
+    bench.later(minutes=1)
+    other = hand_in(bench, take(bench))
+    bench.later(minutes=1)
+    feed.failures.append(DependencyUnavailable("busy with this one"))
+    with pytest.raises(DependencyUnavailable):
+        deliver_owed(bench.store, feed)
+    drain(bench, feed)
+    assert other.mask_volume_id == feed.sent[0].mask_volume_id
+
+
+@pytest.mark.parametrize("taken_back", [False, True], ids=["corrected anew", "taken back"])
+def test_a_delivery_that_comes_too_late_is_outdone(bench: Bench, feed: Any, taken_back: bool) -> None:
+    """Another scheduler has delivered the newer word before: it is told again, so that it stands."""
+    first = hand_in(bench, take(bench))
+    drain(bench, feed)
+    review(bench, first, ACCEPT)
+    send = feed.publish
+
+    def late(project_id: str, delivery: Delivery) -> None:
+        """This scheduler stands still while the label changes and the other one delivers."""
+        feed.publish = send
+        if taken_back:
+            withdraw(bench, first)
+        else:
+            lease = take_again(bench, first.case_id)
+            hand_in(bench, lease, receipt=other_mask("second", lease))
+        drain(bench, feed)
+        send(project_id, delivery)
+
+    feed.publish = late
+    drain(bench, feed)
+    last = (first.mask_volume_id, "retracted") if taken_back else ("second", "corrected")
+    assert [last, (first.mask_volume_id, "reviewed"), last] == feed.words()[1:]
 
 
 def test_nothing_is_decided_where_nothing_counts_and_nothing_was_delivered() -> None:

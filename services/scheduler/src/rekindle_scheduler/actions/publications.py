@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import logging
 
-from rekindle.errors import AlreadyExists, InvalidInput, NotFound
+from rekindle.errors import (
+    AlreadyExists,
+    Cancelled,
+    CapacityExceeded,
+    DependencyUnavailable,
+    InvalidInput,
+    NotFound,
+    RekindleError,
+)
 from rekindle_servicekit import context
 
 from rekindle_scheduler.domain.publications import Delivery, Publication, decide_delivery
@@ -16,29 +24,59 @@ _log = logging.getLogger(__name__)
 _AT_A_TIME = 20
 #: The same call would be refused again, for example as the mask has been erased.
 _FINAL = (NotFound, InvalidInput, AlreadyExists)
+#: The others would fare no better now.
+_ALL_WAIT = (DependencyUnavailable, CapacityExceeded)
 
 
 def deliver_owed(store: Store, inference: Inference) -> int:
     """Deliver the longest owed; how many that were, so that there may be more where it is not 0.
 
-    Raises what may pass by itself, such as DependencyUnavailable; what was delivered before is written down.
+    One that cannot be delivered now goes behind all others, so that it holds none of them up. Raises what may pass by
+    itself, such as DependencyUnavailable; what was delivered before is written down.
     """
     with store.read() as uow:
-        decided = [(owed, _decide(uow, owed)) for owed in uow.publications.owed(limit=_AT_A_TIME)]
-    for publication, delivery in decided:
+        owed = uow.publications.owed(limit=_AT_A_TIME)
+    failures: list[Exception] = []
+    for publication in owed:
         with context.bind(project=publication.project_id):
-            delivered = delivery is None or _deliver(inference, publication, delivery)
-            with store.write() as uow:
-                made = delivery.published() if delivery is not None and delivered else None
-                uow.publications.settle(publication, made)
-                if not delivered:
-                    uow.events.add(
-                        publication.project_id,
-                        "result-not-published",
-                        "a label could not be delivered as a result: inference does not take it",
-                        details={"case_id": publication.case_id},
-                    )
-    return len(decided)
+            try:
+                _settle(store, inference, publication)
+            except Cancelled:
+                raise
+            except Exception as error:
+                with store.write() as uow:
+                    uow.publications.postpone(publication)
+                if isinstance(error, _ALL_WAIT):
+                    raise
+                _note(error)
+                failures.append(error)
+    if failures and len(failures) == len(owed):
+        raise failures[0]
+    return len(owed) - len(failures)
+
+
+def _settle(store: Store, inference: Inference, publication: Publication) -> None:
+    """Decided at the last moment: another scheduler may have delivered what came since."""
+    with store.read() as uow:
+        delivery = _decide(uow, publication)
+    delivered = delivery is None or _deliver(inference, publication, delivery)
+    with store.write() as uow:
+        made = delivery.published() if delivery is not None and delivered else None
+        uow.publications.settle(publication, made)
+        if not delivered:
+            uow.events.add(
+                publication.project_id,
+                "result-not-published",
+                "a label could not be delivered as a result: inference does not take it",
+                details={"case_id": publication.case_id},
+            )
+
+
+def _note(error: Exception) -> None:
+    if isinstance(error, RekindleError):
+        _log.warning("a result waits: %s", error, extra={"action": "publish.waiting", "reason": error.reason})
+    else:
+        _log.error("delivering a result failed", exc_info=error, extra={"action": "publish.error"})
 
 
 def _decide(uow: UnitOfWork, publication: Publication) -> Delivery | None:

@@ -38,7 +38,7 @@ class Publication:
 
 @dataclass(frozen=True, kw_only=True)
 class Delivery:
-    """A call to make, the same however often it is decided for one version of a publication."""
+    """A call to make, the same however often it is decided for one version of a publication after what was last."""
 
     request_id: str
     submission_id: SubmissionId
@@ -82,4 +82,9 @@ def decide_delivery(publication: Publication, counting: Submission | None) -> De
 
 
 def _request_id(publication: Publication, submission_id: SubmissionId, what: str) -> str:
-    return f"{submission_id}.{what}.{publication.version}"
+    """The same for the same step, and another one where an older delivery has come late and must be outdone."""
+    request_id = f"{submission_id}.{what}.{publication.version}"
+    last = publication.published
+    if last is None:
+        return request_id
+    return f"{request_id}.{last.submission_id}.{'retracted' if last.retracted else last.origin}"

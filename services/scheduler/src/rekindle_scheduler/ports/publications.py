@@ -16,7 +16,11 @@ class Publications(Protocol):
         ...
 
     def owed(self, *, limit: int) -> list[Publication]:
-        """Of all projects, the longest owed first."""
+        """Of all projects, those first that have been owed, or were postponed, the longest ago."""
+        ...
+
+    def postpone(self, publication: Publication) -> None:
+        """It could not be delivered: the others come first."""
         ...
 
     def settle(self, publication: Publication, published: Published | None) -> None:

@@ -27,6 +27,10 @@ class SqlPublications(Repository):
         statement = sa.select(publications).where(publications.c.owed.is_(True)).order_by(publications.c.owed_at)
         return [_publication(row) for row in self._connection.execute(statement.limit(limit))]
 
+    def postpone(self, publication: Publication) -> None:
+        of_case = publications.c.case_id == publication.case_id
+        self._connection.execute(sa.update(publications).where(of_case).values(owed_at=self._now))
+
     def settle(self, publication: Publication, published: Published | None) -> None:
         values: dict[str, Any] = {"owed": sa.case((publications.c.version == publication.version, False), else_=True)}
         if published is not None:
