@@ -7,7 +7,7 @@ import math
 import threading
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,7 @@ class Connection:
     certificate: Path | None = None
     key: Path | None = None
     #: `key=value` of `--grpc-restricted-protocol`, where control calls are restricted.
-    access_key: str = ""
+    access_key: str = field(default="", repr=False)
     #: Of calls that Triton answers from what it knows.
     control_timeout_s: float = 10.0
     #: Of loading a model; TensorRT builds its engine meanwhile.

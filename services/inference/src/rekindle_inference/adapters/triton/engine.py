@@ -104,8 +104,9 @@ class TritonEngine:
             )
         with self.hold(package):
             for tried in range(1, _TRIES + 1):
-                self._load(package, wait_s=self._load_wait_s, cancellation=cancellation)
                 try:
+                    # Another process that unloads the model just now removes its files too: they are written again.
+                    self._load(package, wait_s=self._load_wait_s, cancellation=cancellation)
                     return self._predict(name, package, images, cancellation)
                 except ModelGone:
                     # Triton has restarted, or another process has unloaded the model.
