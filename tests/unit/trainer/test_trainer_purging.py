@@ -128,6 +128,48 @@ def test_a_repeated_request_answers_what_the_first_one_did(service: Any, spec: M
         purge(service, example("b"))
 
 
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_a_purge_that_is_killed_between_two_steps_loses_no_text(
+    service: Any, spec: MakeSpec, example: Any, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    """The next one completes it: the run's result is there, and struck."""
+    finish(service, spec())
+    key = "runs/run-1/1/result.json"
+    before = len(service.objects.get(key))
+    left = [steps]
+    for name in ("put", "delete"):
+        monkeypatch.setattr(service.objects, name, _until_killed(getattr(service.objects, name), left))
+    with pytest.raises(KeyboardInterrupt):
+        purge(service, example("a"))
+    monkeypatch.undo()
+
+    purge(service, example("a"))
+
+    assert len(service.objects.get(key)) == before
+    assert mentions(service, example("a").image_digest) == []
+    assert [each for each in service.objects.list("runs/") if each.endswith(".struck")] == []
+
+
+def _until_killed(step: Callable[..., None], left: list[int]) -> Callable[..., None]:
+    def run(*arguments: Any) -> None:
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        step(*arguments)
+
+    return run
+
+
+def test_a_damaged_text_holds_no_purge_up(service: Any, spec: MakeSpec, example: Any) -> None:
+    """What cannot be read as text is struck all the same."""
+    finish(service, spec())
+    service.objects.put("runs/run-1/9/failure.json", b"\xff" + example("a").mask_digest.encode())
+
+    purge(service, example("a"))
+
+    assert mentions(service, example("a").mask_digest) == []
+
+
 def test_other_projects_are_left_alone(service: Any, spec: MakeSpec, example: Any) -> None:
     """A digest of this project's erased volume may be another project's living one."""
     finish(service, spec())

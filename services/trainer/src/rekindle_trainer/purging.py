@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from uuid import uuid4
 
@@ -23,6 +23,8 @@ _MAX_DIGESTS = 10_000
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 #: What a run leaves that names its examples; weights, metrics and packages do not.
 _NAMES_EXAMPLES = ("spec.json", "result.json", "failure.json")
+#: Ends the key of a new text until it has taken the place of the old one.
+_STAGED = ".struck"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,24 +89,36 @@ def _holds(run: Run, digests: set[str]) -> bool:
 
 def _strike_objects(objects: Objects, run_id: str, digests: Collection[str]) -> None:
     for key in list(objects.list(f"runs/{run_id}/")):
+        if key.endswith(_STAGED):  # somebody was killed on the way
+            _put_in_place(objects, key.removesuffix(_STAGED))
+    for key in list(objects.list(f"runs/{run_id}/")):
         if not key.endswith(_NAMES_EXAMPLES):
             continue
         try:
-            text = objects.get(key).decode()
+            data = objects.get(key)
         except NotFound:
             continue
-        struck = struck_out(text, {digest: _stand_in() for digest in digests if digest in text})
-        if struck != text:
-            # Objects are immutable, so the new text takes the place of the old one in two steps.
+        struck = _struck_out(data, digests)
+        if struck != data:
+            # Objects are immutable, so the new text takes the place of the old one in steps that always leave one.
+            objects.put(f"{key}{_STAGED}", struck)
             objects.delete(key)
-            objects.put(key, struck.encode())
+            _put_in_place(objects, key)
 
 
-def struck_out(text: str, stand_ins: Mapping[str, str]) -> str:
-    """`text` with each digest replaced."""
-    for digest, stand_in in stand_ins.items():
-        text = text.replace(digest, stand_in)
-    return text
+def _put_in_place(objects: Objects, key: str) -> None:
+    staged = f"{key}{_STAGED}"
+    if not objects.exists(key):
+        objects.put(key, objects.get(staged))
+    objects.delete(staged)
+
+
+def _struck_out(data: bytes, digests: Collection[str]) -> bytes:
+    """As bytes: one that is damaged must not keep the others from being struck."""
+    for digest in digests:
+        if digest.encode() in data:
+            data = data.replace(digest.encode(), _stand_in().encode())
+    return data
 
 
 def _stand_in() -> str:
