@@ -10,7 +10,7 @@ from importlib import import_module
 
 import pytest
 import sqlalchemy as sa
-from rekindle.errors import LeaseLost, NotFound
+from rekindle.errors import InvalidInput, LeaseLost, NotFound
 from rekindle_scheduler.adapters.sql.store import open_store
 from rekindle_scheduler.domain.ids import DraftId, ProjectId, SubmissionId
 from rekindle_scheduler.domain.words import CaseState, ReviewState, RoundState
@@ -18,7 +18,7 @@ from rekindle_scheduler.ports import SubmissionFilter
 from rekindle_scheduler.usecases import drafts, sessions
 from rekindle_servicekit.database import make_engine
 from scheduler_labels import ACCEPT, hand_in, other_mask, review, save, take, take_again, take_up
-from scheduler_ports import ALICE, BOB, START, Bench, measured
+from scheduler_ports import ALICE, BOB, START, Bench, label, measured, states
 from servers.fixtures import MakeDatabase
 
 
@@ -58,6 +58,32 @@ def test_drafts_are_kept_replaced_and_listed(bench: Bench) -> None:
         assert late == uow.drafts.newest(bench.project_id, one.case_id, one.annotator_id)
         with pytest.raises(NotFound):
             uow.drafts.get(ProjectId("00000000-0000-4000-8000-000000000000"), two.draft_id)
+
+
+def test_time_is_booked_once_when_drafts_of_two_cases_come_at_once(bench: Bench) -> None:
+    """The second waits for the first, and is refused where it would book the same minutes again."""
+    first, second = take(bench), take(bench)
+    bench.later(minutes=10)
+    refused: list[InvalidInput] = []
+    ended = threading.Event()
+
+    def save_other() -> None:
+        try:
+            save(bench, second, time_segments=(measured(START, 300.0),))
+        except InvalidInput as error:
+            refused.append(error)
+        ended.set()
+
+    with bench.store.write() as uow:
+        work = label(first, organ_states=states(liver="edited"), time_segments=(measured(START, 300.0),))
+        drafts.save_draft(uow, ALICE, bench.project_id, work, note="", extend=False)
+        thread = threading.Thread(target=save_other)
+        thread.start()
+        assert not ended.wait(0.3)
+    thread.join(30)
+    assert ["TIME_NOT_PLAUSIBLE"] == [error.reason for error in refused]
+    with bench.store.read() as uow:
+        assert [300.0] == [entry.segment.active_seconds for entry in uow.ledger.all(bench.project_id)]
 
 
 def test_sessions_are_kept_and_ended(bench: Bench) -> None:

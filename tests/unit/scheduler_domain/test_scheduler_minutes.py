@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
@@ -34,6 +35,13 @@ def test_impossible_durations_are_refused(make: SimpleNamespace, seconds: float,
     """Negative, not a number, endless or above a day: refused, wherever the time comes from."""
     segments = [make.segment(0, 1.0), make.segment(1, seconds, source)]
     assert ["time_segments[1].active_seconds"] == [field for field, _ in refused(make, segments)]
+
+
+@pytest.mark.parametrize("source", list(TimeSource))
+def test_time_at_the_end_of_the_calendar_is_refused(make: SimpleNamespace, source: TimeSource):
+    """A segment that would end in the year 10000 names its start."""
+    segment = replace(make.segment(0, 60.0, source), start_time=datetime.max.replace(tzinfo=UTC))
+    assert ["time_segments[0].start_time"] == [field for field, _ in refused(make, [segment])]
 
 
 def test_measured_time_fits_the_time_held(make: SimpleNamespace):

@@ -50,7 +50,8 @@ def save_draft(
     """Keep an unfinished label and book its time. One of a lost lease is kept beside, and its time is not booked."""
     check_text("note", note)
     lease = own_lease(uow, principal, project_id, label.lease_id)
-    project = uow.projects.get(project_id)
+    # The project before the case, as everybody else locks them: no other time of the annotator is booked meanwhile.
+    project = uow.projects.lock(project_id)
     case = uow.cases.lock(project_id, lease.case_id)
     # As it is now: it may have been given back before the lock was ours.
     lease = uow.leases.get(project_id, lease.lease_id)
