@@ -7,6 +7,7 @@ import io
 import json
 import tarfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,17 @@ def test_a_repeated_import_changes_nothing(here: ProjectArchive, there: ProjectA
     assert rows_of(there) == 4
 
 
+def test_what_is_erased_while_it_is_taken_in_is_stored_again(
+    here: ProjectArchive, there: ProjectArchive, tmp_path: Path
+) -> None:
+    """Another project with the same bytes lost them before this one's rows referred to them."""
+    objects = there.objects
+    assert objects is not None
+    erasing = replace(there, prove=lambda _tables, _cancellation: objects.delete(KEY))
+    assert take(erasing, export(here), tmp_path) == (4, 1)
+    assert objects.get(KEY) == VOXELS
+
+
 def remade(data: bytes, change: Callable[[dict[str, bytes]], Any], *, honest: bool = True) -> bytes:
     """The archive with its files changed; `honest` makes the manifest fit them."""
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
@@ -185,6 +197,12 @@ def edited(files: dict[str, bytes], **values: Any) -> None:
     files["tables/volumes.jsonl"] = b"".join(line + b"\n" for line in [json.dumps(row).encode(), *rest])
 
 
+def renamed(files: dict[str, bytes], volume_id: str) -> None:
+    """Another id for the first volume, wherever it stands."""
+    for name in ("tables/volumes.jsonl", "tables/marks.jsonl"):
+        files[name] = files[name].replace(f'"{PROJECT}-1"'.encode(), json.dumps(volume_id).encode())
+
+
 def link(kind: bytes, name: str) -> tarfile.TarInfo:
     info = tarfile.TarInfo(name)
     info.type, info.linkname = kind, "/etc/passwd"
@@ -211,6 +229,8 @@ WRONG: dict[str, tuple[Callable[[dict[str, bytes]], Any], str, bool]] = {
     "a moment without a zone": (lambda files: edited(files, made="2026-03-01T12:00:00"), "BAD_ARCHIVE", True),
     "a number for a text": (lambda files: edited(files, digest=7), "BAD_ARCHIVE", True),
     "a text for a number": (lambda files: edited(files, share="much"), "BAD_ARCHIVE", True),
+    "an id that leads out of a folder": (lambda files: renamed(files, "../x"), "BAD_ARCHIVE", True),
+    "an id that is empty": (lambda files: renamed(files, ""), "BAD_ARCHIVE", True),
     "no JSON": (lambda files: files.update({"tables/marks.jsonl": b"{\n"}), "BAD_ARCHIVE", True),
     "a row that is cut off": (lambda files: files.update({"tables/marks.jsonl": b"{}"}), "BAD_ARCHIVE", True),
     "a child of nobody": (
@@ -237,6 +257,44 @@ def test_nothing_of_a_wrong_archive_is_taken(
     assert there.objects is not None
     assert (rows_of(there), list(there.objects.list())) == (0, [])
     assert take(there, sound, tmp_path) == (4, 1)
+
+
+def test_a_file_that_grows_when_it_is_read_is_refused(there: ProjectArchive, tmp_path: Path) -> None:
+    """A sparse file, which a few bytes make as large as one likes."""
+    zeros = bytes(1024 * 1024)
+    digest = hashlib.sha256(zeros).hexdigest()
+    row = {"volume_id": "v", "project_id": PROJECT, "digest": digest, "made": datetime.now(UTC).isoformat()}
+    content = json.dumps(row).encode() + b"\n"
+    members = [
+        {"name": name, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        for name, data in ((f"objects/canonical/{digest}", zeros), ("tables/volumes.jsonl", content))
+    ]
+    manifest = {"format": 1, "service": "test", "project_id": PROJECT, "members": members}
+    target = io.BytesIO()
+    with tarfile.open(fileobj=target, mode="w") as tar:
+        for name, data in (("tables/volumes.jsonl", content), ("manifest.json", json.dumps(manifest).encode())):
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+        sparse = tarfile.TarInfo(str(members[0]["name"]))
+        sparse.pax_headers = {"GNU.sparse.map": "0,0", "GNU.sparse.size": str(len(zeros))}
+        tar.addfile(sparse)
+    assert len(target.getvalue()) < 20_000
+
+    with pytest.raises(InvalidInput) as caught:
+        take(there, target.getvalue(), tmp_path)
+
+    assert caught.value.reason == "BAD_ARCHIVE"
+    assert (rows_of(there), list(there.objects.list() if there.objects else [])) == (0, [])
+
+
+def test_an_archive_that_is_cut_off_is_refused(here: ProjectArchive, there: ProjectArchive, tmp_path: Path) -> None:
+    """Wherever it ends."""
+    data = export(here)
+    for length in range(512, len(data) - 1024, 512):
+        with pytest.raises((InvalidInput, IntegrityError)):
+            take(there, data[:length], tmp_path)
+    assert rows_of(there) == 0
 
 
 @pytest.mark.parametrize("data", [b"", b"not a tar", b"\0" * 10_240])

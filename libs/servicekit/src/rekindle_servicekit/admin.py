@@ -72,7 +72,8 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         with ambient.bind(project=request.project_id):
             chunks = self._archive.export(request.project_id, cancellation)
             try:
-                while (chunk := await self._workers.run_blocking(next, chunks, None)) is not None:
+                # Where the caller hangs up the thread is waited for, as nothing can be closed that still runs.
+                while (chunk := await self._workers.run_cancellable(None, lambda _: next(chunks, None))) is not None:
                     yield pb.ExportProjectResponse(chunk=chunk)
             finally:
                 cancellation.set()

@@ -122,7 +122,7 @@ class ArchiveReader:
             self._tar = tarfile.open(fileobj=self._file, mode="r:")  # noqa: SIM115 - reads the file, closed by `close`
             self._infos = self._plain_members()
             self.manifest = self._read_manifest()
-        except (tarfile.TarError, ValueError, KeyError, TypeError, EOFError, RecursionError) as error:
+        except (tarfile.TarError, ValueError, KeyError, TypeError, EOFError, OverflowError, RecursionError) as error:
             self.close()
             raise bad_archive("it is not a part of a project's archive") from error
         except InvalidInput:
@@ -160,9 +160,11 @@ class ArchiveReader:
     def _plain_members(self) -> dict[str, tarfile.TarInfo]:
         infos: dict[str, tarfile.TarInfo] = {}
         for info in self._tar:
-            # Names lead nowhere, as nothing is unpacked by them; anything but plain files is not ours.
-            is_plain = info.type == tarfile.REGTYPE and not info.name.startswith("/") and ".." not in info.name
-            if not is_plain or info.name in infos:
+            # Names lead nowhere, as nothing is unpacked by them; anything but plain files is not ours. A sparse one
+            # may be a few bytes here and as many terabytes of nothing once it is read.
+            is_plain = info.type == tarfile.REGTYPE and not info.issparse()
+            leads_out = info.name.startswith("/") or ".." in info.name
+            if not is_plain or leads_out or info.name in infos:
                 raise bad_archive("it holds something else than plain files with names of their own")
             infos[info.name] = info
         return infos
@@ -186,10 +188,13 @@ class ArchiveReader:
 
     def _digest(self, name: str, cancellation: Cancellation) -> str:
         sha256 = hashlib.sha256()
-        with self.open(name) as stream:
-            while chunk := stream.read(CHUNK_BYTES):
-                cancellation.raise_if_set()
-                sha256.update(chunk)
+        try:
+            with self.open(name) as stream:
+                while chunk := stream.read(CHUNK_BYTES):
+                    cancellation.raise_if_set()
+                    sha256.update(chunk)
+        except tarfile.TarError:
+            raise bad_archive("it ends before one of its files does") from None
         return sha256.hexdigest()
 
 

@@ -16,13 +16,16 @@ from rekindle.errors import AlreadyExists, RekindleError
 
 from rekindle_servicekit import idempotency
 from rekindle_servicekit.archive import ArchiveReader, bad_archive, write_archive
-from rekindle_servicekit.database import read, write
+from rekindle_servicekit.database import hold_names, read, write
 from rekindle_servicekit.objects import MemoryObjects, Objects
 from rekindle_servicekit.principal import Principal
 from rekindle_servicekit.project_rows import ProjectTable, Row, check_parents, dump_rows, insert_rows, parse_rows
 from rekindle_servicekit.workers import Cancellation
 
 _METHOD = "ImportProject"
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+#: Each takes a place in the database's table of locks.
+_HELD_AT_ONCE = 100
 _BY_CONTENT = re.compile(r"(?:volumes|canonical|weights)/([0-9a-f]{64})|packages/([0-9a-f]{64})/manifest\.json")
 Tables = Mapping[str, Sequence[Row]]
 
@@ -110,16 +113,17 @@ class ProjectArchive:
         archive = ArchiveReader(path)
         try:
             tables = self._verified(archive, project_id, cancellation)
-            self._store(archive, path.parent, cancellation)
+            self._store(archive, path.parent, archive.manifest.objects, cancellation)
+            self.prove(tables, cancellation)
+            counts = sum(len(rows) for rows in tables.values()), len(archive.manifest.objects)
+            with write(self.engine) as connection:
+                self._insert(connection, project_id, tables)
+                answer = f"{counts[0]} {counts[1]}".encode()
+                now = datetime.now(UTC)
+                idempotency.store(connection, principal, _METHOD, request_id, sha256, answer, now=now)
+            self._keep_stored(archive, path.parent)
         finally:
             archive.close()
-        self.prove(tables, cancellation)
-        counts = sum(len(rows) for rows in tables.values()), len(archive.manifest.objects)
-        with write(self.engine) as connection:
-            self._insert(connection, project_id, tables)
-            answer = f"{counts[0]} {counts[1]}".encode()
-            now = datetime.now(UTC)
-            idempotency.store(connection, principal, _METHOD, request_id, sha256, answer, now=now)
         return counts
 
     def _verified(self, archive: ArchiveReader, project_id: str, cancellation: Cancellation) -> dict[str, list[Row]]:
@@ -152,8 +156,8 @@ class ProjectArchive:
         if any(self.objects is None or not self.objects.exists(key) for key in missing):
             raise bad_archive("it lacks objects that its rows refer to")
 
-    def _store(self, archive: ArchiveReader, folder: Path, cancellation: Cancellation) -> None:
-        for number, key in enumerate(archive.manifest.objects):
+    def _store(self, archive: ArchiveReader, folder: Path, keys: Collection[str], cancellation: Cancellation) -> None:
+        for number, key in enumerate(keys):
             cancellation.raise_if_set()
             assert self.objects is not None
             copied = folder / f"object-{number}"
@@ -162,6 +166,19 @@ class ProjectArchive:
                 self.objects.put_file(key, copied)
             finally:
                 copied.unlink(missing_ok=True)
+
+    def _keep_stored(self, archive: ArchiveReader, folder: Path) -> None:
+        """Store again what was erased with another project's rows before these were there to refer to it.
+
+        From now on they do: whoever erases the same bytes and has not seen them yet is waited for.
+        """
+        keys = list(archive.manifest.objects)
+        for first in range(0, len(keys), _HELD_AT_ONCE):
+            part = keys[first : first + _HELD_AT_ONCE]
+            with write(self.engine) as connection:
+                hold_names(connection, (digest for key in part for digest in _DIGEST.findall(key)))
+                gone = [key for key in part if self.objects is not None and not self.objects.exists(key)]
+                self._store(archive, folder, gone, Cancellation())
 
     def _insert(self, connection: sa.Connection, project_id: str, tables: Tables) -> None:
         self._refuse_existing(connection, project_id)

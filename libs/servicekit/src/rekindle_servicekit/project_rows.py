@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,6 +20,8 @@ from rekindle_servicekit.database import UtcDateTime
 Row = dict[str, Any]
 _ROWS_AT_ONCE = 500
 _MAX_LINE_BYTES = 64 * 1024 * 1024
+#: Clients name files by ids.
+_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,255}")
 
 
 def _unchanged(row: Row) -> Row | None:
@@ -144,11 +147,19 @@ def _decoded(column: sa.Column[Any], value: Any, table: str) -> Any:
                 return moment
         elif isinstance(kind, sa.LargeBinary):
             return base64.b64decode(value, validate=True)
-        elif isinstance(kind, sa.JSON) or _fits(kind, value):
+        elif isinstance(kind, sa.JSON) or (_fits(kind, value) and _can_be(column, value)):
             return value
     except (ValueError, TypeError):
         pass
     raise bad_archive(f"a row of {table} has something else in {column.name} than belongs there")
+
+
+def _can_be(column: sa.Column[Any], value: Any) -> bool:
+    """Whether a text that is an id leads nowhere as the name of a file or as a part of an object's key."""
+    if not column.name.endswith("_id") or not isinstance(value, str):
+        return True
+    is_none = value == "" and not column.primary_key
+    return is_none or (_ID.fullmatch(value) is not None and ".." not in value)
 
 
 def _fits(kind: Any, value: Any) -> bool:
