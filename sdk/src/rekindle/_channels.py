@@ -73,6 +73,7 @@ class RenewedChannel(grpc.Channel):
             channel = self._open()
         except RekindleError as error:
             _log.warning("still using the certificates of before: %s", error.message)
+            self._files.were_of_no_use()
             return
         self._old.append(self._channel)
         self._channel = channel

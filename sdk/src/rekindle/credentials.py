@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
@@ -127,9 +126,11 @@ class TokenFile:
     def __call__(self) -> str:
         """The token; the one of before while the file cannot be read."""
         if self._files.have_changed():
-            # Where it is just being replaced, the service decides whether the old one still holds.
-            with suppress(InvalidInput):
+            try:
                 self._token = self._read()
+            except InvalidInput:
+                # Where it is just being replaced, the service decides whether the old one still holds.
+                self._files.were_of_no_use()
         return self._token
 
     def _read(self) -> str:

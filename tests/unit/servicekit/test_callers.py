@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rekindle._files import WatchedFiles
 from rekindle.errors import InvalidInput, Unauthenticated
 from rekindle.tokens import ROLE_NAMES, NewToken, create_token
 from rekindle_servicekit.callers import CallersFile, read_callers
@@ -129,6 +132,35 @@ def test_roles_for_all_certificates(tmp_path: Path) -> None:
     authenticator = CallersAuthenticator(CallersFile(_file(tmp_path, line)), frozenset({"viewer"}))
     assert frozenset({"viewer"}) == _ask(authenticator, certificate_names=("other.example",)).roles
     assert frozenset({"admin"}) == _ask(authenticator, certificate_names=("boss.example",)).roles
+
+
+def test_file_that_could_not_be_read_for_a_moment_is_read_again(
+    tmp_path: Path, ann: NewToken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line that was taken out at such a moment does not let anybody in until the next change."""
+    path = _file(tmp_path, ann.line)
+    file = CallersFile(path)
+    monkeypatch.setattr(file._files, "_look_again_s", 0.0)
+    authenticator = CallersAuthenticator(file)
+    _file(tmp_path, create_token("bob", roles=["reviewer"]).line)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_text", _too_many_open_files)
+        assert "ann" == _ask(authenticator, metadata=_bearer(ann.token)).subject
+    assert "UNKNOWN_TOKEN" == _reason(authenticator, metadata=_bearer(ann.token))
+
+
+def _too_many_open_files(*_: Any, **__: Any) -> str:
+    raise OSError(errno.EMFILE, "Too many open files")
+
+
+def test_files_have_changed_when_somebody_is_allowed_to_read_them(tmp_path: Path) -> None:
+    """Their bytes are the same, and could not be read before."""
+    path = _file(tmp_path)
+    path.chmod(0o200)
+    files = WatchedFiles([path])
+    time.sleep(0.01)
+    path.chmod(0o600)
+    assert [True, False] == [files.have_changed(), files.have_changed()]
 
 
 def test_file_is_followed(tmp_path: Path, ann: NewToken) -> None:

@@ -235,6 +235,72 @@ def test_unknown_caller_never_reaches_the_servicer(stack: Stack, kind: str) -> N
     assert (grpc.StatusCode.UNAUTHENTICATED, 0) == (asyncio.run(scenario()), calls)
 
 
+class _Revocable(_TokenAuthenticator):
+    """Knows it until it is told not to."""
+
+    refusal: RekindleError | None = None
+    asked = 0
+
+    async def authenticate(self, caller: Caller) -> Principal:
+        self.asked += 1
+        if self.refusal is not None:
+            raise self.refusal
+        return await super().authenticate(caller)
+
+
+@pytest.mark.parametrize("kind", ["unary_unary", "raw", "stream_unary", "stream_stream"])
+def test_a_call_ends_when_its_caller_is_let_in_no_more(stack: Stack, kind: str) -> None:
+    """However long it would have gone on; it gets the reason, and what it was doing is called off."""
+    ended: list[str] = []
+
+    async def forever(request: Any, _: Any) -> bytes:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            ended.append("called off")
+            raise
+        return b""
+
+    async def stream(request: bytes, _: Any) -> Any:
+        yield await forever(request, _)
+
+    async def scenario() -> RekindleError:
+        authenticator = _Revocable()
+        options = ServerOptions(check_callers_every_s=0.05)
+        async with stack(stream if kind == "raw" else forever, options, authenticator) as running:
+            metadata = (("authorization", "Bearer good"),)
+            method = getattr(running.channel, "unary_stream" if kind == "raw" else kind)(f"/rekindle.tests.Echo/{kind}")
+            call = method(iter([b"x"]) if kind.startswith("stream") else b"x", metadata=metadata, timeout=20)
+            while authenticator.asked < 3:
+                await asyncio.sleep(0.01)
+            authenticator.refusal = errors.Unauthenticated("the token has expired", reason="TOKEN_EXPIRED")
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await (call.read() if kind.endswith("stream") or kind == "raw" else call)
+            return error_from_rpc(caught.value)
+
+    got = asyncio.run(scenario())
+    assert (errors.Unauthenticated, "TOKEN_EXPIRED", ["called off"]) == (type(got), got.reason, ended)
+
+
+def test_a_caller_who_hangs_up_is_no_refusal(stack: Stack, caplog: pytest.LogCaptureFixture) -> None:
+    """Nor is one whose deadline passes: the line says so."""
+    caplog.set_level(logging.INFO, "rekindle_servicekit.interceptors")
+
+    async def forever(request: bytes, _: Any) -> bytes:
+        await asyncio.sleep(60)
+        return request
+
+    async def scenario() -> None:
+        async with stack(forever, ServerOptions(check_callers_every_s=0.01)) as running:
+            with pytest.raises(grpc.aio.AioRpcError):
+                await running.channel.unary_unary("/rekindle.tests.Echo/unary_unary")(b"", timeout=0.2)
+            while not [record for record in caplog.records if hasattr(record, "code")]:
+                await asyncio.sleep(0.01)
+
+    asyncio.run(scenario())
+    assert ["DEADLINE_EXCEEDED"] == [vars(record)["code"] for record in caplog.records if hasattr(record, "code")]
+
+
 def test_deadline_can_be_required(stack: Stack, kind: str) -> None:
     """With the switch on a call needs a timeout; off, which is the default, it does not."""
 

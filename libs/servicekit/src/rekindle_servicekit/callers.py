@@ -103,6 +103,7 @@ class CallersFile:
             self._callers = read_callers(self._path)
         except InvalidInput as error:
             _log.error("the callers of before stay: %s", error.message, extra={"action": "callers.not_reloaded"})
+            self._files.were_of_no_use()
         else:
             known = len(self._callers.tokens) + len(self._callers.certificates)
             _log.info("the callers' file was read again: %d entries", known, extra={"action": "callers.reloaded"})

@@ -16,7 +16,7 @@ from uuid import uuid4
 
 import grpc
 from rekindle._status import DETAILS_KEY, status_code, status_details, status_message
-from rekindle.errors import InternalError, InvalidInput, RekindleError
+from rekindle.errors import InternalError, InvalidInput, PermissionDenied, RekindleError, Unauthenticated
 
 from rekindle_servicekit import context
 from rekindle_servicekit.identity import Authenticator, Caller
@@ -206,11 +206,17 @@ class RequireDeadline(Surround):
         yield
 
 
-class Authenticate(Surround):
-    """Sets the caller's Principal, or refuses the call. Health checks pass."""
+class Admit(Surround):
+    """Sets the caller's Principal; refuses whom nobody knows, and what none of their roles may call.
 
-    def __init__(self, authenticator: Authenticator) -> None:
+    Long calls are looked at again: one whose caller is not let in any more ends. Health checks pass, as they have no
+    caller.
+    """
+
+    def __init__(self, authenticator: Authenticator, table: Mapping[str, Permission], check_every_s: float) -> None:
         self._authenticator = authenticator
+        self._table = table
+        self._check_every_s = check_every_s
 
     @asynccontextmanager
     async def around(self, call: Call) -> AsyncGenerator[None]:
@@ -223,21 +229,57 @@ class Authenticate(Surround):
             metadata=call.metadata(),
             certificate_names=tuple(name.decode(errors="replace") for name in names),
         )
-        with context.bind(principal=await self._authenticator.authenticate(caller)):
-            yield
+        principal = await self._authenticator.authenticate(caller)
+        check_permission(principal, call.method, self._table)
+        watch = _Watch(lambda: self._check_again(caller, call.method), self._check_every_s)
+        with context.bind(principal=principal):
+            try:
+                yield
+            except asyncio.CancelledError:
+                if watch.refusal is None:
+                    raise
+                cast("asyncio.Task[Any]", asyncio.current_task()).uncancel()
+                raise watch.refusal from None
+            finally:
+                watch.end()
+
+    async def _check_again(self, caller: Caller, method: str) -> None:
+        check_permission(await self._authenticator.authenticate(caller), method, self._table)
 
 
-class Authorize(Surround):
-    """Refuses what none of the caller's roles may call. Health checks pass, as they have no caller."""
+class _Watch:
+    """Cancels the task that makes it once `check` refuses; looks now and then, until it is ended."""
 
-    def __init__(self, table: Mapping[str, Permission]) -> None:
-        self._table = table
+    def __init__(self, check: Callable[[], Awaitable[None]], every_s: float) -> None:
+        self._check = check
+        self._every_s = every_s
+        #: Why the task was cancelled; None where somebody else has done so.
+        self.refusal: RekindleError | None = None
+        self._watched = cast("asyncio.Task[Any]", asyncio.current_task())
+        self._loop = asyncio.get_running_loop()
+        self._looking: asyncio.Task[None] | None = None
+        # Most calls have ended before: they cost a timer and no task.
+        self._timer = self._loop.call_later(every_s, self._begin)
 
-    @asynccontextmanager
-    async def around(self, call: Call) -> AsyncGenerator[None]:
-        if not call.is_probe():
-            check_permission(context.principal(), call.method, self._table)
-        yield
+    def end(self) -> None:
+        self._timer.cancel()
+        if self._looking is not None:
+            self._looking.cancel()
+
+    def _begin(self) -> None:
+        self._looking = self._loop.create_task(self._look())
+
+    async def _look(self) -> None:
+        while True:
+            try:
+                await self._check()
+            except (Unauthenticated, PermissionDenied) as error:
+                self.refusal = error
+                self._watched.cancel()
+                return
+            except Exception:  # what cannot be told now may be told the next time
+                _log.exception("a caller could not be looked at again", extra={"action": "callers.unchecked"})
+            await asyncio.sleep(self._every_s)
 
 
 def default_interceptors(
@@ -245,10 +287,11 @@ def default_interceptors(
     *,
     require_deadline: bool = False,
     permissions: Mapping[str, Permission] = PERMISSIONS,
+    check_every_s: float,
     outside: Sequence[Surround] = (),
     inside: Sequence[Surround] = (),
 ) -> Sequence[Surround]:
     """The interceptors of a service, outermost first; `outside` sees statuses, `inside` our errors."""
     deadline = [RequireDeadline()] if require_deadline else []
-    caller = [Authenticate(authenticator), Authorize(permissions)]
-    return [LogCalls(), *outside, MapErrors(), *inside, *deadline, *caller]
+    caller = Admit(authenticator, permissions, check_every_s)
+    return [LogCalls(), *outside, MapErrors(), *inside, *deadline, caller]

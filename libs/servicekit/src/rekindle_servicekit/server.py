@@ -62,6 +62,8 @@ class ServerOptions:
     credentials: grpc.ServerCredentials | None = None
     reflection: bool = True
     require_deadline: bool = False
+    #: How often the caller of a call that takes long is looked at again: it ends where they are let in no more.
+    check_callers_every_s: float = 30.0
     #: How long calls may still run after the first signal to stop.
     grace_s: float = 10.0
     #: Where to write the addresses taken, as JSON, for whoever started the process.
@@ -85,6 +87,7 @@ class Server:
             authenticator,
             require_deadline=options.require_deadline,
             permissions=permissions,
+            check_every_s=options.check_callers_every_s,
             outside=[MeasureCalls(self.metrics)],
             inside=[NoteRefusals(self.metrics)],
         )

@@ -55,6 +55,7 @@ class _Reloader:
             configuration = _configuration(self._files)
         except InvalidInput as error:
             _log.error("the certificate in use stays: %s", error.message, extra={"action": "tls.not_reloaded"})
+            self._watched.were_of_no_use()
             return None
         _log.info("the certificate was renewed", extra={"action": "tls.reloaded"})
         return configuration
@@ -83,7 +84,7 @@ def _check(files: TlsFiles) -> None:
     try:
         # Without a password callback OpenSSL would ask on the terminal.
         context.load_cert_chain(files.certificate, files.key, password=lambda: "")
-    except (ssl.SSLError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise InvalidInput(
             f"tls_certificate and tls_key do not fit together or are not PEM without a password ({_reason(error)})",
             reason="TLS_FILE",
@@ -92,7 +93,7 @@ def _check(files: TlsFiles) -> None:
         return
     try:
         context.load_verify_locations(files.client_ca)
-    except (ssl.SSLError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise InvalidInput(f"tls_client_ca holds no PEM certificate ({_reason(error)})", reason="TLS_FILE") from None
 
 
