@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,18 @@ def test_staged_files_are_not_listed(tmp_path: Path) -> None:
     objects = DirectoryObjects(tmp_path)
     (tmp_path / ".staging" / "left-over").write_bytes(b"half")
     assert [] == list(objects.list())
+
+
+def test_what_a_killed_writer_left_is_removed_later(tmp_path: Path) -> None:
+    """Nobody could find it, and it may be a patient's; what is being written stays."""
+    DirectoryObjects(tmp_path)
+    staging = tmp_path / ".staging"
+    for name, age_s in (("left-over", 3700), ("under-way", 3500)):
+        (staging / name).write_bytes(b"half")
+        moment = time.time() - age_s
+        os.utime(staging / name, (moment, moment))
+    DirectoryObjects(tmp_path)
+    assert ["under-way"] == [path.name for path in staging.iterdir()]
 
 
 def test_key_below_an_object_is_refused(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import os
 import re
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -24,6 +25,8 @@ _FULL = {errno.ENOSPC, errno.EDQUOT}
 _CHUNK_BYTES = 1024 * 1024
 #: No key starts with a dot, so nothing in here can be taken for an object.
 _STAGING = ".staging"
+#: Nobody writes for so long to a staged file without a byte being added.
+_ABANDONED_S = 3600.0
 
 
 def validate_key(key: str) -> str:
@@ -107,12 +110,16 @@ class Objects(Protocol):
 
 
 class DirectoryObjects:
-    """Objects as files below a directory of one machine."""
+    """Objects as files below a directory of one machine.
+
+    What a process that was killed has left half written is removed once it is opened an hour later or more.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
         self._staging = self.root / _STAGING
         self._staging.mkdir(parents=True, exist_ok=True)
+        self._remove_abandoned()
 
     def put(self, key: str, data: bytes) -> None:
         self._put_stream(key, io.BytesIO(data))
@@ -165,6 +172,13 @@ class DirectoryObjects:
     def presign_get(self, key: str, expires_s: float) -> str | None:
         validate_key(key)
         return None
+
+    def _remove_abandoned(self) -> None:
+        before = time.time() - _ABANDONED_S
+        for path in self._staging.iterdir():
+            with suppress(OSError):  # just published, or another user's
+                if path.stat().st_mtime < before:
+                    path.unlink()
 
     def _path(self, key: str) -> Path:
         return self.root / validate_key(key)

@@ -97,7 +97,7 @@ class Download(io.RawIOBase):
         self._position, self._resumes_left = offset, _RESUMES
         self._etag = ""
         self._response = self._request(length)
-        self._end = offset + int(self._response.headers.get("Content-Length", 0))
+        self._end = offset + self._told_length()
         self._etag = self._response.headers.get("ETag", "")
         self._digest = None if digest_header is None else self._response.headers.get(digest_header)
         self._hash = hashlib.sha256()
@@ -128,6 +128,15 @@ class Download(io.RawIOBase):
                     response.close()
                 response.release_conn()
         super().close()
+
+    def _told_length(self) -> int:
+        """Without it nobody could tell an object's end from a line that was cut."""
+        length = self._response.headers.get("Content-Length", "")
+        if not length.isdecimal():
+            self._response.close()
+            self._response.release_conn()
+            raise unavailable("does not say how long an object is: look for a proxy that changes its answers")
+        return int(length)
 
     def _next(self, wanted: int) -> bytes:
         while True:
