@@ -212,6 +212,21 @@ def test_the_sweep_takes_what_nobody_went_on_with(
     assert [] == list(objects.list("uploads/"))
 
 
+def test_what_came_after_the_sweep_goes_before_its_upload_is_forgotten(
+    uploads: Uploads, objects: MemoryObjects, clock: Clock
+) -> None:
+    """A transfer to an address that began in time may end after it."""
+    upload_id = begin(uploads, "r1")
+    clock.now = START + timedelta(hours=1)
+    assert 1 == sweep_uploads(uploads)
+    objects.put(f"uploads/{upload_id}/whole", b"late")
+    clock.now += KEPT + timedelta(seconds=1)
+    assert 0 == sweep_uploads(uploads)
+    assert [] == list(objects.list("uploads/"))
+    with pytest.raises(NotFound):
+        query_upload(uploads, PROJECT, upload_id)
+
+
 def test_the_sweep_goes_on_when_the_store_is_back(
     uploads: Uploads, objects: MemoryObjects, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,7 +18,7 @@ from rekindle._status import error_from_rpc
 from rekindle.api.common.v1 import common_pb2 as common
 from rekindle.api.inference.v1 import inference_pb2, volumes_pb2
 from rekindle.errors import NotFound
-from rekindle_inference.usecases import working_off
+from rekindle_inference.usecases import volumes, working_off
 from rekindle_inference.usecases.sweeping import sweep_uploads
 
 PROJECT = "project-a"
@@ -132,6 +132,25 @@ def test_masks_of_an_erased_image_that_are_on_their_way_in_are_dropped(
     ]
     assert states == [volumes_pb2.UPLOAD_STATE_ABORTED, volumes_pb2.UPLOAD_STATE_OPEN]
     assert {key.split("/")[1] for key in active.service.objects.list("uploads/")} == {begun[1]}
+
+
+def test_no_mask_is_left_whose_image_is_erased_while_it_is_taken_in(
+    active: Any, phantom: Phantom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither its file nor its voxels; whoever sent it is told that the image was erased."""
+    image = canary(active, phantom, tmp_path)
+    examine = volumes._examine
+
+    def late(*arguments: Any) -> Any:
+        purge(active, image.volume_id)
+        return examine(*arguments)
+
+    monkeypatch.setattr(volumes, "_examine", late)
+    with pytest.raises(grpc.RpcError) as caught:
+        active.upload_mask(phantom.file(tmp_path, "mask"), image.volume_id)
+
+    assert (NotFound, "PURGED") == (type(error_from_rpc(caught.value)), error_from_rpc(caught.value).reason)
+    assert [[], []] == [list(active.service.objects.list(folder)) for folder in ("volumes/", "canonical/")]
 
 
 def begin_mask(running: Any, image_volume_id: str, data: bytes) -> str:

@@ -20,6 +20,7 @@ from rekindle.api.inference.v1 import volumes_pb2 as volumes
 from rekindle.errors import (
     AlreadyExists,
     CapacityExceeded,
+    DependencyUnavailable,
     IllegalTransition,
     IntegrityError,
     InvalidInput,
@@ -308,6 +309,17 @@ def test_other_bytes_than_announced_begin_again(begun):
     begun.finalize()
 
 
+def test_a_part_that_is_lost_begins_again(begun, running):
+    """The store has forgotten what the database knows of; the same upload then takes the file anew."""
+    begun.put_all(begun.query().received_bytes)
+    running.service.objects.delete(pieces(running)[0])
+    error = refused(begun.finalize)
+    assert (IntegrityError, "OBJECT_MISSING") == (type(error), error.reason)
+    assert (0, []) == (begun.query().received_bytes, pieces(running))
+    begun.put_all()
+    begun.finalize()
+
+
 def test_a_refused_file_ends_its_upload(running):
     """No volume, no pieces, no header; asked again it is refused for the same reason."""
     tool = Tool(running, b"Dear radiologist, " * 1000)
@@ -561,3 +573,43 @@ def test_what_is_sent_after_the_end_is_swept(start, phantom, tmp_path):
     assert [] == pieces(running)
     assert volumes.UPLOAD_STATE_FINALIZED == tool.query().state
     objects.close()
+
+
+def purge(running, volume_id):
+    request = volumes.PurgeVolumesRequest(request_id=uuid.uuid4().hex, project_id="project-a", volume_ids=[volume_id])
+    running.volumes.PurgeVolumes(request, timeout=30)
+
+
+def test_what_comes_by_an_address_is_erased_with_its_volume(start, phantom, tmp_path):
+    """What has come after the end goes with the volume, what comes later once the address has run out."""
+    objects = HttpObjects(tmp_path / "objects")
+    running = start(objects=objects, changes={"upload_lifetime_s": 2.0})
+    tool = Tool(running, phantom.file(tmp_path).read_bytes())
+    url = tool.create(presigned=True).upload_url
+    send(url, tool.data)
+    volume = tool.finalize().volume
+    send(url, tool.data)
+    purge(running, volume.volume_id)
+    erased = pieces(running)
+    send(url, tool.data)
+    assert ([], 1) == (erased, len(pieces(running)))
+    threading.Event().wait(2.0)
+    sweep_uploads(running.service.background[0]._uploads)
+    assert [] == list(running.service.objects.list())
+    objects.close()
+
+
+def test_pieces_that_could_not_be_removed_are_erased_with_their_volume(running, tool, monkeypatch):
+    """The store was away for a moment when the upload was finalized."""
+
+    def away(_key):
+        raise DependencyUnavailable("the object store is away")
+
+    tool.create()
+    tool.put_all()
+    with monkeypatch.context() as patch:
+        patch.setattr(running.service.objects, "delete", away)
+        volume = tool.finalize().volume
+    assert [] != pieces(running)
+    purge(running, volume.volume_id)
+    assert [] == list(running.service.objects.list())

@@ -53,7 +53,7 @@ def remember(
         return None
     if row.request_digest != request_digest:
         raise AlreadyExists(
-            f"request_id {request_id!r} was used for another request of this method: use a new one",
+            "this request_id was used for another request of this method: use a new one",
             reason="REQUEST_ID_REUSED",
         )
     return bytes(row.response)

@@ -115,10 +115,6 @@ class SqlReads(SqlUploadReads):
                 found[record.volume_id] = record
         return found
 
-    def has_digest(self, canonical_digest: str) -> bool:
-        query = sa.select(volumes.c.volume_id).where(volumes.c.canonical_digest == canonical_digest).limit(1)
-        return self._connection.execute(query).first() is not None
-
     def is_purged(self, project_id: ProjectId, volume_id: VolumeId) -> bool:
         is_it = sa.and_(purged_volumes.c.project_id == project_id, purged_volumes.c.volume_id == volume_id)
         return self._connection.execute(sa.select(purged_volumes.c.volume_id).where(is_it)).first() is not None
@@ -239,6 +235,13 @@ class SqlWrites(SqlReads, SqlUploadWrites):
         sources = rows.source_rows(volume)
         if sources:
             self._connection.execute(sa.insert(volume_sources), sources)
+
+    def is_free(self, digest: str, *, original: bool = False) -> bool:
+        # Whoever takes in the same bytes waits, and stores them again where they have gone meanwhile.
+        hold_names(self._connection, [digest])
+        column = volumes.c.original_digest if original else volumes.c.canonical_digest
+        query = sa.select(volumes.c.volume_id).where(column == digest).limit(1)
+        return self._connection.execute(query).first() is None
 
     def add_receipt(self, receipt: Receipt) -> None:
         self._insert(receipts, rows.receipt_row(receipt))

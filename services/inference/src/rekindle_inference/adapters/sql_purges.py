@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
-from rekindle_servicekit.database import hold_names, wipe, write
+from rekindle_servicekit.database import UtcDateTime, hold_names, wipe, write
 from rekindle_servicekit.idempotency import strike
 
 from rekindle_inference.adapters.sql import SqlWrites
@@ -21,13 +21,12 @@ from rekindle_inference.adapters.tables import (
     results,
     segmentations,
     slice_ranks,
-    upload_parts,
     uploads,
     volume_sources,
     volumes,
 )
 from rekindle_inference.domain.records import ModelVersion, ModelVersionId, ProjectId, VolumeId, VolumeKind
-from rekindle_inference.domain.uploads import UploadState
+from rekindle_inference.domain.uploads import UploadId, UploadState
 from rekindle_inference.usecases.purges import Doomed
 
 _IDS_AT_ONCE = 500
@@ -80,12 +79,13 @@ class SqlPurgeWrites(SqlWrites):
         hold_names(self._connection, (d for each in doomed for d in (each.original_digest, each.canonical_digest) if d))
         return doomed
 
-    def erase(self, project_id: ProjectId, doomed: Sequence[Doomed]) -> None:
+    def erase(self, project_id: ProjectId, doomed: Sequence[Doomed]) -> list[UploadId]:
         ids = [each.volume_id for each in doomed]
         strike(self._connection, {*self._sources(ids), *(each.canonical_digest for each in doomed)})
+        finished: list[UploadId] = []
         for part in _parts(ids):
-            finished = sa.select(uploads.c.upload_id).where(uploads.c.volume_id.in_(part))
-            upload_ids = list(self._connection.execute(finished).scalars())
+            found = sa.select(uploads.c.upload_id).where(uploads.c.volume_id.in_(part))
+            finished += [UploadId(each) for each in self._connection.execute(found).scalars()]
             for column, values in (
                 (slice_ranks.c.mask_volume_id, part),
                 (results.c.image_volume_id, part),
@@ -96,11 +96,10 @@ class SqlPurgeWrites(SqlWrites):
                 (predictions.c.mask_volume_id, part),
                 (receipts.c.mask_volume_id, part),
                 (receipts.c.image_volume_id, part),
-                (upload_parts.c.upload_id, upload_ids),
-                (uploads.c.upload_id, upload_ids),
             ):
                 self._connection.execute(sa.delete(column.table).where(column.in_(values)))
-        self._end_uploads(project_id, set(ids))
+        ended = finished + self._end_uploads(project_id, set(ids))
+        self._sweep_again(ended)
         is_mask = volumes.c.image_volume_id.is_not(None)
         for part in _parts(ids):
             self._connection.execute(sa.delete(volumes).where(volumes.c.volume_id.in_(part), is_mask))
@@ -108,16 +107,24 @@ class SqlPurgeWrites(SqlWrites):
             self._connection.execute(sa.delete(volumes).where(volumes.c.volume_id.in_(part)))
             tombstones = [{"volume_id": each, "project_id": project_id, "purged_at": self._now} for each in part]
             self._connection.execute(sa.insert(purged_volumes), tombstones)
+        return ended
 
-    def _end_uploads(self, project_id: ProjectId, ids: set[VolumeId]) -> None:
-        """Masks of these images that are on their way in; the sweep removes what has arrived of them."""
+    def _end_uploads(self, project_id: ProjectId, ids: set[VolumeId]) -> list[UploadId]:
+        """Masks of these images that are on their way in."""
         under_way = sa.and_(uploads.c.project_id == project_id, uploads.c.state == UploadState.OPEN)
         found = self._connection.execute(sa.select(uploads.c.upload_id, uploads.c.header).where(under_way)).all()
-        for row in found:
-            if row.header.get("image_volume_id") in ids:
-                self.end_upload(row.upload_id, UploadState.ABORTED)
-                over = sa.update(uploads).where(uploads.c.upload_id == row.upload_id)
-                self._connection.execute(over.values(expires_at=self._now))
+        ended = [UploadId(row.upload_id) for row in found if row.header.get("image_volume_id") in ids]
+        for upload_id in ended:
+            self.end_upload(upload_id, UploadState.ABORTED)
+        return ended
+
+    def _sweep_again(self, upload_ids: Sequence[UploadId]) -> None:
+        """What comes after the purge, as a chunk under way or by an address that is still good, is removed too."""
+        lasts = sa.and_(uploads.c.presigned, uploads.c.expires_at > self._now)
+        for part in _parts(upload_ids):
+            which = sa.update(uploads).where(uploads.c.upload_id.in_(part))
+            expires_at = sa.case((lasts, uploads.c.expires_at), else_=sa.literal(self._now, UtcDateTime))
+            self._connection.execute(which.values(cleaned=False, expires_at=expires_at))
 
     def unreferenced(self, digests: Collection[str], *, originals: bool) -> set[str]:
         column = volumes.c.original_digest if originals else volumes.c.canonical_digest

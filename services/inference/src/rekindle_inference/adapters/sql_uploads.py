@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -42,7 +42,14 @@ class SqlUploadReads:
     def uploads_to_clean(self, now: datetime, *, limit: int) -> list[UploadRecord]:
         has_expired = sa.and_(uploads.c.expires_at <= now, uploads.c.cleaned.is_(False))
         query = sa.select(uploads).where(has_expired).order_by(uploads.c.expires_at).limit(limit)
+        # Not those that somebody goes on with at this moment.
+        query = query.with_for_update(skip_locked=True)
         return [_record(row) for row in self._connection.execute(query).mappings()]
+
+    def uploads_to_forget(self, before: datetime, *, limit: int) -> list[UploadId]:
+        is_over = sa.and_(uploads.c.cleaned.is_(True), uploads.c.expires_at < before)
+        query = sa.select(uploads.c.upload_id).where(is_over).order_by(uploads.c.expires_at).limit(limit)
+        return [UploadId(upload_id) for upload_id in self._connection.execute(query).scalars()]
 
 
 class SqlUploadWrites(SqlUploadReads):
@@ -101,9 +108,10 @@ class SqlUploadWrites(SqlUploadReads):
     def upload_cleaned(self, upload_id: UploadId) -> None:
         self._connection.execute(sa.update(uploads).where(uploads.c.upload_id == upload_id).values(cleaned=True))
 
-    def forget_uploads(self, before: datetime) -> int:
-        is_over = sa.and_(uploads.c.cleaned.is_(True), uploads.c.expires_at < before)
-        return self._connection.execute(sa.delete(uploads).where(is_over)).rowcount
+    def forget_uploads(self, upload_ids: Collection[UploadId]) -> None:
+        # One that a purge has just given back to the sweep stays.
+        those = sa.and_(uploads.c.upload_id.in_(list(upload_ids)), uploads.c.cleaned.is_(True))
+        self._connection.execute(sa.delete(uploads).where(those))
 
     def _forget_parts(self, upload_id: UploadId) -> None:
         self._connection.execute(sa.delete(upload_parts).where(upload_parts.c.upload_id == upload_id))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -55,6 +55,10 @@ class UploadReads(Protocol):
         """Those that have expired by now, of any project and state, and whose objects may still be there."""
         ...
 
+    def uploads_to_forget(self, before: datetime, *, limit: int) -> list[UploadId]:
+        """Those that were cleaned and expired before a moment."""
+        ...
+
 
 class UploadWrites(UploadReads, Protocol):
     def add_upload(self, upload: UploadRecord) -> None: ...
@@ -82,9 +86,7 @@ class UploadWrites(UploadReads, Protocol):
 
     def upload_cleaned(self, upload_id: UploadId) -> None: ...
 
-    def forget_uploads(self, before: datetime) -> int:
-        """Remove those that were cleaned and expired before a moment; how many that were."""
-        ...
+    def forget_uploads(self, upload_ids: Collection[UploadId]) -> None: ...
 
 
 class Reads(UploadReads, Protocol):
@@ -97,10 +99,6 @@ class Reads(UploadReads, Protocol):
     def volume(self, project_id: ProjectId, volume_id: VolumeId) -> VolumeRecord | None: ...
 
     def volumes(self, project_id: ProjectId, ids: Iterable[VolumeId]) -> dict[VolumeId, VolumeRecord]: ...
-
-    def has_digest(self, canonical_digest: str) -> bool:
-        """Whether any volume of any project has these voxels."""
-        ...
 
     def is_purged(self, project_id: ProjectId, volume_id: VolumeId) -> bool:
         """Whether there was such a volume and it was erased."""
@@ -168,6 +166,10 @@ class Writes(Reads, UploadWrites, Protocol):
         ...
 
     def add_volume(self, volume: VolumeRecord) -> None: ...
+
+    def is_free(self, digest: str, *, original: bool = False) -> bool:
+        """Whether no volume of any project has it as its canonical or original digest, until this transaction ends."""
+        ...
 
     def add_receipt(self, receipt: Receipt) -> None: ...
 

@@ -11,7 +11,7 @@ from rekindle_imaging.errors import VolumeError
 from rekindle_imaging.volume import Volume
 
 from rekindle_inference.domain.records import Organ, ProjectId, VolumeId, VolumeRecord
-from rekindle_inference.ports import Objects, Reads
+from rekindle_inference.ports import Objects, Reads, State
 
 _PROJECT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _ORGAN_ID = re.compile(r"[a-z0-9_]{1,64}")
@@ -77,6 +77,20 @@ def keep_stored(objects: Objects, key: str, data: bytes) -> None:
     """Within the transaction that refers to it: store an object again that was erased since it was stored."""
     if not objects.exists(key):
         objects.put(key, data)
+
+
+def drop_if_erased(
+    state: State, objects: Objects, image: VolumeRecord, *, canonical_digest: str, original_digest: str = ""
+) -> bool:
+    """Whether an image was erased meanwhile: then what was stored of a mask of it goes too, unless others have it."""
+    with state.write() as writes:
+        if not writes.is_purged(image.project_id, image.volume_id):
+            return False
+        if writes.is_free(canonical_digest):
+            objects.delete(canonical_key(canonical_digest))
+        if original_digest and writes.is_free(original_digest, original=True):
+            objects.delete(f"volumes/{original_digest}")
+        return True
 
 
 def canonical_key(digest: str) -> str:

@@ -53,8 +53,8 @@ def gather_upload(
 ) -> Gathered | Finalized:
     """Put the file together at `file`; or what it has become before.
 
-    IllegalTransition (INCOMPLETE, UPLOAD_ENDED), IntegrityError (DIGEST_MISMATCH, SIZE_MISMATCH: what has arrived is
-    dropped and the upload begins again at 0), NotFound.
+    IllegalTransition (INCOMPLETE, UPLOAD_ENDED), IntegrityError (DIGEST_MISMATCH, SIZE_MISMATCH, OBJECT_MISSING,
+    OBJECT_CORRUPT: what has arrived is dropped and the upload begins again at 0), NotFound.
     """
     with uploads.state.write() as writes:
         upload = require_upload(writes, project_id, upload_id)
@@ -72,7 +72,11 @@ def gather_upload(
         keys = [_whole(uploads, upload)]
     else:
         check_complete(upload)
-    sha256 = _write(_streams(uploads, keys, cancellation), file)
+    try:
+        sha256 = _write(_streams(uploads, keys, cancellation), file)
+    except IntegrityError:
+        _start_again(uploads, upload)
+        raise
     if sha256 != upload.header["sha256"]:
         _start_again(uploads, upload)
         raise IntegrityError(
@@ -147,7 +151,7 @@ def _streams(uploads: Uploads, keys: list[str], cancellation: Cancellation) -> I
             yield uploads.objects.open(key)
         except NotFound as error:
             raise IntegrityError(
-                "a part of the upload is missing from the object store: abort the upload and begin again",
+                "a part of the upload is missing from the object store: send the bytes again, from 0 on",
                 reason="OBJECT_MISSING",
             ) from error
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from uuid import uuid4
 
-from rekindle.errors import InvalidInput
+from rekindle.errors import DependencyUnavailable, InvalidInput
 from rekindle_imaging import canonical
 from rekindle_imaging.volume import Volume
 from rekindle_servicekit.workers import Cancellation
@@ -44,7 +44,14 @@ from rekindle_inference.ports import (
     Writer,
     Writes,
 )
-from rekindle_inference.usecases.checks import canonical_key, keep_stored, load_volume, purged, require_volume
+from rekindle_inference.usecases.checks import (
+    canonical_key,
+    drop_if_erased,
+    keep_stored,
+    load_volume,
+    purged,
+    require_volume,
+)
 from rekindle_inference.usecases.dicom_seg import no_dicom_source
 from rekindle_inference.usecases.gate import PriorityGate
 from rekindle_inference.usecases.packages import package_of
@@ -130,17 +137,18 @@ def _store(predictions: Predictions, model: ModelVersion, image: VolumeRecord, r
     data = canonical.encode(result.mask, VolumeKind.MASK.value)
     digest = canonical.digest(data)
     predictions.objects.put(canonical_key(digest), data)
-    with predictions.state.write() as writes:
-        known = writes.prediction(model.model_version_id, image.volume_id)
-        if known is not None or not writes.is_purged(model.project_id, image.volume_id):
+    try:
+        with predictions.state.write() as writes:
             # The row first: from then on nobody erases the same bytes.
+            known = writes.prediction(model.model_version_id, image.volume_id)
             prediction = known or _record(writes, model, image, result, digest)
             keep_stored(predictions.objects, canonical_key(digest), data)
             return prediction
-        # Its image was erased meanwhile: neither may a mask of it stay.
-        if not writes.has_digest(digest):
-            predictions.objects.delete(canonical_key(digest))
-    raise purged(image.volume_id, "volume_ids")
+    except DependencyUnavailable:
+        # No row can refer to an image that was erased meanwhile: neither may a mask of it stay.
+        if drop_if_erased(predictions.state, predictions.objects, image, canonical_digest=digest):
+            raise purged(image.volume_id, "volume_ids") from None
+        raise
 
 
 def segment_file(

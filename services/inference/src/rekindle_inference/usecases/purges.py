@@ -12,6 +12,7 @@ from rekindle.errors import NotFound, RekindleError
 
 from rekindle_inference.domain.manifest import is_sha256
 from rekindle_inference.domain.records import ModelVersion, ModelVersionId, ProjectId, VolumeId
+from rekindle_inference.domain.uploads import UploadId
 from rekindle_inference.ports import Objects, Request
 from rekindle_inference.usecases.checks import canonical_key, check_project, wrong_field
 from rekindle_inference.usecases.packages import read_package
@@ -51,8 +52,11 @@ class PurgeWrites(Protocol):
         """These images, the other series of files that they came in, and all masks of them."""
         ...
 
-    def erase(self, project_id: ProjectId, doomed: Sequence[Doomed]) -> None:
-        """Remove the rows and what was made of them, and leave tombstones."""
+    def erase(self, project_id: ProjectId, doomed: Sequence[Doomed]) -> list[UploadId]:
+        """Remove the rows and what was made of them, and leave tombstones.
+
+        The uploads that they came with, or were to come with, whose files may still be stored: they are ended.
+        """
         ...
 
     def unreferenced(self, digests: Collection[str], *, originals: bool) -> set[str]:
@@ -125,7 +129,9 @@ def _erase(
     doomed: Sequence[Doomed],
     snapshot_digests: Sequence[str],
 ) -> Purged:
-    writes.erase(project, doomed)
+    for upload_id in writes.erase(project, doomed):
+        for key in list(objects.list(f"uploads/{upload_id}/")):
+            objects.delete(key)
     gone = sorted(writes.unreferenced({each.canonical_digest for each in doomed}, originals=False))
     keys = [canonical_key(digest) for digest in gone]
     originals = {each.original_digest for each in doomed if each.original_digest}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from uuid import uuid4
 
-from rekindle.errors import FieldViolation, InvalidInput, NotFound, quoted_id
+from rekindle.errors import DependencyUnavailable, FieldViolation, InvalidInput, NotFound, quoted_id
 from rekindle_imaging import canonical
 from rekindle_imaging.geometry import Geometry
 from rekindle_imaging.volume import Volume
@@ -50,8 +50,10 @@ from rekindle_inference.usecases.checks import (
     canonical_key,
     check_organs,
     check_project,
+    drop_if_erased,
     keep_stored,
     load_volume,
+    purged,
     require_volume,
     wrong_field,
 )
@@ -157,6 +159,21 @@ def upload_volume(
     digest = canonical.digest(data)
     volumes.objects.put_file(f"volumes/{upload.sha256}", file)
     volumes.objects.put(canonical_key(digest), data)
+    try:
+        return _take_in(volumes, request, upload, file, data, digest, examined)
+    except DependencyUnavailable:
+        # No row can refer to an image that was erased meanwhile: neither may a mask of it stay.
+        if image is not None and drop_if_erased(
+            volumes.state, volumes.objects, image, canonical_digest=digest, original_digest=upload.sha256
+        ):
+            raise purged(image.volume_id, "image_volume_id") from None
+        raise
+
+
+def _take_in(
+    volumes: Volumes, request: Request, upload: Upload, file: Path, data: bytes, digest: str, examined: _Examined | None
+) -> Uploaded:
+    """The rows; objects that were erased with others of the same bytes since they were stored are stored again."""
     with volumes.state.write() as writes:
         answered = _answered(writes, request, upload)
         if answered is not None:
@@ -205,7 +222,7 @@ def get_volumes(volumes: Volumes, project_id: str, volume_ids: list[str]) -> lis
         found = reads.volumes(check_project(project_id), wanted)
     missing = [volume_id for volume_id in wanted if volume_id not in found]
     if missing:
-        listed = ", ".join(repr(volume_id[:64]) for volume_id in missing[:10])
+        listed = ", ".join(quoted_id(volume_id) for volume_id in missing[:10])
         more = f" and {len(missing) - 10} more" if len(missing) > 10 else ""
         raise NotFound(f"there are no volumes {listed}{more} in this project", reason="VOLUME_NOT_FOUND")
     return [found[volume_id] for volume_id in wanted]

@@ -23,11 +23,17 @@ from rekindle_servicekit.workers import Cancellation
 
 from rekindle_inference.domain import segmentations as domain
 from rekindle_inference.domain.abstention import Abstention, decide_abstentions, kept_organs, without_organs
-from rekindle_inference.domain.records import ModelVersion, Prediction, VolumeId, VolumeKind, VolumeRecord
+from rekindle_inference.domain.records import ModelVersion, Prediction, VolumeId, VolumeKind
 from rekindle_inference.domain.results import Result, ResultId, ResultOrigin
 from rekindle_inference.domain.segmentations import Priority, Segmentation
 from rekindle_inference.ports import Writes
-from rekindle_inference.usecases.checks import canonical_key, keep_stored, load_volume, require_volume
+from rekindle_inference.usecases.checks import (
+    canonical_key,
+    drop_if_erased,
+    keep_stored,
+    load_volume,
+    require_volume,
+)
 from rekindle_inference.usecases.models import require_model
 from rekindle_inference.usecases.predictions import Predictions, made_mask, predict_volume
 from rekindle_inference.usecases.results import add_result
@@ -163,14 +169,8 @@ def _deliver(work: Predictions, taken: Taken, prediction: Prediction, slices: in
         return domain.succeed(current, add_result(writes, result).result_id, writes.now, slices=slices)
 
     if not _change(work, taken, deliver) and reduced is not None:
-        _drop_of_erased(work, image, reduced)
-
-
-def _drop_of_erased(work: Predictions, image: VolumeRecord, reduced: _Reduced) -> None:
-    """Where the image was erased meanwhile, no mask of it may stay either."""
-    with work.state.write() as writes:
-        if writes.is_purged(image.project_id, image.volume_id) and not writes.has_digest(reduced.digest):
-            work.objects.delete(canonical_key(reduced.digest))
+        # Where the image was erased meanwhile, no mask of it may stay either.
+        drop_if_erased(work.state, work.objects, image, canonical_digest=reduced.digest)
 
 
 def _store_reduced(
