@@ -171,15 +171,17 @@ def test_upload_happens_once_per_request_id(running, phantom, tmp_path):
 
 
 def test_volumes_are_read_back_in_the_order_asked_for(running, phantom, tmp_path):
-    """A batch keeps the order of the ids, and names those that are missing."""
+    """A batch keeps the order of the ids, and names those that are missing, unless they could say something."""
     ids = [running.upload(phantom.file(tmp_path)).volume.volume_id for _ in range(3)]
     asked = volumes.BatchGetVolumesRequest(project_id="project-a", volume_ids=ids[::-1])
     found = running.volumes.BatchGetVolumes(asked, timeout=10).volumes
     assert ids[::-1] == [volume.volume_id for volume in found]
-    asked.volume_ids.append("missing-one")
-    with pytest.raises(grpc.RpcError, match="missing-one") as refused:
+    missing = str(uuid.uuid4())
+    asked.volume_ids.extend([missing, "ACC-1234567"])
+    with pytest.raises(grpc.RpcError, match=missing) as refused:
         running.volumes.BatchGetVolumes(asked, timeout=10)
     assert grpc.StatusCode.NOT_FOUND == refused.value.code()
+    assert "ACC-1234567" not in refused.value.details()
 
 
 def test_segments_a_stream_and_stores_nothing(active, phantom, tmp_path):
