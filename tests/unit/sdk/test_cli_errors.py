@@ -101,6 +101,16 @@ def test_every_command_explains_itself(command: Any, words: tuple[str, ...]) -> 
         assert not isinstance(parameter, click.Option) or parameter.help
 
 
+@pytest.mark.parametrize(
+    "words", ["info", "verify", "token create", "project create", "project list", "project import"]
+)
+def test_commands_of_no_single_project_do_not_ask_for_one(command: Any, words: str) -> None:
+    """Their help does not speak of --project; scripts that give it to all commands go on working."""
+    assert "--project" not in command(*words.split(), "--help").stdout
+    assert "--project" in command("project", "show", "--help").stdout
+    assert 0 == command("project", "list", "--project", "any").exit_code
+
+
 def _find(words: tuple[str, ...]) -> click.Command:
     found: click.Command = rekindle
     for word in words:

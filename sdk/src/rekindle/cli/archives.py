@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from rekindle.cli.describe import describe_project
-from rekindle.cli.options import RekindleCommand, pass_session
+from rekindle.cli.options import CommandOfAll, RekindleCommand, pass_session
 from rekindle.cli.session import Session
 
 
@@ -24,7 +24,7 @@ def export_project(session: Session, file: Path) -> None:
     )
 
 
-@click.command("import", cls=RekindleCommand)
+@click.command("import", cls=CommandOfAll)
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @pass_session
 def import_project(session: Session, file: Path) -> None:

@@ -106,7 +106,7 @@ def rekindle(
       rekindle cases add MY_SCANS --close
       rekindle project start
 
-    --project and --json may also be given after any command.
+    --project and --json may also be given after a command.
 
     Exit codes: 0 done, 2 wrong input, 3 not found, 4 conflict or lost scan, 5 not reachable or not now,
     6 not allowed, 1 anything else.

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from rekindle.cli.failures import exit_code
-from rekindle.cli.options import RekindleCommand, pass_session
+from rekindle.cli.options import CommandOfAll, pass_session
 from rekindle.cli.session import Session
 from rekindle.errors import RekindleError
 from rekindle.server_info import ServerInfo
@@ -15,7 +15,7 @@ from rekindle.server_info import ServerInfo
 SERVICES = ("scheduler", "inference", "trainer")
 
 
-@click.command("info", cls=RekindleCommand)
+@click.command("info", cls=CommandOfAll)
 @pass_session
 @click.pass_context
 def info(ctx: click.Context, session: Session) -> None:

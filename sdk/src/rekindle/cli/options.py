@@ -19,6 +19,9 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 class RekindleCommand(click.Command):
     """A command that takes --project and --json wherever they are written."""
 
+    #: Whether --project means anything to it; where not, it is taken and not told of.
+    of_a_project = True
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.params += [
@@ -27,6 +30,7 @@ class RekindleCommand(click.Command):
                 metavar="NAME",
                 expose_value=False,
                 callback=_take_project,
+                hidden=not self.of_a_project,
                 help="Name or id of the project; not needed while there is only one.",
             ),
             click.Option(
@@ -37,6 +41,12 @@ class RekindleCommand(click.Command):
                 help="Print JSON instead of tables.",
             ),
         ]
+
+
+class CommandOfAll(RekindleCommand):
+    """One that concerns no single project."""
+
+    of_a_project = False
 
 
 class RekindleGroup(click.Group):

@@ -7,7 +7,7 @@ from typing import Any, get_args
 import click
 
 from rekindle.cli.describe import describe_project
-from rekindle.cli.options import RekindleGroup, pass_session
+from rekindle.cli.options import CommandOfAll, RekindleGroup, pass_session
 from rekindle.cli.policy import changed_policy, describe_policy, policy_options
 from rekindle.cli.session import Session
 from rekindle.config import ModalityName, Organ, Policy
@@ -20,7 +20,7 @@ def project() -> None:
     """Make, look at and steer projects."""
 
 
-@project.command("create")
+@project.command("create", cls=CommandOfAll)
 @click.argument("name")
 @click.option(
     "--organ",
@@ -51,7 +51,7 @@ def create(session: Session, name: str, organs: tuple[str, ...], modality: Modal
     session.out.done(f"Made project {made.name!r} ({made.id}).", describe_project(made))
 
 
-@project.command("list")
+@project.command("list", cls=CommandOfAll)
 @pass_session
 def list_projects(session: Session) -> None:
     """All projects."""

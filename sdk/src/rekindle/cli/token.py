@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from rekindle.cli.options import RekindleGroup, pass_session
+from rekindle.cli.options import CommandOfAll, RekindleGroup, pass_session
 from rekindle.cli.session import Session
 from rekindle.tokens import ROLE_NAMES, create_token
 
@@ -18,7 +18,7 @@ def token() -> None:
     """Tokens by which the services know their callers."""
 
 
-@token.command("create")
+@token.command("create", cls=CommandOfAll)
 @click.argument("subject")
 @click.option("--role", "roles", multiple=True, required=True, type=click.Choice(ROLE_NAMES), help="May be repeated.")
 @click.option("--name", default="", help="Name for people to read; the subject unless given.")

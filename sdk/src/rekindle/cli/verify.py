@@ -6,12 +6,12 @@ from dataclasses import asdict
 
 import click
 
-from rekindle.cli.options import RekindleCommand, pass_session
+from rekindle.cli.options import CommandOfAll, pass_session
 from rekindle.cli.output import counted
 from rekindle.cli.session import Session
 
 
-@click.command("verify", cls=RekindleCommand)
+@click.command("verify", cls=CommandOfAll)
 @click.option("--deep", is_flag=True, help="Read every object and compute its digest; takes as long as reading takes.")
 @click.option(
     "--grace",
