@@ -15,9 +15,11 @@ from rekindle._services import Services
 from rekindle.api.common.v1 import admin_pb2 as pb
 from rekindle.errors import IntegrityError, InvalidInput
 
-#: The scheduler first: what it refers to is then in the parts that follow. Imported in the reverse order, so that the
-#: project appears once all of it is there.
+#: The scheduler first: what it refers to is then in the parts that follow.
 _PARTS = ("scheduler", "inference", "trainer")
+#: The scheduler last, so that the project appears once all of it is there; before the trainer, which goes on with runs
+#: that were under way as soon as it has them, the images that they need.
+_IMPORTED = ("inference", "trainer", "scheduler")
 _INDEX = "rekindle-project.json"
 _FORMAT = 1
 _CHUNK_BYTES = 1024 * 1024
@@ -48,9 +50,9 @@ def import_project(services: Services, path: Path) -> str:
             members = {service: tar.getmember(f"{service}.tar") for service in _PARTS}
             if not all(member.isreg() for member in members.values()):
                 raise ValueError("not plain files")
-            for service in reversed(_PARTS):
+            for service in _IMPORTED:
                 _check(tar, members[service], index["parts"][service])
-            for service in reversed(_PARTS):
+            for service in _IMPORTED:
                 stream = tar.extractfile(members[service])
                 assert stream is not None
                 _send(services, service, index["project_id"], index["parts"][service], stream)

@@ -20,8 +20,10 @@ from rekindle_servicekit.database import UtcDateTime
 Row = dict[str, Any]
 _ROWS_AT_ONCE = 500
 _MAX_LINE_BYTES = 64 * 1024 * 1024
-#: Clients name files by ids.
-_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,255}")
+#: An id of this service's own, of which keys of objects are made.
+_OWN_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,255}")
+#: Any, by which clients name files.
+_ID = re.compile(r"(?!\.)[^/\\\x00-\x1f]{0,255}")
 
 
 def _unchanged(row: Row) -> Row | None:
@@ -158,8 +160,8 @@ def _can_be(column: sa.Column[Any], value: Any) -> bool:
     """Whether a text that is an id leads nowhere as the name of a file or as a part of an object's key."""
     if not column.name.endswith("_id") or not isinstance(value, str):
         return True
-    is_none = value == "" and not column.primary_key
-    return is_none or (_ID.fullmatch(value) is not None and ".." not in value)
+    pattern = _OWN_ID if column.primary_key else _ID
+    return pattern.fullmatch(value) is not None and ".." not in value
 
 
 def _fits(kind: Any, value: Any) -> bool:
