@@ -14,6 +14,7 @@ import grpc
 import numpy as np
 import pytest
 from phantom import ORGANS, Phantom
+from refusals import refused
 from rekindle._status import error_from_rpc
 from rekindle.api.common.v1 import common_pb2 as common
 from rekindle.api.inference.v1 import inference_pb2, volumes_pb2
@@ -30,13 +31,6 @@ def purge(running: Any, *volume_ids: str, request_id: str = "", **fields: Any) -
         request_id=request_id or uuid.uuid4().hex, project_id=PROJECT, volume_ids=volume_ids, **fields
     )
     return running.volumes.PurgeVolumes(request, timeout=30)
-
-
-@pytest.fixture
-def active(running: Any, package: tuple[bytes, bytes]) -> Any:
-    """The service with an active model."""
-    running.activate(running.register(running.upload_package(*package)))
-    return running
 
 
 def canary(active: Any, phantom: Phantom, folder: Path, shift: int = 1, accession: str = "ACC-CANARY") -> Any:
@@ -146,10 +140,9 @@ def test_no_mask_is_left_whose_image_is_erased_while_it_is_taken_in(
         return examine(*arguments)
 
     monkeypatch.setattr(volumes, "_examine", late)
-    with pytest.raises(grpc.RpcError) as caught:
-        active.upload_mask(phantom.file(tmp_path, "mask"), image.volume_id)
+    error = refused(lambda: active.upload_mask(phantom.file(tmp_path, "mask"), image.volume_id))
 
-    assert (NotFound, "PURGED") == (type(error_from_rpc(caught.value)), error_from_rpc(caught.value).reason)
+    assert (NotFound, "PURGED") == (type(error), error.reason)
     assert [[], []] == [list(active.service.objects.list(folder)) for folder in ("volumes/", "canonical/")]
 
 
