@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -20,13 +19,10 @@ from rekindle_trainer.ports import LaunchError, ProcessStatus
 from rekindle_trainer.spec import Example, Organ, RunSpec
 from rekindle_trainer.supervisor import Supervisor
 from servers.fixtures import MakeDatabase
+from trainer_runs import sha
 
 CATALOGUE = {"tiny": frozenset({"paper", "default"}), "cpu": frozenset({"default"})}
 PRINCIPAL = Principal(issuer="loopback", subject="local", display_name="Local user")
-
-
-def sha(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,8 @@ from rekindle_trainer.launchers import make_launcher, stops_children
 from rekindle_trainer.ports import ProcessStatus
 from rekindle_trainer.process import ProcessSettings
 from rekindle_trainer.settings import TrainerSettings
-from rekindle_trainer.spec import RunSpec
+from trainer_runs import MakeSpec
 
-MakeSpec = Callable[..., RunSpec]
 IMAGE = "rekindle-trainer@sha256:" + "0" * 64
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,9 +13,7 @@ from rekindle_trainer.adapters.sql import SqlTransaction
 from rekindle_trainer.domain.limits import TrainingLimits
 from rekindle_trainer.domain.windows import TrainingWindow
 from rekindle_trainer.ports import ProcessStatus
-from rekindle_trainer.spec import RunSpec
-
-MakeSpec = Callable[..., RunSpec]
+from trainer_runs import MakeSpec
 
 
 def scrape(state: Any) -> dict[tuple[str, str], float]:

@@ -13,8 +13,8 @@ from rekindle_trainer.adapters.sql_purges import SqlPurges
 from rekindle_trainer.domain.runs import RunState
 from rekindle_trainer.purging import Learnt, purge_examples
 from rekindle_trainer.spec import Example, RunSpec
+from trainer_runs import MakeSpec
 
-MakeSpec = Callable[..., RunSpec]
 PRINCIPAL = Principal(issuer="loopback", subject="scheduler", display_name="The scheduler")
 
 

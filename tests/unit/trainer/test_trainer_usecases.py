@@ -13,9 +13,9 @@ from rekindle_servicekit.principal import Principal
 from rekindle_servicekit.workers import Cancellation
 from rekindle_trainer import usecases
 from rekindle_trainer.domain.runs import Run, RunState
-from rekindle_trainer.spec import Example, Organ, RunSpec
+from rekindle_trainer.spec import Example, Organ
+from trainer_runs import MakeSpec
 
-MakeSpec = Callable[..., RunSpec]
 PRINCIPAL = Principal(issuer="loopback", subject="local", display_name="Local user")
 
 

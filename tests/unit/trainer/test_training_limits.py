@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,9 +16,8 @@ from rekindle_trainer.domain.retry import RetryPolicy
 from rekindle_trainer.domain.runs import RunState
 from rekindle_trainer.domain.windows import TrainingWindow
 from rekindle_trainer.ports import ProcessStatus
-from rekindle_trainer.spec import RunSpec
+from trainer_runs import MakeSpec
 
-MakeSpec = Callable[..., RunSpec]
 OPERATOR = Principal(issuer="loopback", subject="local", display_name="Local user")
 NIGHT = TrainingWindow(start="20:00", end="06:00", time_zone="Europe/Berlin")
 ANY_TIME = replace(NIGHT, end="20:00")
