@@ -227,6 +227,38 @@ def test_what_came_after_the_sweep_goes_before_its_upload_is_forgotten(
         query_upload(uploads, PROJECT, upload_id)
 
 
+def test_one_that_cannot_be_removed_stops_no_others(
+    uploads: Uploads, state: SqlState, objects: MemoryObjects, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first of several steps: the others are swept and forgotten, it is told of, and it goes once it can."""
+    stuck = begin(uploads, "stuck")
+    put(uploads, stuck, 0, b"abc")
+    clock.now = START + timedelta(minutes=1)
+    others = [begin(uploads, f"r{number}") for number in range(120)]
+    for upload_id in others:
+        put(uploads, upload_id, 0, b"abc")
+    delete = objects.delete
+
+    def locked(key: str) -> None:
+        if stuck in key:
+            raise PermissionError("locked")
+        delete(key)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(objects, "delete", locked)
+        clock.now = START + timedelta(hours=2)
+        with pytest.raises(PermissionError):
+            sweep_uploads(uploads)
+        assert {stuck} == {key.split("/")[1] for key in objects.list("uploads/")}
+        clock.now += KEPT
+        with pytest.raises(PermissionError):
+            sweep_uploads(uploads)
+        with state.read() as reads:
+            assert [] == [upload_id for upload_id in others if reads.upload(PROJECT, upload_id)]
+    assert 1 == sweep_uploads(uploads)
+    assert [] == list(objects.list("uploads/"))
+
+
 def test_the_sweep_goes_on_when_the_store_is_back(
     uploads: Uploads, objects: MemoryObjects, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

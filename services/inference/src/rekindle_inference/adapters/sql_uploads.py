@@ -39,17 +39,26 @@ class SqlUploadReads:
         query = sa.select(sa.func.count()).where(uploads.c.project_id == project_id, is_open)
         return self._connection.execute(query).scalar_one()
 
-    def uploads_to_clean(self, now: datetime, *, limit: int) -> list[UploadRecord]:
+    def uploads_to_clean(self, now: datetime, *, limit: int, after: UploadRecord | None = None) -> list[UploadRecord]:
         has_expired = sa.and_(uploads.c.expires_at <= now, uploads.c.cleaned.is_(False))
-        query = sa.select(uploads).where(has_expired).order_by(uploads.c.expires_at).limit(limit)
         # Not those that somebody goes on with at this moment.
-        query = query.with_for_update(skip_locked=True)
-        return [_record(row) for row in self._connection.execute(query).mappings()]
+        return self._in_order(has_expired, limit, after, skip_locked=True)
 
-    def uploads_to_forget(self, before: datetime, *, limit: int) -> list[UploadId]:
-        is_over = sa.and_(uploads.c.cleaned.is_(True), uploads.c.expires_at < before)
-        query = sa.select(uploads.c.upload_id).where(is_over).order_by(uploads.c.expires_at).limit(limit)
-        return [UploadId(upload_id) for upload_id in self._connection.execute(query).scalars()]
+    def uploads_to_forget(
+        self, before: datetime, *, limit: int, after: UploadRecord | None = None
+    ) -> list[UploadRecord]:
+        return self._in_order(sa.and_(uploads.c.cleaned.is_(True), uploads.c.expires_at < before), limit, after)
+
+    def _in_order(
+        self, which: sa.ColumnElement[bool], limit: int, after: UploadRecord | None, *, skip_locked: bool = False
+    ) -> list[UploadRecord]:
+        place = sa.tuple_(uploads.c.expires_at, uploads.c.upload_id)
+        query = sa.select(uploads).where(which).order_by(*place.clauses).limit(limit)
+        if after is not None:
+            query = query.where(place > (after.expires_at, after.upload_id))
+        if skip_locked:
+            query = query.with_for_update(skip_locked=True)
+        return [_record(row) for row in self._connection.execute(query).mappings()]
 
 
 class SqlUploadWrites(SqlUploadReads):

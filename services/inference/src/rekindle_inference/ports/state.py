@@ -51,12 +51,17 @@ class UploadReads(Protocol):
 
     def open_uploads(self, project_id: ProjectId, now: datetime) -> int: ...
 
-    def uploads_to_clean(self, now: datetime, *, limit: int) -> list[UploadRecord]:
-        """Those that have expired by now, of any project and state, and whose objects may still be there."""
+    def uploads_to_clean(self, now: datetime, *, limit: int, after: UploadRecord | None = None) -> list[UploadRecord]:
+        """Those that have expired by now, of any project and state, and whose objects may still be there.
+
+        In the order in which they expired, those behind `after`.
+        """
         ...
 
-    def uploads_to_forget(self, before: datetime, *, limit: int) -> list[UploadId]:
-        """Those that were cleaned and expired before a moment."""
+    def uploads_to_forget(
+        self, before: datetime, *, limit: int, after: UploadRecord | None = None
+    ) -> list[UploadRecord]:
+        """Those that were cleaned and expired before a moment; in the same order."""
         ...
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from rekindle_inference.domain.uploads import UploadId, UploadState
+from rekindle_inference.domain.uploads import UploadId, UploadRecord, UploadState
 from rekindle_inference.usecases.uploads import Uploads
 
 #: How long an upload that has ended can still be asked about.
@@ -17,38 +17,60 @@ def sweep_uploads(uploads: Uploads) -> int:
 
     Those that ended otherwise are looked at once more when their time is over: a file may have been sent to an address
     that was still good. All are looked at a last time before they are forgotten: a transfer that began in time may end
-    long after. Harmless when several do it at once; DependencyUnavailable where the store is away: what could not be
-    removed is removed the next time.
+    long after. Harmless when several do it at once.
+
+    One whose objects cannot be removed keeps no others from being swept, and is tried again the next time; why is
+    raised in the end. DependencyUnavailable at once where the store is away.
     """
-    swept = 0
-    while True:
-        with uploads.state.write() as writes:
-            expired = writes.uploads_to_clean(writes.now, limit=_AT_ONCE)
-            for upload in expired:
-                writes.end_upload(upload.upload_id, UploadState.EXPIRED)
-        for upload in expired:
-            _remove(uploads, upload.upload_id)
-            with uploads.state.write() as writes:
-                writes.upload_cleaned(upload.upload_id)
-        swept += len(expired)
-        if len(expired) < _AT_ONCE:
-            break
-    _forget(uploads)
+    failures: list[Exception] = []
+    swept = _clean(uploads, failures)
+    _forget(uploads, failures)
+    if failures:
+        raise failures[0]
     return swept
 
 
-def _forget(uploads: Uploads) -> None:
+def _clean(uploads: Uploads, failures: list[Exception]) -> int:
+    swept, last = 0, None
     while True:
         with uploads.state.write() as writes:
-            over = writes.uploads_to_forget(writes.now - KEPT, limit=_AT_ONCE)
-        for upload_id in over:
-            _remove(uploads, upload_id)
+            expired = writes.uploads_to_clean(writes.now, limit=_AT_ONCE, after=last)
+            for upload in expired:
+                writes.end_upload(upload.upload_id, UploadState.EXPIRED)
+        removed = _removed(uploads, expired, failures)
         with uploads.state.write() as writes:
-            writes.forget_uploads(over)
+            for upload_id in removed:
+                writes.upload_cleaned(upload_id)
+        swept += len(removed)
+        if len(expired) < _AT_ONCE:
+            return swept
+        last = expired[-1]
+
+
+def _forget(uploads: Uploads, failures: list[Exception]) -> None:
+    last = None
+    while True:
+        with uploads.state.write() as writes:
+            over = writes.uploads_to_forget(writes.now - KEPT, limit=_AT_ONCE, after=last)
+        removed = _removed(uploads, over, failures)
+        with uploads.state.write() as writes:
+            writes.forget_uploads(removed)
         if len(over) < _AT_ONCE:
             return
+        last = over[-1]
 
 
-def _remove(uploads: Uploads, upload_id: UploadId) -> None:
-    for key in list(uploads.objects.list(f"uploads/{upload_id}/")):
-        uploads.objects.delete(key)
+def _removed(uploads: Uploads, those: list[UploadRecord], failures: list[Exception]) -> list[UploadId]:
+    """Those of which nothing is left in the store."""
+    removed: list[UploadId] = []
+    for upload in those:
+        # A store that cannot list is away: the others would fare no better.
+        keys = list(uploads.objects.list(f"uploads/{upload.upload_id}/"))
+        try:
+            for key in keys:
+                uploads.objects.delete(key)
+        except Exception as error:  # an object that is locked, or somebody else's
+            failures.append(error)
+        else:
+            removed.append(upload.upload_id)
+    return removed
