@@ -20,6 +20,7 @@ from rekindle.errors import FieldViolation, IntegrityError, InvalidInput
 
 from rekindle_servicekit import context as ambient
 from rekindle_servicekit.project_archive import ProjectArchive
+from rekindle_servicekit.scratch import ScratchFolder, needing_room, remove_abandoned
 from rekindle_servicekit.server import Server
 from rekindle_servicekit.verification import DEFAULT_GRACE, Finding, FindingKind, Summary, VerifyOptions
 from rekindle_servicekit.workers import Cancellation, Workers
@@ -27,6 +28,7 @@ from rekindle_servicekit.workers import Cancellation, Workers
 ADMIN_SERVICE: str = pb.DESCRIPTOR.services_by_name["AdminService"].full_name
 _FINDINGS_AT_ONCE = 100
 _LONGEST_GRACE_S = 3_153_600_000
+_IMPORTS = "rekindle-import-"
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -38,7 +40,11 @@ class Verify(Protocol):
 
 
 def serve_admin(server: Server, workers: Workers, *, verify: Verify, archive: ProjectArchive) -> None:
-    """Let `server` answer AdminService for the service of the archive. Before it starts."""
+    """Let `server` answer AdminService for the service of the archive. Before it starts.
+
+    What imports of processes that were killed have left is removed: it is patient data.
+    """
+    remove_abandoned(Path(tempfile.gettempdir()), _IMPORTS)
     servicer = AdminServicer(workers, verify, archive)
     server.add(ADMIN_SERVICE, servicer, admin_pb2_grpc.add_AdminServiceServicer_to_server)
 
@@ -69,7 +75,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         self, request: pb.ExportProjectRequest, context: Context
     ) -> AsyncGenerator[pb.ExportProjectResponse]:
         cancellation = Cancellation(context.time_remaining())
-        with ambient.bind(project=request.project_id):
+        with ambient.bind(project=request.project_id), needing_room("the project's rows"):
             chunks = self._archive.export(request.project_id, cancellation)
             try:
                 # Where the caller hangs up the thread is waited for, as nothing can be closed that still runs.
@@ -83,8 +89,12 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         self, request_iterator: AsyncIterator[pb.ImportProjectRequest], context: Context
     ) -> pb.ImportProjectResponse:
         header = await _header(request_iterator)
-        with ambient.bind(project=header.project_id), tempfile.TemporaryDirectory(prefix="rekindle-import-") as folder:
-            path = Path(folder, "archive.tar")
+        with (
+            ambient.bind(project=header.project_id),
+            needing_room("the archive"),
+            ScratchFolder(Path(tempfile.gettempdir()), _IMPORTS) as folder,
+        ):
+            path = folder / "archive.tar"
             await self._receive(request_iterator, path, header.sha256)
             caller = ambient.principal()
             rows, objects = await self._workers.run_cancellable(
