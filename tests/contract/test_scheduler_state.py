@@ -356,6 +356,69 @@ def test_open_cases_are_found_without_counting_all(store: SqlStore) -> None:
         assert not uow.tallies.has_open(PROJECT)
 
 
+def test_cases_are_read_a_page_at_a_time(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each once, as registered, however many pages they fill; without those that are labelled or have a task."""
+    monkeypatch.setattr("rekindle_scheduler.adapters.sql.cases._AT_ONCE", 2)
+    first, second, third, fourth, fifth = add_cases(store, 5)
+    with store.write() as uow:
+        uow.cases.set_submission(second, SubmissionId("submission"))
+        uow.predictions.enqueue([task(fourth, 0)])
+    with store.read() as uow:
+        unlabelled = [case.case_id for case in uow.cases.unlabelled(PROJECT)]
+        waiting = [case.case_id for case in uow.cases.without_task(PROJECT, ModelVersionId("model-2"))]
+        labelled = [case.case_id for case in uow.cases.labelled(PROJECT)]
+    assert [first, third, fourth, fifth] == unlabelled
+    assert [first, third, fifth] == waiting
+    assert [second] == labelled
+
+
+def test_held_out_cases_are_found_labelled_or_not(store: SqlStore) -> None:
+    """And no others."""
+    first, second, _ = add_cases(store, 3)
+    with store.write() as uow:
+        uow.cases.set_held_out([first, second])
+        uow.cases.set_submission(second, SubmissionId("submission"))
+        assert [first, second] == [case.case_id for case in uow.cases.held_out(PROJECT)]
+
+
+def test_places_are_kept_from_where_the_last_ones_ended(store: SqlStore) -> None:
+    """Written in two parts, listed as one order; what stays as it is is not written."""
+    first, second, third = add_cases(store, 3)
+    with store.write() as uow:
+        uow.cases.set_ordering([third, first], first=0)
+        uow.cases.set_ordering([second], first=2)
+        listed = uow.cases.page(PROJECT, CaseFilter(), ranked=True, after=(-1, -1), limit=9)
+    assert [third, first, second] == [case.case_id for _, case in listed]
+
+
+def test_the_labels_of_a_version_are_shown_again(store: SqlStore) -> None:
+    """Of cases that it has predicted and that are not labelled; the others keep what they show."""
+    case_ids = add_cases(store, 4)
+    version = ModelVersionId("model-2")
+    with store.write() as uow:
+        tasks = [task(case_id, rank) for rank, case_id in enumerate(case_ids[:3])]
+        uow.predictions.enqueue(tasks)
+        for each in tasks[:2]:
+            uow.predictions.finish(replace(each, state=PredictionState.DONE), coarse_label(version, each.case_id))
+        uow.cases.set_submission(case_ids[1], SubmissionId("submission"))
+        uow.cases.show_labels_of(PROJECT, version)
+        shown = [uow.cases.get(PROJECT, case_id).coarse_label for case_id in case_ids]
+    assert coarse_label(version, case_ids[0]) == shown[0]
+    assert ["model-2", "model-1", "model-1", "model-1"] == [each and each.model_version_id for each in shown]
+
+
+def test_a_prediction_that_was_queued_meanwhile_stays_as_it_is(store: SqlStore) -> None:
+    """Two schedulers that queue the same cases at a time do no harm: what is done is not to be done again."""
+    first, second = add_cases(store, 2)
+    version = ModelVersionId("model-2")
+    with store.write() as uow:
+        uow.predictions.enqueue([task(first, 0)])
+        uow.predictions.finish(replace(task(first, 0), state=PredictionState.DONE), coarse_label(version, first))
+        uow.predictions.enqueue([task(first, 5), task(second, 6)])
+        claimed = uow.predictions.claim(PROJECT, version, limit=9, until=START)
+        assert [second] == [each.case_id for each in claimed]
+
+
 def test_a_skipped_prediction_can_be_queued_again(store: SqlStore) -> None:
     """As when an older version serves again after a roll-back."""
     (case_id,) = add_cases(store, 1)

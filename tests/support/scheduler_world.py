@@ -11,6 +11,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 from rekindle_scheduler.domain import steps
+from rekindle_scheduler.domain.candidates import candidates
 from rekindle_scheduler.domain.heldout import held_out_at_close, held_out_at_registration
 from rekindle_scheduler.domain.leases import case_state
 from rekindle_scheduler.domain.policy import (
@@ -248,7 +249,8 @@ class World:
 
     def do_EnqueuePredictions(self, step: steps.EnqueuePredictions) -> None:  # noqa: N802
         self.in_pool = {key for key in self.in_pool if key[1] != step.model_version_id}
-        for task in plan_predictions(self.project.policy, step.model_version_id, self.cases.values()):
+        found = [*candidates(self.project.policy, self.cases.values())]
+        for task in plan_predictions(self.project.policy, step.model_version_id, found):
             key = (task.case_id, task.model_version_id)
             self.tasks.setdefault(key, "pending")
             self.in_pool |= {key} if task.in_pool else set()
@@ -281,9 +283,10 @@ class World:
         assert self.rounds[step.round].state == RoundState.SELECTING
         later = (CaseState.REGISTERED, CaseState.LEASED, CaseState.IN_REVIEW)
         others = sum(c.state in later for c in self.cases.values())
-        chosen = select_cases(self.project.policy, step.round, self.cases.values(), others_open=others)
+        found = [*candidates(self.project.policy, self.cases.values())]
+        chosen = select_cases(self.project.policy, step.round, found, others_open=others)
         for rank, case in enumerate(chosen):
-            self.cases[case.case_id] = replace(case, round=step.round, rank=rank)
+            self.cases[case.case_id] = replace(self.cases[case.case_id], round=step.round, rank=rank)
         self.put(
             step.round,
             state=RoundState.ANNOTATING,

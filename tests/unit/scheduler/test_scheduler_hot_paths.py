@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from rekindle.errors import VersionConflict
+from rekindle_scheduler.actions import predictions
+from rekindle_scheduler.actions import rounds as rounds_actions
+from rekindle_scheduler.actions.world import World, read_view
 from rekindle_scheduler.adapters.sql import predictions as sql_predictions
 from rekindle_scheduler.adapters.sql.store import SqlUnitOfWork
-from rekindle_scheduler.domain.words import LeaseState, ReviewState
-from rekindle_scheduler.usecases import leases, rounds, sessions, submissions
+from rekindle_scheduler.domain import steps
+from rekindle_scheduler.domain.ids import ModelVersionId
+from rekindle_scheduler.domain.policy import RoundSizes
+from rekindle_scheduler.domain.words import LeaseState, ReviewState, RoundState
+from rekindle_scheduler.usecases import leases, projects, rounds, sessions, submissions
 from scheduler_labels import hand_in, take
 from scheduler_ports import ALICE, START, Bench, label, measured
 
@@ -108,3 +116,78 @@ def test_a_label_is_judged_by_its_lease_as_it_is_under_the_lock(bench: Bench, mo
         monkeypatch.setattr(uow.cases, "lock", lock_after_another)
         stored = submissions.submit(uow, ALICE, bench.project_id, label(details))
     assert ReviewState.DRAFT == stored.review_state
+
+
+NEXT = ModelVersionId("model-2")
+
+
+def selecting(bench: Bench, names: list[str]) -> World:
+    """A project whose round 1 is about to be selected from these cases, of which the next version predicted none."""
+    bench.annotating(*names, sizing=RoundSizes(cases=(3,)))
+    with bench.store.write() as uow:
+        uow.rounds.update(replace(uow.rounds.get(bench.project_id, 1), state=RoundState.SELECTING))
+        uow.projects.update(replace(uow.projects.get(bench.project_id), active_model_version_id=NEXT))
+    nobody: Any = None
+    return World(store=bench.store, inference=nobody, trainer=nobody)
+
+
+@pytest.fixture
+def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Bench, World, list[int]]:
+    """Seven cases, two of which are written at a time; and how many rows each transaction writes."""
+    bench, sizes = Bench(tmp_path), list[int]()
+    world = selecting(bench, [f"v{number}" for number in range(7)])
+    for module in (predictions, rounds_actions):
+        monkeypatch.setattr(module, "AT_ONCE", 2)
+
+    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, many: bool) -> None:
+        if "INSERT INTO predictions" in statement or "ordering_rank=" in statement:
+            sizes.append(len(parameters) if many else 1)
+
+    sa.event.listen(bench.store.engine, "before_cursor_execute", note)
+    return bench, world, sizes
+
+
+def test_predictions_are_queued_some_at_a_time(written: tuple[Bench, World, list[int]]) -> None:
+    """In between labels get their turn; the order over all of them is that of the plan."""
+    bench, world, sizes = written
+    view = read_view(bench.store, bench.project_id)
+    assert predictions.enqueue(world, view, steps.EnqueuePredictions(model_version_id=NEXT))
+    assert [2, 2, 2, 1] == sizes
+    with bench.store.write() as uow:
+        claimed = uow.predictions.claim(bench.project_id, NEXT, limit=9, until=bench.now)
+        volumes = [uow.cases.get(bench.project_id, each.case_id).volume_id for each in claimed]
+    assert [f"v{number}" for number in range(7)] == volumes
+    assert not predictions.enqueue(world, view, steps.EnqueuePredictions(model_version_id=NEXT))
+
+
+def test_a_selection_ranks_outside_of_its_transaction(written: tuple[Bench, World, list[int]]) -> None:
+    """Cases get their places two at a time, and three of them the round."""
+    bench, world, sizes = written
+    bench_view = read_view(bench.store, bench.project_id)
+    rounds_actions.open_selection(world, bench_view, steps.OpenSelection(round=1))
+    assert [2, 2, 2, 1] == sizes
+    with bench.store.read() as uow:
+        opened = uow.rounds.get(bench.project_id, 1)
+    assert (RoundState.ANNOTATING, 3) == (opened.state, len(opened.selected_case_ids))
+
+
+def test_a_selection_goes_by_the_policy_as_it_is(
+    written: tuple[Bench, World, list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A policy that is changed while cases are ranked makes the selection begin anew."""
+    bench, world, _ = written
+
+    def change_policy(*_: Any) -> None:
+        with bench.store.write() as uow:
+            project = uow.projects.get(bench.project_id)
+            policy = replace(project.policy, sizing=RoundSizes(cases=(1,)))
+            projects.update_policy(uow, ALICE, bench.project_id, policy, project.policy_version)
+
+    view = read_view(bench.store, bench.project_id)
+    monkeypatch.setattr(rounds_actions, "_write_ordering", change_policy)
+    with pytest.raises(VersionConflict):
+        rounds_actions.open_selection(world, view, steps.OpenSelection(round=1))
+    monkeypatch.undo()
+    rounds_actions.open_selection(world, read_view(bench.store, bench.project_id), steps.OpenSelection(round=1))
+    with bench.store.read() as uow:
+        assert 1 == len(uow.rounds.get(bench.project_id, 1).selected_case_ids)

@@ -9,8 +9,9 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rekindle_scheduler.domain.candidates import candidates, in_labelling_order
 from rekindle_scheduler.domain.draws import draw
-from rekindle_scheduler.domain.heldout import held_out_at_close, held_out_at_registration, in_labelling_order
+from rekindle_scheduler.domain.heldout import held_out_at_close, held_out_at_registration
 from rekindle_scheduler.domain.policy import HeldOutPolicy, Policy, TrainingPolicy
 
 
@@ -94,10 +95,10 @@ def test_close_keeps_groups_whole_and_leaves_something(make: SimpleNamespace, gr
 
 def test_labelling_order_ignores_easiness(make: SimpleNamespace):
     """Held-out cases come by their draw: other minutes, same order."""
-    easy = [make.case(i, float(i)) for i in range(1, 9)]
-    hard = [make.case(i, 100.0 - i) for i in range(1, 9)]
-    first = [c.sequence for c in in_labelling_order(number(8), easy)]
-    assert first == [c.sequence for c in in_labelling_order(number(8), hard)]
+    easy = [make.case(i, float(i), held_out=True) for i in range(1, 9)]
+    hard = [make.case(i, 100.0 - i, held_out=True) for i in range(1, 9)]
+    first = [c.sequence for c in in_labelling_order(candidates(number(8), easy))]
+    assert first == [c.sequence for c in in_labelling_order(candidates(number(8), hard))]
     assert first == sorted(
         first, key=lambda i: hashlib.sha256(f"0:held-out:image:{make.sha(f'image{i}')}".encode()).digest()
     )

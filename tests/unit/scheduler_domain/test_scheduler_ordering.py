@@ -7,9 +7,17 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rekindle_scheduler.domain.ordering import rank_cases
+from rekindle_scheduler.domain.candidates import candidates, rank
 from rekindle_scheduler.domain.orderings import ORDERINGS
+from rekindle_scheduler.domain.policy import Policy, TrainingPolicy
 from rekindle_scheduler.domain.words import CaseMark, OrderingName
+
+
+def rank_cases(cases, name: OrderingName, seed: int):
+    """These very cases in their order."""
+    by_id = {case.case_id: case for case in cases}
+    ranked = rank(candidates(Policy(ordering=name, training=TrainingPolicy(seed=seed)), by_id.values()))
+    return [by_id[each.case_id] for each in ranked]
 
 
 def ids(cases) -> list[int]:

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rekindle_scheduler.domain import predictions, selection
+from rekindle_scheduler.domain.candidates import candidates
 from rekindle_scheduler.domain.policy import GeometricSizes, HeldOutPolicy, MinutesBudget, Policy, RoundSizes
-from rekindle_scheduler.domain.predictions import plan_predictions
-from rekindle_scheduler.domain.selection import select_cases
 from rekindle_scheduler.domain.words import CaseState, HeldOutSchedule, OrderingName
 
 FIRST, INTERLEAVED, LAST = HeldOutSchedule.FIRST, HeldOutSchedule.INTERLEAVED, HeldOutSchedule.LAST
@@ -27,6 +27,17 @@ def target(make: SimpleNamespace, others: int, held_out: int):
     """`others` cases of 1, 2, 3... minutes, then the held-out ones of 2 minutes each."""
     cases = [make.case(i, float(i)) for i in range(1, others + 1)]
     return cases + [make.case(100 + i, 2.0, held_out=True) for i in range(held_out)]
+
+
+def select_cases(rules: Policy, number: int, cases, **changes):
+    """The selected ones of these very cases."""
+    chosen = selection.select_cases(rules, number, [*candidates(rules, cases)], **changes)
+    by_id = {case.case_id: case for case in cases}
+    return tuple(by_id[each.case_id] for each in chosen)
+
+
+def plan_predictions(rules: Policy, version, cases):
+    return [*predictions.plan_predictions(rules, version, [*candidates(rules, cases)])]
 
 
 def others(cases) -> list[int]:

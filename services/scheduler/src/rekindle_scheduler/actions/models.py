@@ -12,7 +12,7 @@ from rekindle_scheduler.domain.ids import ModelVersionId, ProjectId, derived_id
 from rekindle_scheduler.domain.promotion import decide_promotion, decide_roll_back
 from rekindle_scheduler.domain.reconcile import ProjectView, predecessor
 from rekindle_scheduler.domain.records import Submission
-from rekindle_scheduler.domain.words import CaseState, RunKind
+from rekindle_scheduler.domain.words import RunKind
 from rekindle_scheduler.ports import UnitOfWork
 
 
@@ -97,11 +97,7 @@ def roll_back(world: World, view: ProjectView, step: steps.RollBack) -> bool:
     with changing(world, view, step.round) as change:
         uow, project_id = change.uow, change.project.project_id
         uow.projects.update(replace(change.project, active_model_version_id=step.model_version_id))
-        labels = uow.predictions.labels(project_id)
-        for case in uow.cases.all(project_id):
-            label = labels.get((case.case_id, step.model_version_id))
-            if label is not None and case.state != CaseState.LABELLED:
-                uow.cases.set_coarse_label(case.case_id, label)
+        uow.cases.show_labels_of(project_id, step.model_version_id)
         change.update(change.round)
         verdict = change.round.serving_check
         reason = verdict.reason if verdict is not None else ""

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from itertools import islice
 
-from rekindle_scheduler.actions.world import World, changing_project
+from rekindle_scheduler.actions.world import AT_ONCE, World, changing_project
 from rekindle_scheduler.domain import steps
+from rekindle_scheduler.domain.candidates import candidates
 from rekindle_scheduler.domain.ids import VolumeId
 from rekindle_scheduler.domain.predictions import plan_predictions
 from rekindle_scheduler.domain.reconcile import ProjectView
@@ -21,13 +23,19 @@ _CLAIM = timedelta(seconds=20)
 
 
 def enqueue(world: World, view: ProjectView, step: steps.EnqueuePredictions) -> bool:
-    """Whether any case was queued."""
-    with changing_project(world, view) as (uow, project):
-        cases = uow.cases.without_task(project.project_id, step.model_version_id)
-        tasks = plan_predictions(project.policy, step.model_version_id, cases)
-        uow.predictions.enqueue(tasks)
-        uow.predictions.skip_others(project.project_id, step.model_version_id)
-    return bool(tasks)
+    """Whether any case was queued; some at a time, as labels of the project wait for whoever writes to it."""
+    policy, project_id = view.project.policy, view.project.project_id
+    with world.store.read() as uow:
+        found = [*candidates(policy, uow.cases.without_task(project_id, step.model_version_id))]
+    tasks = plan_predictions(policy, step.model_version_id, found)
+    with changing_project(world, view) as (uow, _):
+        uow.predictions.skip_others(project_id, step.model_version_id)
+    queued = False
+    while some := [*islice(tasks, AT_ONCE)]:
+        with changing_project(world, view) as (uow, _):
+            uow.predictions.enqueue(some)
+        queued = True
+    return queued
 
 
 def predict_batch(world: World, view: ProjectView, step: steps.PredictBatch) -> bool:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
+from itertools import islice
 
 from rekindle.errors import NotFound, VersionConflict
 
-from rekindle_scheduler.actions.world import Change, World, changing, changing_project
+from rekindle_scheduler.actions.world import AT_ONCE, Change, World, changing, changing_project
 from rekindle_scheduler.domain import steps
+from rekindle_scheduler.domain.candidates import Candidate, candidates, rank
 from rekindle_scheduler.domain.ids import ProjectId
-from rekindle_scheduler.domain.ordering import rank_cases
 from rekindle_scheduler.domain.reconcile import ProjectView
-from rekindle_scheduler.domain.records import Case, PromotionDecision, Round
+from rekindle_scheduler.domain.records import PromotionDecision, Round
 from rekindle_scheduler.domain.selection import select_cases
 from rekindle_scheduler.domain.snapshot import cut_snapshot
 from rekindle_scheduler.domain.words import CaseState, DecisionBasis, ProjectState, RoundState
@@ -31,22 +33,19 @@ def open_round(world: World, view: ProjectView, step: steps.OpenRound) -> bool:
 
 
 def open_selection(world: World, view: ProjectView, step: steps.OpenSelection) -> bool:
-    """Write the selection, once."""
+    """Write the selection, once. Cases are ranked before, so that labels of the project need not wait for that."""
+    policy, project_id = view.project.policy, view.project.project_id
+    with world.store.read() as uow:
+        found = [*candidates(policy, uow.cases.unlabelled(project_id))]
+        factor = minutes_factor(uow, project_id)
+    others_open = sum(_may_come_later(case) for case in found)
+    selected = select_cases(policy, step.round, found, others_open=others_open, minutes_factor=factor)
+    chosen = tuple(case.case_id for case in selected)
+    _write_ordering(world, found)
     with changing(world, view, step.round) as change:
         uow, project = change.uow, change.project
-        policy = project.policy
-        cases = uow.cases.all(project.project_id)
-        selected = select_cases(
-            policy,
-            step.round,
-            cases,
-            others_open=sum(_may_come_later(case) for case in cases),
-            minutes_factor=minutes_factor(uow, project.project_id),
-        )
-        unlabelled = [case for case in cases if case.state != CaseState.LABELLED]
-        ranked = rank_cases(unlabelled, policy.ordering, policy.training.seed)
-        uow.cases.set_ordering([case.case_id for case in ranked])
-        chosen = tuple(case.case_id for case in selected)
+        if project.policy_version != view.project.policy_version:
+            raise VersionConflict("the policy was changed meanwhile", reason="STEP_OUTDATED")
         uow.cases.set_round(chosen, step.round)
         change.update(
             replace(
@@ -60,14 +59,24 @@ def open_selection(world: World, view: ProjectView, step: steps.OpenSelection) -
     return True
 
 
+def _write_ordering(world: World, found: Iterable[Candidate]) -> None:
+    """The order in which cases are listed; no step depends on it."""
+    ranked = iter([case.case_id for case in rank(found)])
+    first = 0
+    while some := [*islice(ranked, AT_ONCE)]:
+        with world.store.write() as uow:
+            uow.cases.set_ordering(some, first=first)
+        first += len(some)
+
+
 def cut(world: World, view: ProjectView, step: steps.CutSnapshot) -> bool:
     """Freeze the labels and open the round for the labels to come, in one transaction."""
     with changing(world, view, step.round) as change:
         uow, project = change.uow, change.project
-        by_id = {case.case_id: case for case in uow.cases.all(project.project_id)}
+        by_id = {case.case_id: case for case in uow.cases.labelled(project.project_id)}
         counting = uow.submissions.counting(project.project_id)
         labelled = [(by_id[submission.case_id], submission) for submission in counting]
-        held_out = [case for case in by_id.values() if case.held_out]
+        held_out = uow.cases.held_out(project.project_id)
         snapshot = cut_snapshot(project, labelled, uow.seed_cases.all(project.project_id), held_out)
         uow.rounds.add_snapshot(project.project_id, step.round, snapshot)
         held = {example.case_id for example in (*snapshot.training, *snapshot.heldout)}
@@ -166,5 +175,5 @@ def _cases(count: int) -> str:
     return "1 case" if count == 1 else f"{count} cases"
 
 
-def _may_come_later(case: Case) -> bool:
+def _may_come_later(case: Candidate) -> bool:
     return not case.held_out and case.state != CaseState.READY and case.state not in _DONE

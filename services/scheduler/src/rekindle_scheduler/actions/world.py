@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Final
 
 from rekindle.errors import VersionConflict
 
@@ -12,6 +13,9 @@ from rekindle_scheduler.domain.ids import ModelVersionId, ProjectId
 from rekindle_scheduler.domain.reconcile import ProjectView, working_round
 from rekindle_scheduler.domain.records import Project, Round
 from rekindle_scheduler.ports import Inference, Store, Trainer, UnitOfWork
+
+#: Cases that are written in one transaction, so that others come in between.
+AT_ONCE: Final = 5_000
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -64,16 +64,3 @@ def in_draw_order(policy: Policy, groups: Iterable[Sequence[Case]]) -> list[Sequ
         return held_out_draw(seed, first.group_key, first.image_digest), min(c.image_digest for c in group)
 
     return sorted(groups, key=key)
-
-
-def in_labelling_order(policy: Policy, cases: Iterable[Case]) -> list[Case]:
-    """Held-out cases as they are handed out: by draw, so that no estimate of easiness picks the test set."""
-    seed = policy.training.seed
-    return sorted(
-        cases,
-        key=lambda case: (
-            held_out_draw(seed, case.group_key, case.image_digest),
-            case.image_digest,
-            case.sequence,
-        ),
-    )

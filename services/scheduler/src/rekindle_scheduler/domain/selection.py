@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from rekindle_scheduler.domain.heldout import in_labelling_order
-from rekindle_scheduler.domain.ordering import rank_cases
+from rekindle_scheduler.domain.candidates import Candidate, in_labelling_order, rank
 from rekindle_scheduler.domain.policy import HeldOutPolicy, MinutesBudget, Policy, cases_in_round
 from rekindle_scheduler.domain.records import Case
 from rekindle_scheduler.domain.words import CaseState, HeldOutSchedule
@@ -15,21 +14,20 @@ from rekindle_scheduler.domain.words import CaseState, HeldOutSchedule
 def select_cases(
     policy: Policy,
     round_number: int,
-    cases: Iterable[Case],
+    found: Sequence[Candidate],
     *,
     others_open: int = 0,
     minutes_factor: float = 1.0,
-) -> tuple[Case, ...]:
+) -> tuple[Candidate, ...]:
     """The cases of round `round_number` (from 1) in the order in which they are handed out.
 
-    `cases` may hold any: only those in state READY are taken. `others_open` counts cases that are not held
+    `found` may hold any: only those in state READY are taken. `others_open` counts cases that are not held
     out and that a later round may still select (leased, or not predicted yet). `minutes_factor` is the
     calibration of predicted minutes, for the minutes budget. Empty only when no case is READY.
     """
-    ready = [case for case in cases if case.state == CaseState.READY]
-    seed = policy.training.seed
-    ranked = rank_cases((case for case in ready if not case.held_out), policy.ordering, seed)
-    held_out = in_labelling_order(policy, (case for case in ready if case.held_out))
+    ready = [case for case in found if case.state == CaseState.READY]
+    ranked = rank(case for case in ready if not case.held_out)
+    held_out = in_labelling_order(case for case in ready if case.held_out)
     if not ranked:
         return tuple(held_out)
     if isinstance(policy.sizing, MinutesBudget):
@@ -63,11 +61,11 @@ def _held_out_count(held_out: HeldOutPolicy, chosen: int, last: bool) -> int | N
 def _fit_minutes(
     policy: Policy,
     budget: MinutesBudget,
-    ranked: Sequence[Case],
-    held_out: Sequence[Case],
+    ranked: Sequence[Candidate],
+    held_out: Sequence[Candidate],
     others_open: int,
     factor: float,
-) -> tuple[Case, ...]:
+) -> tuple[Candidate, ...]:
     """At least one case, and one held-out case where it is their turn; otherwise no more than fits."""
     match policy.held_out.schedule:
         case HeldOutSchedule.FIRST:
@@ -76,7 +74,7 @@ def _fit_minutes(
             kept_out = []
         case HeldOutSchedule.INTERLEAVED:
             kept_out = _fitting(held_out, budget.minutes_per_round * policy.held_out.share_of_round, factor)
-    spent = sum(predicted_minutes(case, factor) for case in kept_out)
+    spent = sum(factor * case.predicted_minutes for case in kept_out)
     chosen = _fitting(ranked, budget.minutes_per_round - spent, factor)
     last = len(chosen) == len(ranked) and not others_open
     if last and policy.held_out.schedule == HeldOutSchedule.INTERLEAVED:
@@ -84,19 +82,19 @@ def _fit_minutes(
     return _hand_out(policy, chosen, kept_out)
 
 
-def _fitting(cases: Sequence[Case], minutes: float, factor: float) -> list[Case]:
+def _fitting(cases: Sequence[Candidate], minutes: float, factor: float) -> list[Candidate]:
     """The longest beginning of `cases` that fits the minutes; at least one case while there is any."""
     chosen = list(cases[:1])
-    spent = sum(predicted_minutes(case, factor) for case in chosen)
+    spent = sum(factor * case.predicted_minutes for case in chosen)
     for case in cases[1:]:
-        spent += predicted_minutes(case, factor)
+        spent += factor * case.predicted_minutes
         if spent > minutes:
             break
         chosen.append(case)
     return chosen
 
 
-def _hand_out(policy: Policy, chosen: Sequence[Case], held_out: Sequence[Case]) -> tuple[Case, ...]:
+def _hand_out(policy: Policy, chosen: Sequence[Candidate], held_out: Sequence[Candidate]) -> tuple[Candidate, ...]:
     """Held-out cases first, or spread evenly, so that a round that is cut short has its share of them."""
     if policy.held_out.schedule == HeldOutSchedule.FIRST:
         return (*held_out, *chosen)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -168,8 +168,21 @@ class Cases(Protocol):
         """The first case of the round's selection that is free, locked."""
         ...
 
-    def without_task(self, project_id: ProjectId, version: ModelVersionId) -> list[Case]:
-        """The open, free cases, without those in review, that this version is not asked to predict yet."""
+    def without_task(self, project_id: ProjectId, version: ModelVersionId) -> Iterator[Case]:
+        """The open, free cases, without those in review, that this version is not asked to predict yet.
+
+        Read as they are asked for, some at a time.
+        """
+        ...
+
+    def unlabelled(self, project_id: ProjectId) -> Iterator[Case]:
+        """Those without a label that counts, as registered, read as they are asked for."""
+        ...
+
+    def labelled(self, project_id: ProjectId) -> list[Case]: ...
+
+    def held_out(self, project_id: ProjectId) -> list[Case]:
+        """Labelled or not."""
         ...
 
     def set_held_out(self, case_ids: Iterable[CaseId]) -> None: ...
@@ -178,11 +191,15 @@ class Cases(Protocol):
 
     def set_round(self, case_ids: Sequence[CaseId], round: int) -> None: ...
 
-    def set_ordering(self, case_ids: Sequence[CaseId]) -> None:
-        """Keep the places in the policy's ordering, for ranked lists."""
+    def set_ordering(self, case_ids: Sequence[CaseId], *, first: int) -> None:
+        """Keep the places in the policy's ordering, from `first` on, for ranked lists."""
         ...
 
     def set_coarse_label(self, case_id: CaseId, label: CoarseLabel) -> None: ...
+
+    def show_labels_of(self, project_id: ProjectId, version: ModelVersionId) -> None:
+        """Where this version has predicted a case that is not labelled, its coarse label is the one to show."""
+        ...
 
     def set_submission(self, case_id: CaseId, submission_id: SubmissionId | None) -> None: ...
 
@@ -221,7 +238,7 @@ class Predictions(Protocol):
     """One row per case and model version."""
 
     def enqueue(self, tasks: Sequence[PredictionTask]) -> None:
-        """For cases that have no task of the version, or one that was skipped."""
+        """For cases that have no task of the version, or one that was skipped; others keep theirs."""
         ...
 
     def claim(

@@ -101,8 +101,7 @@ def start_project(
         start_time=uow.now,
     )
     if igniter is None:
-        held_out = [case for case in uow.cases.all(project_id) if case.held_out]
-        snapshot = seed_snapshot(seeds, held_out)
+        snapshot = seed_snapshot(seeds, uow.cases.held_out(project_id))
         uow.rounds.add_snapshot(project_id, 0, snapshot)
         first = replace(first, snapshot_digest=snapshot.digest)
     uow.rounds.add(first)
@@ -133,9 +132,10 @@ def close_registration(uow: UnitOfWork, principal: Principal, project_id: Projec
     """No more cases; draws the held-out number. Closing what is closed changes nothing."""
     project = uow.projects.lock(project_id)
     if project.registration_open:
-        trained = uow.submissions.frozen_cases(project_id)
-        drawn = held_out_at_close(project.policy, uow.cases.all(project_id), trained)
-        uow.cases.set_held_out(sorted(drawn))
+        if project.policy.held_out.number:
+            trained = uow.submissions.frozen_cases(project_id)
+            drawn = held_out_at_close(project.policy, uow.cases.all(project_id), trained)
+            uow.cases.set_held_out(sorted(drawn))
         uow.projects.update(replace(project, registration_open=False))
         counts = uow.tallies.counts(project_id)
         message = f"{counts.registered} cases are registered, {counts.held_out} of them held out"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 from uuid import uuid4
 
@@ -97,7 +97,7 @@ class SqlCases(Repository):
         )
         return next(iter(self._rows(statement)), None)
 
-    def without_task(self, project_id: ProjectId, version: ModelVersionId) -> list[Case]:
+    def without_task(self, project_id: ProjectId, version: ModelVersionId) -> Iterator[Case]:
         has_task = (
             sa.select(predictions.c.case_id)
             .where(
@@ -108,7 +108,18 @@ class SqlCases(Repository):
             .exists()
         )
         waiting = case_states.is_waiting(self._now), sa.not_(has_task)
-        return self._rows(self._select(project_id).where(*waiting).order_by(cases.c.sequence))
+        return self._each_of(self._select(project_id).where(*waiting))
+
+    def unlabelled(self, project_id: ProjectId) -> Iterator[Case]:
+        # What was erased looks labelled.
+        return self._each_of(self._select(project_id).where(cases.c.submission_id.is_(None)))
+
+    def labelled(self, project_id: ProjectId) -> list[Case]:
+        return self._rows(self._select(project_id).where(case_states.is_labelled()).order_by(cases.c.sequence))
+
+    def held_out(self, project_id: ProjectId) -> list[Case]:
+        kept = cases.c.held_out.is_(True), cases.c.purged_at.is_(None)
+        return self._rows(self._select(project_id).where(*kept).order_by(cases.c.sequence))
 
     def set_held_out(self, case_ids: Iterable[CaseId]) -> None:
         self._update(case_ids, {"held_out": True})
@@ -119,12 +130,25 @@ class SqlCases(Repository):
     def set_round(self, case_ids: Sequence[CaseId], round: int) -> None:
         self._each(case_ids, {"round": round}, "rank")
 
-    def set_ordering(self, case_ids: Sequence[CaseId]) -> None:
-        self._each(case_ids, {}, "ordering_rank")
+    def set_ordering(self, case_ids: Sequence[CaseId], *, first: int) -> None:
+        self._each(case_ids, {}, "ordering_rank", first)
 
     def set_coarse_label(self, case_id: CaseId, label: CoarseLabel) -> None:
         version = label.model_version_id
         self._update([case_id], {"coarse_label": encode(label), "coarse_model_version_id": version})
+
+    def show_labels_of(self, project_id: ProjectId, version: ModelVersionId) -> None:
+        done = (
+            predictions.c.model_version_id == version,
+            predictions.c.state == PredictionState.DONE,
+        )
+        label = sa.select(predictions.c.coarse_label).where(predictions.c.case_id == cases.c.case_id, *done)
+        predicted = sa.select(predictions.c.case_id).where(predictions.c.project_id == project_id, *done)
+        shown = sa.update(cases).where(
+            cases.c.project_id == project_id, cases.c.submission_id.is_(None), cases.c.case_id.in_(predicted)
+        )
+        values = {"coarse_label": label.scalar_subquery(), "coarse_model_version_id": version}
+        self._connection.execute(shown.values(values))
 
     def set_submission(self, case_id: CaseId, submission_id: SubmissionId | None) -> None:
         self._update([case_id], {"submission_id": submission_id})
@@ -138,6 +162,17 @@ class SqlCases(Repository):
     def _rows(self, statement: sa.Select[Any]) -> list[Case]:
         return [self._case(row) for row in self._connection.execute(statement)]
 
+    def _each_of(self, statement: sa.Select[Any]) -> Iterator[Case]:
+        """The rows in the order of registration, a page of them in memory at a time."""
+        after = 0
+        while True:
+            page = statement.where(cases.c.sequence > after).order_by(cases.c.sequence).limit(_AT_ONCE)
+            rows = self._connection.execute(page).all()
+            yield from map(self._case, rows)
+            if len(rows) < _AT_ONCE:
+                return
+            after = rows[-1].sequence
+
     def _update(self, case_ids: Iterable[CaseId], values: dict[str, Any]) -> None:
         # PostgreSQL takes 65,535 parameters in one statement.
         wanted = list(case_ids)
@@ -145,12 +180,14 @@ class SqlCases(Repository):
             of_some = cases.c.case_id.in_(wanted[first : first + _AT_ONCE])
             self._connection.execute(sa.update(cases).where(of_some).values(values))
 
-    def _each(self, case_ids: Sequence[CaseId], values: dict[str, Any], place: str) -> None:
+    def _each(self, case_ids: Sequence[CaseId], values: dict[str, Any], place: str, first: int = 0) -> None:
         if not case_ids:
             return
-        statement = sa.update(cases).where(cases.c.case_id == sa.bindparam("id_of_case"))
+        # A row that would stay as it is costs nothing then.
+        known = [cases.c[place] != sa.bindparam("place"), *(cases.c[name] != value for name, value in values.items())]
+        statement = sa.update(cases).where(cases.c.case_id == sa.bindparam("id_of_case"), sa.or_(*known))
         statement = statement.values({**values, place: sa.bindparam("place")})
-        rows = [{"id_of_case": case_id, "place": index} for index, case_id in enumerate(case_ids)]
+        rows = [{"id_of_case": case_id, "place": index} for index, case_id in enumerate(case_ids, first)]
         self._connection.execute(statement, rows)
 
     def _case(self, row: sa.Row[Any]) -> Case:

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 
 from rekindle_scheduler.adapters.sql import case_states
 from rekindle_scheduler.adapters.sql.codec import decode, decode_all, encode
@@ -32,8 +33,11 @@ class SqlPredictions(Repository):
                 predictions.c.state == PredictionState.SKIPPED,
             )
             self._connection.execute(skipped)
-        rows = [encode(task) for task in tasks]
-        self._connection.execute(sa.insert(predictions), rows)
+        dialect = postgresql if self._connection.dialect.name == "postgresql" else sqlite
+        # Another scheduler may queue them at the same moment.
+        self._connection.execute(
+            dialect.insert(predictions).on_conflict_do_nothing(), [_values(task) for task in tasks]
+        )
 
     def claim(
         self, project_id: ProjectId, model_version_id: ModelVersionId, *, limit: int, until: datetime
@@ -127,6 +131,19 @@ class SqlPredictions(Repository):
         )
         rows = self._connection.execute(statement)
         return {(row.case_id, row.model_version_id): decode(CoarseLabel, row.coarse_label) for row in rows}
+
+
+def _values(task: PredictionTask) -> dict[str, Any]:
+    return {
+        "project_id": task.project_id,
+        "case_id": task.case_id,
+        "model_version_id": task.model_version_id,
+        "rank": task.rank,
+        "in_pool": task.in_pool,
+        "state": task.state,
+        "attempts": task.attempts,
+        "reason": task.reason,
+    }
 
 
 def _row_of(task: PredictionTask) -> sa.Update:
