@@ -47,5 +47,16 @@ def test_the_kueue_page_queues_the_jobs(tmp_path: Path) -> None:
     assert "0" == environment["REKINDLE_TRAINER_KUBERNETES_UNSCHEDULABLE_S"]
 
 
+def test_the_monitoring_page_lets_prometheus_in(tmp_path: Path) -> None:
+    """Its values make a ServiceMonitor where that Prometheus looks, and open the metrics to its namespace."""
+    objects = rendered(tmp_path, "monitoring.md", **PRODUCTION)
+    (monitor,) = [each for each in objects if each["kind"] == "ServiceMonitor"]
+    assert ("monitoring", "prometheus") == (monitor["metadata"]["namespace"], monitor["metadata"]["labels"]["release"])
+    policies = [each for each in objects if each["kind"] == "NetworkPolicy" and "metrics" in str_of([each])]
+    assert {"rekindle-scheduler", "rekindle-inference", "rekindle-trainer", "rekindle-triton"} == {
+        each["metadata"]["name"] for each in policies
+    }
+
+
 def str_of(objects: list[dict]) -> str:
     return yaml.safe_dump_all(objects)

@@ -72,6 +72,7 @@ CONTRADICTIONS: list[tuple[dict[str, str | None], str]] = [
     ({"triton.enabled": "false"}, "there is none"),
     ({"triton.address": "triton:8001"}, "two Tritons"),
     ({"trainer.image.digest": None}, "by digest"),
+    ({"monitoring.serviceMonitor.enabled": "true", "monitoring.metrics.enabled": "false"}, "nothing to scrape"),
 ]
 
 

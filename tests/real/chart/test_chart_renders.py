@@ -21,7 +21,7 @@ from chart import (
 
 VERSIONS = ("1.30", "1.32", "1.34")
 #: Kinds of operators, whose schemas are not Kubernetes' own.
-FOREIGN = ("Certificate", "GRPCRoute", "PodMonitor", "PrometheusRule")
+FOREIGN = ("Certificate", "GRPCRoute", "PrometheusRule", "ServiceMonitor")
 CASES: dict[str, Mapping[str, str]] = {
     "production": PRODUCTION,
     "everything": EVERYTHING,
