@@ -47,7 +47,7 @@ def test_a_service_that_dies_is_started_again(tmp_path: Path) -> None:
 
 
 def test_the_self_test_takes_one_label_through_the_stack(tmp_path: Path) -> None:
-    """Upload, prediction, lease and label, through the client as any other; the ledger's case is labelled."""
+    """Upload, prediction, lease and label, through the client as any other; the label counts for no training."""
     port = free_ports()
     command = [sys.executable, "-m", "rekindle_inference.self_test"]
     with running(tmp_path, port):
@@ -56,7 +56,8 @@ def test_the_self_test_takes_one_label_through_the_stack(tmp_path: Path) -> None
         assert done.returncode == 0, done.stderr
         with Client.connect(f"127.0.0.1:{port}") as client:
             (project,) = client.projects()
-            assert ["labelled"] == [case.state for case in project.cases()]
+            assert ["in-review"] == [case.state for case in project.cases()]
+            assert 1 == len(list(project.submissions()))
 
 
 @contextmanager

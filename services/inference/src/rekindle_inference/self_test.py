@@ -1,8 +1,9 @@
 """One label through an installation, from upload to ledger: ``python -m rekindle_inference.self_test``.
 
-It makes a project of its own with one synthetic case and a model that is one threshold, so it needs no GPU, no
-training and no data, and touches nobody's work. Addresses come from REKINDLE_ADDRESS, _INFERENCE and _TRAINER,
-credentials from REKINDLE_CA, _TOKEN_FILE and so on, as for the command line.
+It makes a project of its own with one synthetic case and a model that is one threshold, so it needs no GPU and no
+data, and touches nobody's work. The label waits for a review that nobody gives: nothing is trained on it.
+Addresses come from REKINDLE_ADDRESS, _INFERENCE and _TRAINER, credentials from REKINDLE_CA, _TOKEN_FILE and so on, as
+for the command line.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def _connect() -> Client:
 def label_one(client: Client) -> str:
     """The id of the project that holds the label. Any error of the client."""
     organ = Organ("ball", 1)
-    policy = Policy(sizes=(1,), held_out=HeldOut(number=0))
+    policy = Policy(sizes=(1,), held_out=HeldOut(number=0), review_required=True)
     project = client.create_project("Self-test", [organ], policy=policy)
     manifest, graph = make_package(organ)
     igniter = project.import_model(manifest, graph)
