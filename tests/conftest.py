@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import pytest
 from hypothesis import settings
-from servers.fixtures import make_database, minio, postgresql, seaweedfs, triton
+from servers.fixtures import kubeconfig, make_database, minio, postgresql, seaweedfs, triton
 
-__all__ = ["make_database", "minio", "postgresql", "seaweedfs", "triton"]
-
-pytest.register_assert_rewrite("suites")
+__all__ = ["kubeconfig", "make_database", "minio", "postgresql", "seaweedfs", "triton"]
 
 pytest.register_assert_rewrite("suites")
 

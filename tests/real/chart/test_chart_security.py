@@ -41,6 +41,11 @@ def test_only_the_launcher_has_a_token(rendered: Rendered) -> None:
     assert ({"r-rekindle-trainer"} if has_jobs else set()) == with_token
 
 
+def test_no_pod_is_told_of_services_by_variables(rendered: Rendered) -> None:
+    """Of a Service `rekindle-scheduler` they would be REKINDLE_SCHEDULER_..., and no setting has such a name."""
+    assert [] == [name for name, pod in rendered.pods() if pod.get("enableServiceLinks") is not False]
+
+
 def test_no_credential_is_rendered() -> None:
     """A production release makes no Secret, and whatever is secret comes by reference."""
     rendered = render(EVERYTHING)

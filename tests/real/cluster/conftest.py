@@ -16,19 +16,9 @@ from kubernetes import client, config
 from rekindle_trainer.adapters.kubernetes import KubernetesLauncher, connect
 from rekindle_trainer.adapters.kubernetes_job import JobSpec
 from rekindle_trainer.adapters.kubernetes_status import Patience
-from servers.kubernetes import TOOLS, running_cluster
 from suites.launchers import CHILD, wait_for
 
 _NUMBERS = itertools.count(1)
-
-
-@pytest.fixture(scope="session")
-def kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """One control plane for all tests."""
-    if not TOOLS.exists():
-        pytest.skip(f"no Kubernetes API server at hand: {TOOLS} is not there")
-    with running_cluster(tmp_path_factory.mktemp("kubernetes")) as path:
-        yield path
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from servers.kubernetes import TOOLS, running_cluster
 from servers.minio import MinioServer
 from servers.postgresql import PostgresqlServer
 from servers.seaweedfs import SeaweedfsServer
@@ -44,6 +45,15 @@ def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
     """Triton, on a folder as its repository; a test names its models by an installation of its own."""
     with TritonServer(tmp_path_factory.mktemp("triton")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Of an administrator of a Kubernetes control plane without nodes; a test makes a namespace of its own in it."""
+    if not TOOLS.exists():
+        pytest.skip(f"no Kubernetes API server at hand: {TOOLS} is not there")
+    with running_cluster(tmp_path_factory.mktemp("kubernetes")) as path:
+        yield path
 
 
 #: Gives the URL of a new database, its schema made by the function that it is given.

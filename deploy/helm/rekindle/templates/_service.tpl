@@ -54,10 +54,10 @@ spec:
             {{- include (printf "rekindle.env.%s" $component) $root | nindent 12 }}
             {{- include "rekindle.freeSettings" . | trim | nindent 12 }}
           ports:
-            - {name: grpc, containerPort: {{ $values.port }}}
-            - {name: health, containerPort: 50060}
+            - {name: grpc, containerPort: {{ $values.port }}, protocol: TCP}
+            - {name: health, containerPort: 50060, protocol: TCP}
             {{- if $root.Values.monitoring.metrics.enabled }}
-            - {name: metrics, containerPort: {{ $root.Values.monitoring.metrics.port }}}
+            - {name: metrics, containerPort: {{ $root.Values.monitoring.metrics.port }}, protocol: TCP}
             {{- end }}
           {{- include "rekindle.probes" $root | nindent 10 }}
           resources:
