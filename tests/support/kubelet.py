@@ -51,7 +51,9 @@ def status_of(pod: dict[str, Any], phase: str, state: dict[str, Any], **more: An
 class Kubelet(threading.Thread):
     """Looks at the pods of one namespace a few times a second, as a node would at its own.
 
-    `refuses(pod)` gives the status of a pod that is not to be started, or None for one that is.
+    `refuses(pod)` gives the status of a pod that is not to be started, or None for one that is. `starts(pod)` gives
+    the process of a pod, which `terminates` asks to end; by default it is its command, in this machine's file system
+    and network.
     """
 
     def __init__(self, api: client.ApiClient, namespace: str) -> None:
@@ -61,6 +63,10 @@ class Kubelet(threading.Thread):
         self._children: dict[str, Child] = {}
         self._ends = threading.Event()
         self.refuses: Callable[[dict[str, Any]], dict[str, Any] | None] = lambda pod: None
+        self.starts: Callable[[dict[str, Any]], subprocess.Popen[bytes]] = self._run_command
+        self.terminates: Callable[[subprocess.Popen[bytes]], None] = lambda process: os.kill(
+            process.pid, signal.SIGTERM
+        )
         #: What containers that end badly say, instead of Error.
         self.failure_reason = "Error"
         #: Commands that were run, oldest first, with the environment that they were given.
@@ -126,16 +132,18 @@ class Kubelet(threading.Thread):
             self.set_status(pod, refused)
             return
         self._bind(pod)
+        self._children[pod["metadata"]["uid"]] = Child(self.starts(pod))
+        now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        self.set_status(pod, status_of(pod, "Running", {"running": {"startedAt": now}}))
+
+    def _run_command(self, pod: dict[str, Any]) -> subprocess.Popen[bytes]:
         container = pod["spec"]["containers"][0]
         environment = self._environment(pod, container)
         command = [re.sub(r"\$\((\w+)\)", lambda m: environment.get(m[1], m[0]), part) for part in container["command"]]
         self.ran.append((command, environment))
-        process = subprocess.Popen(
+        return subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
         )
-        self._children[pod["metadata"]["uid"]] = Child(process)
-        now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-        self.set_status(pod, status_of(pod, "Running", {"running": {"startedAt": now}}))
 
     def _environment(self, pod: dict[str, Any], container: dict[str, Any]) -> dict[str, str]:
         """Clean: what the pod names, and the path that an image has."""
@@ -165,7 +173,7 @@ class Kubelet(threading.Thread):
         if child is not None and child.process.poll() is None:
             if child.told_to_stop_at is None:
                 child.told_to_stop_at = time.monotonic()
-                os.kill(child.process.pid, signal.SIGTERM)
+                self.terminates(child.process)
             elif time.monotonic() - child.told_to_stop_at > pod["spec"]["terminationGracePeriodSeconds"]:
                 os.killpg(child.process.pid, signal.SIGKILL)
             return

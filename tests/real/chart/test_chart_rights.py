@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
 from chart import PRODUCTION, render
+from cluster.control_plane import ControlPlane
 from kubelet import Kubelet
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 from rekindle_trainer.adapters.kubernetes import KubernetesLauncher, connect
 from rekindle_trainer.adapters.kubernetes_job import JobSpec
-from servers.kubernetes import TOOLS, running_cluster
 from suites.launchers import wait_for
 
-pytestmark = pytest.mark.skipif(not TOOLS.exists(), reason=f"no Kubernetes API server at hand: {TOOLS} is not there")
 IMAGE = "rekindle-trainer@sha256:" + "0" * 64
 VERBS = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection")
 RESOURCES = (
@@ -53,15 +51,13 @@ class Cluster:
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A control plane on which the chart's rights for runs of two nodes are applied."""
-    with running_cluster(tmp_path_factory.mktemp("kubernetes")) as kubeconfig:
-        admin = config.new_client_from_config(str(kubeconfig))
-        _apply(admin)
-        token = _token(admin)
-        own = tmp_path_factory.mktemp("launcher") / "kubeconfig"
-        own.write_text(_as_account(kubeconfig, token))
-        yield Cluster(admin, config.new_client_from_config(str(own)), own)
+def cluster(kubeconfig: Path, tmp_path_factory: pytest.TempPathFactory) -> Cluster:
+    """A namespace in which the chart's rights for runs of two nodes are applied."""
+    plane = ControlPlane(kubeconfig, "ns")
+    plane.apply_rights(render({**PRODUCTION, "trainer.jobs.nodes": "2"}).objects)
+    own = tmp_path_factory.mktemp("launcher") / "kubeconfig"
+    own.write_text(_as_account(kubeconfig, plane.token("r-rekindle-trainer")))
+    return Cluster(plane.admin, config.new_client_from_config(str(own)), own)
 
 
 def test_the_launcher_works_with_the_rights_of_the_chart(cluster: Cluster, tmp_path: Path) -> None:
@@ -126,25 +122,6 @@ def _may(cluster: Cluster, verb: str, group: str, resource: str, subresource: st
     review = {"spec": {"resourceAttributes": attributes}}
     answer = client.AuthorizationV1Api(cluster.launcher).create_self_subject_access_review(review)
     return bool(answer.status.allowed)
-
-
-def _apply(admin: client.ApiClient) -> None:
-    core, rights = client.CoreV1Api(admin), client.RbacAuthorizationV1Api(admin)
-    core.create_namespace({"metadata": {"name": "ns"}})
-    rendered = render({**PRODUCTION, "trainer.jobs.nodes": "2"})
-    for account in rendered.of("ServiceAccount"):
-        core.create_namespaced_service_account("ns", dict(account))
-    for role in rendered.of("Role"):
-        rights.create_namespaced_role("ns", dict(role))
-    for binding in rendered.of("RoleBinding"):
-        rights.create_namespaced_role_binding("ns", dict(binding))
-    wait_for(lambda: "default" in {a.metadata.name for a in core.list_namespaced_service_account("ns").items})
-
-
-def _token(admin: client.ApiClient) -> str:
-    request = {"spec": {"audiences": [], "expirationSeconds": 3600}}
-    answer = client.CoreV1Api(admin).create_namespaced_service_account_token("r-rekindle-trainer", "ns", request)
-    return answer.status.token
 
 
 def _as_account(kubeconfig: Path, token: str) -> str:

@@ -5,15 +5,26 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+from collections.abc import Callable
 from typing import Self
 
 
 class Proxy:
-    """Passes bytes from its own port to `target_port`, both on the loopback interface."""
+    """Passes bytes from its own port to `target_port`, both on the loopback interface.
 
-    def __init__(self, target_port: int) -> None:
+    Or from `listener` to whatever `dial` connects to; where that raises OSError the caller is cut off.
+    """
+
+    def __init__(
+        self,
+        target_port: int = 0,
+        *,
+        listener: socket.socket | None = None,
+        dial: Callable[[], socket.socket] | None = None,
+    ) -> None:
         self._target_port = target_port
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._dial = dial or self._dial_port
+        self._listener = listener or socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._lock = threading.Lock()
         self._pairs: set[tuple[socket.socket, socket.socket]] = set()
@@ -76,6 +87,9 @@ class Proxy:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _dial_port(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self._target_port), timeout=5)
+
     def _accept(self) -> None:
         while True:
             try:
@@ -83,7 +97,7 @@ class Proxy:
             except OSError:
                 return
             try:
-                far = socket.create_connection(("127.0.0.1", self._target_port), timeout=5)
+                far = self._dial()
                 far.settimeout(None)
             except OSError:
                 _close(near)
