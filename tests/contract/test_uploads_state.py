@@ -89,7 +89,13 @@ def uploads(state: SqlState, objects: MemoryObjects) -> Uploads:
     nobody: Any = None
     volumes = Volumes(state=state, objects=objects, reader=nobody, writer=nobody, segmentations=nobody, max_voxels=1)
     return Uploads(
-        state=state, objects=objects, volumes=volumes, max_file_bytes=100, max_open=300, lifetime=timedelta(hours=1)
+        state=state,
+        objects=objects,
+        volumes=volumes,
+        max_file_bytes=100,
+        max_open=300,
+        max_open_bytes=10_000,
+        lifetime=timedelta(hours=1),
     )
 
 
@@ -117,6 +123,7 @@ def test_an_upload_comes_back_the_same(state: SqlState) -> None:
         assert 1 == reads.open_uploads(PROJECT, START)
         assert 0 == reads.open_uploads(PROJECT, UPLOAD.expires_at)
         assert 0 == reads.open_uploads(ProjectId("q"), START)
+        assert (2**40, 0) == (reads.open_upload_bytes(START), reads.open_upload_bytes(UPLOAD.expires_at))
 
 
 def test_parts_follow_one_another(state: SqlState) -> None:

@@ -116,6 +116,9 @@ class Settings(ListenSettings, ObjectStoreSettings):
     )
     max_file_bytes: int = Field(2 * 1024**3, ge=1, description="largest file of a volume that is taken")
     max_open_uploads: int = Field(64, ge=1, description="uploads in pieces that one project may have begun")
+    max_open_upload_bytes: int = Field(
+        1024**4, ge=1, description="bytes that all uploads in pieces which are open may announce together"
+    )
     upload_lifetime_s: float = Field(
         86_400.0, ge=1, description="seconds after which an upload in pieces that nobody goes on with is removed"
     )

@@ -193,3 +193,16 @@ def test_open_uploads_of_a_project_are_limited(start, phantom, tmp_path):
     assert error.retry_after_s
     tools[0].abort()
     Tool(running, b"x" * 10).create()
+
+
+def test_what_open_uploads_announce_is_limited(start):
+    """Of all projects together, as anybody may begin uploads of one that does not exist; the rest is taken."""
+    running = start(changes={"max_open_upload_bytes": 25})
+    tools = [Tool(running, b"x" * 10, project_id=project) for project in ("project-a", "project-b")]
+    for tool in tools:
+        tool.create()
+    error = refused(Tool(running, b"x" * 6, project_id="project-c").create)
+    assert (CapacityExceeded, "UPLOADS_FULL", 60.0) == (type(error), error.reason, error.retry_after_s)
+    Tool(running, b"x" * 5).create()
+    tools[0].abort()
+    Tool(running, b"x" * 10).create()

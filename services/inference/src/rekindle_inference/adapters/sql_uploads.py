@@ -39,6 +39,10 @@ class SqlUploadReads:
         query = sa.select(sa.func.count()).where(uploads.c.project_id == project_id, is_open)
         return self._connection.execute(query).scalar_one()
 
+    def open_upload_bytes(self, now: datetime) -> int:
+        is_open = sa.and_(uploads.c.state == UploadState.OPEN, uploads.c.expires_at > now)
+        return int(self._connection.execute(sa.select(sa.func.sum(uploads.c.size_bytes)).where(is_open)).scalar() or 0)
+
     def uploads_to_clean(self, now: datetime, *, limit: int, after: UploadRecord | None = None) -> list[UploadRecord]:
         has_expired = sa.and_(uploads.c.expires_at <= now, uploads.c.cleaned.is_(False))
         # Not those that somebody goes on with at this moment.

@@ -51,6 +51,10 @@ class UploadReads(Protocol):
 
     def open_uploads(self, project_id: ProjectId, now: datetime) -> int: ...
 
+    def open_upload_bytes(self, now: datetime) -> int:
+        """What those of all projects have announced."""
+        ...
+
     def uploads_to_clean(self, now: datetime, *, limit: int, after: UploadRecord | None = None) -> list[UploadRecord]:
         """Those that have expired by now, of any project and state, and whose objects may still be there.
 

@@ -50,6 +50,8 @@ class Uploads:
     max_file_bytes: int
     #: Per project.
     max_open: int
+    #: Announced by those of all projects together: an id of a project costs nothing, the store's room does.
+    max_open_bytes: int
     #: How long nothing may come before what has arrived is removed.
     lifetime: timedelta
 
@@ -92,7 +94,7 @@ def create_upload(
 
     `act` is the identity of an UploadVolume or UploadStudy with the same header: where that has arrived already, the
     upload is finalized from the start. An `act` without a request id stands for no other call. InvalidInput, NotFound
-    (image, coarse label), CapacityExceeded (TOO_MANY_UPLOADS).
+    (image, coarse label), CapacityExceeded (TOO_MANY_UPLOADS, UPLOADS_FULL).
     """
     if isinstance(header, Upload):
         check_upload(header)
@@ -103,8 +105,8 @@ def create_upload(
     with uploads.state.write() as writes:
         known = writes.answer_to(request)
         if known is None:
-            upload = _new(uploads, writes, upload_id, header, act)
-            upload = replace(upload, size_bytes=size_bytes, presigned=url is not None)
+            upload = _new(uploads, writes, upload_id, header, act, size_bytes)
+            upload = replace(upload, presigned=url is not None)
             writes.add_upload(upload)
             writes.answer(request, upload_id)
             return Started(upload=upload, url=url or "" if upload.state is UploadState.OPEN else "")
@@ -223,7 +225,7 @@ def _organ(fields: Mapping[str, Any]) -> Organ:
 
 
 def _new(
-    uploads: Uploads, writes: Writes, upload_id: UploadId, header: Upload | StudyHeader, act: Request
+    uploads: Uploads, writes: Writes, upload_id: UploadId, header: Upload | StudyHeader, act: Request, size_bytes: int
 ) -> UploadRecord:
     project_id = check_project(header.project_id)
     # A wrong id is told before any byte is sent.
@@ -233,7 +235,7 @@ def _new(
         act = replace(act, request_id=upload_id)
     done = writes.answer_to(act)
     if done is None:
-        _check_room(uploads, writes, project_id)
+        _check_room(uploads, writes, project_id, size_bytes)
     return UploadRecord(
         upload_id=upload_id,
         project_id=project_id,
@@ -246,7 +248,7 @@ def _new(
             digest=act.digest,
         ),
         header=asdict(header) if done is None else {},
-        size_bytes=0,
+        size_bytes=size_bytes,
         received_bytes=0,
         chunks=0,
         presigned=False,
@@ -289,11 +291,18 @@ def _check_size(size_bytes: int, most: int) -> None:
         raise InvalidInput(f"the file is larger than {most} bytes", reason="TOO_LARGE")
 
 
-def _check_room(uploads: Uploads, writes: Writes, project_id: ProjectId) -> None:
+def _check_room(uploads: Uploads, writes: Writes, project_id: ProjectId, size_bytes: int) -> None:
     if writes.open_uploads(project_id, writes.now) >= uploads.max_open:
         raise CapacityExceeded(
             f"the project has {uploads.max_open} open uploads: finalize or abort some, or wait until they expire",
             reason="TOO_MANY_UPLOADS",
+            retry_after_s=60.0,
+        )
+    if writes.open_upload_bytes(writes.now) + size_bytes > uploads.max_open_bytes:
+        raise CapacityExceeded(
+            f"open uploads would announce more than {uploads.max_open_bytes} bytes together: finalize or abort some, "
+            "or wait until they expire",
+            reason="UPLOADS_FULL",
             retry_after_s=60.0,
         )
 
