@@ -1,0 +1,136 @@
+"""What the scheduler's state promises of projects, rounds, events and requests."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from rekindle.errors import AlreadyExists, VersionConflict
+from rekindle_scheduler.adapters.sql.store import SqlStore, database_now, open_store
+from rekindle_scheduler.adapters.sql.tables import metadata
+from rekindle_scheduler.domain.ids import Digest
+from rekindle_scheduler.domain.policy import MinutesBudget, Policy
+from rekindle_scheduler.domain.records import Organ, Round
+from rekindle_scheduler.domain.runs import RunPackage, RunResult, TrainingRun
+from rekindle_scheduler.domain.words import CaseState, Modality, ProjectState, RoundState, RunState
+from rekindle_servicekit.database import make_engine
+from rekindle_servicekit.principal import Principal
+from scheduler_rows import ALICE, BOB, PROJECT, START, Clock, a_round, add_cases, lease_next, migrated, volume
+from servers.fixtures import MakeDatabase
+
+
+def test_the_migrations_make_the_tables_of_the_code(make_database: MakeDatabase) -> None:
+    """Nothing differs between the migrated schema and the one that the repositories use."""
+    url = make_database(migrated)
+    open_store(url).close()
+    engine = make_engine(url)
+    with engine.connect() as connection:
+        differences = compare_metadata(MigrationContext.configure(connection), metadata)
+    engine.dispose()
+    assert [] == [each for each in differences if "alembic_version" not in str(each)]
+
+
+def test_the_moment_is_the_databases_in_utc(store: SqlStore) -> None:
+    """To the millisecond, and with its zone."""
+    before = datetime.now(UTC) - timedelta(milliseconds=2)
+    with store._engine.connect() as connection:  # the clock is the one thing that needs the connection itself
+        moment = database_now(connection)
+    assert before <= moment <= datetime.now(UTC) + timedelta(milliseconds=2)
+
+
+def test_a_project_comes_back_as_it_was_stored(store: SqlStore) -> None:
+    """Policy, organs and times survive."""
+    with store.read() as uow:
+        project = uow.projects.get(PROJECT)
+    assert Policy(sizing=MinutesBudget(minutes_per_round=90.0)) == project.policy
+    assert (Organ(id="liver", label_value=1),) == project.organs
+    assert START == project.create_time
+
+
+def test_a_round_comes_back_with_its_run(store: SqlStore) -> None:
+    """Results and enums survive the way through JSON."""
+    package = RunPackage(modality=Modality.CT, package_digest=Digest("a" * 64))
+    run = TrainingRun(
+        run_id="run-1",  # pyright: ignore[reportArgumentType]
+        state=RunState.SUCCEEDED,
+        result=RunResult(packages=(package,), weights_digest=Digest("b" * 64)),
+    )
+    stored = Round(project_id=PROJECT, number=3, state=RoundState.PROMOTING, start_time=START, run=run)
+    with store.write() as uow:
+        uow.rounds.add(stored)
+    with store.read() as uow:
+        assert stored == uow.rounds.get(PROJECT, 3)
+
+
+def test_a_round_is_changed_by_one_of_two(store: SqlStore) -> None:
+    """What was read in an earlier state cannot be written any more."""
+    with store.write() as uow:
+        uow.rounds.add(a_round(1, RoundState.SELECTING))
+    with store.write() as uow:
+        stale = uow.rounds.get(PROJECT, 1)
+        # Another scheduler's update, as it looks where transactions really overlap.
+        uow.rounds._connection.exec_driver_sql("UPDATE rounds SET version = version + 1")
+        with pytest.raises(VersionConflict):
+            uow.rounds.update(stale)
+
+
+def test_the_head_is_the_newest_round(store: SqlStore) -> None:
+    """Its number and whether it takes labels; none before the first, and never round 0."""
+    heads = []
+    for number, state in ((0, RoundState.TRAINING), (1, RoundState.SELECTING), (2, RoundState.PROMOTING)):
+        with store.write() as uow:
+            heads.append(uow.rounds.head(PROJECT))
+            uow.rounds.add(a_round(number, state))
+    with store.read() as uow:
+        heads.append(uow.rounds.head(PROJECT))
+    assert [None, (0, False), (1, True), (2, False)] == [head and (head.number, head.is_open) for head in heads]
+
+
+def test_the_overview_counts_over_all_projects(store: SqlStore, clock: Clock) -> None:
+    """States as they are at the moment, when the oldest ready case was registered, live leases."""
+    add_cases(store, 2)
+    clock.now += timedelta(minutes=7)
+    with store.write() as uow:
+        uow.cases.add(PROJECT, volume("later"), "", held_out=False)
+        lease_next(uow)
+        overview = uow.tallies.overview()
+    assert (1, 1, 1) == tuple(overview.cases[s] for s in (CaseState.READY, CaseState.LEASED, CaseState.REGISTERED))
+    assert (START, 1) == (overview.oldest_ready, overview.leases)
+    with store.write() as uow:
+        uow.projects.update(replace(uow.projects.get(PROJECT), state=ProjectState.ACTIVE))
+        assert {PROJECT: 1} == dict(uow.tallies.overview().rounds)
+
+
+def test_events_have_growing_cursors(store: SqlStore) -> None:
+    """And are read from behind any of them."""
+    with store.write() as uow:
+        for kind in ("one", "two", "three"):
+            uow.events.add(PROJECT, kind, "something happened", details={"key": "value"})
+    with store.read() as uow:
+        events = uow.events.after(PROJECT, 0, limit=10)
+        assert [(1, "one"), (2, "two"), (3, "three")] == [(each.cursor, each.kind) for each in events]
+        assert ["three"] == [each.kind for each in uow.events.after(PROJECT, 2, limit=10)]
+        assert {"key": "value"} == events[0].details
+
+
+def test_one_caller_is_one_annotator(store: SqlStore) -> None:
+    """By issuer and subject; the display name decides nothing."""
+    renamed = Principal(issuer="test", subject="alice", display_name="Dr Alice")
+    with store.write() as uow:
+        assert uow.annotators.find(ALICE) is None
+        assert uow.annotators.find_or_add(ALICE) == uow.annotators.find_or_add(renamed)
+        assert uow.annotators.find_or_add(ALICE) != uow.annotators.find_or_add(BOB)
+
+
+def test_an_answered_request_is_remembered_for_its_caller(store: SqlStore) -> None:
+    """Another caller may use the same id; the same caller may not for another request."""
+    with store.write() as uow:
+        uow.requests.store(ALICE, "Method", "id-1", "digest", b"response")
+    with store.write() as uow:
+        assert b"response" == uow.requests.remember(ALICE, "Method", "id-1", "digest")
+        assert uow.requests.remember(BOB, "Method", "id-1", "digest") is None
+        with pytest.raises(AlreadyExists):
+            uow.requests.remember(ALICE, "Method", "id-1", "another digest")
