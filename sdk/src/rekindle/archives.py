@@ -48,7 +48,7 @@ def import_project(services: Services, path: Path) -> str:
         with tarfile.open(path, "r:") as tar:
             index = _read_index(tar)
             members = {service: tar.getmember(f"{service}.tar") for service in _PARTS}
-            if not all(member.isreg() for member in members.values()):
+            if not all(member.isreg() and not member.issparse() for member in members.values()):
                 raise ValueError("not plain files")
             for service in _IMPORTED:
                 _check(tar, members[service], index["parts"][service])

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from rekindle._names import file_name
 from rekindle.errors import InvalidInput
 from rekindle.formats import SUFFIXES, FormatName
 from rekindle.results import Result
@@ -63,15 +64,15 @@ class ResultFolder:
         return kept
 
     def _path(self, result: Result) -> Path:
-        return self._folder / f"{result.volume_id}{SUFFIXES[self._format][0]}"
+        return self._folder / f"{file_name(result.volume_id)}{SUFFIXES[self._format][0]}"
 
     def _known(self, result: Result) -> dict[str, Any]:
-        path = self._folder / f"{result.volume_id}.json"
+        path = self._folder / f"{file_name(result.volume_id)}.json"
         return json.loads(path.read_text()) if path.exists() else {}
 
     def _note(self, result: Result) -> None:
         data = json.dumps(result.describe(), indent=2)
-        _write(self._folder / f"{result.volume_id}.json", data.encode())
+        _write(self._folder / f"{file_name(result.volume_id)}.json", data.encode())
 
 
 def _write(path: Path, data: bytes) -> None:

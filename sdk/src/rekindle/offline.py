@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from rekindle._names import file_name
 from rekindle.config import OrganStatusName
 from rekindle.errors import InvalidInput, LeaseLost, NotFound
 from rekindle.formats import MASK_SUFFIXES, SUFFIXES, FormatName
@@ -49,7 +50,7 @@ class HandIn:
 
 def write_case(folder: Path, lease: Lease) -> Path:
     """Makes the case's folder in `folder`; lease.json comes last, so that a folder with it is complete."""
-    target = folder / lease.case.id
+    target = folder / file_name(lease.case.id)
     target.mkdir(parents=True, exist_ok=True)
     lease.image().save(target / IMAGE)
     coarse = lease.standing_label() or lease.coarse_label()

@@ -38,9 +38,10 @@ def test_impossible_durations_are_refused(make: SimpleNamespace, seconds: float,
 
 
 @pytest.mark.parametrize("source", list(TimeSource))
-def test_time_at_the_end_of_the_calendar_is_refused(make: SimpleNamespace, source: TimeSource):
-    """A segment that would end in the year 10000 names its start."""
-    segment = replace(make.segment(0, 60.0, source), start_time=datetime.max.replace(tzinfo=UTC))
+@pytest.mark.parametrize("start", [datetime.min, datetime(1899, 12, 31), datetime(9999, 12, 31), datetime.max])
+def test_time_at_the_ends_of_the_calendar_is_refused(make: SimpleNamespace, source: TimeSource, start: datetime):
+    """What would lie outside of it with its length, or in another time zone, names its start."""
+    segment = replace(make.segment(0, 60.0, source), start_time=start.replace(tzinfo=UTC))
     assert ["time_segments[0].start_time"] == [field for field, _ in refused(make, [segment])]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from rekindle._call import Caller
 from rekindle.archives import import_project
-from rekindle.errors import IntegrityError
+from rekindle.errors import IntegrityError, InvalidInput
 
 PARTS = {name: f"part of {name}".encode() for name in ("scheduler", "inference", "trainer")}
 
@@ -66,3 +66,17 @@ def test_nothing_is_sent_of_a_damaged_archive(tmp_path: Path) -> None:
     with pytest.raises(IntegrityError, match=r"scheduler\.tar"):
         import_project(services, archive(tmp_path, scheduler=b"!"))
     assert {} == services.taken
+
+
+def test_a_part_that_grows_when_it_is_read_is_refused(tmp_path: Path) -> None:
+    """A sparse file, which a few bytes make as large as one likes, is hashed by nobody."""
+    path, zeros = archive(tmp_path), bytes(2**20)
+    with tarfile.open(path, "a") as tar:
+        sparse = tarfile.TarInfo("trainer.tar")  # the last of a name is the one that counts
+        sparse.pax_headers = {"GNU.sparse.map": "0,0", "GNU.sparse.size": str(len(zeros))}
+        tar.addfile(sparse)
+    assert path.stat().st_size < 30_000
+    services: Any = Services()
+    with pytest.raises(InvalidInput) as caught:
+        import_project(services, path)
+    assert ("BAD_ARCHIVE", {}) == (caught.value.reason, services.taken)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO
 
 import sqlalchemy as sa
-from rekindle.errors import AlreadyExists, RekindleError
+from rekindle.errors import AlreadyExists, InvalidInput, RekindleError
 
 from rekindle_servicekit import idempotency
 from rekindle_servicekit.archive import ArchiveReader, bad_archive, write_archive
@@ -27,6 +27,8 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 #: Each takes a place in the database's table of locks.
 _HELD_AT_ONCE = 100
 _BY_CONTENT = re.compile(r"(?:volumes|canonical|weights)/([0-9a-f]{64})|packages/([0-9a-f]{64})/manifest\.json")
+#: What code that reads rows raises for those that it has not written.
+_UNREADABLE = (LookupError, ValueError, TypeError, AttributeError, AssertionError, ArithmeticError, RecursionError)
 Tables = Mapping[str, Sequence[Row]]
 
 
@@ -145,7 +147,10 @@ class ProjectArchive:
         return tables
 
     def _check_objects(self, archive: ArchiveReader, tables: Tables) -> None:
-        needed, folders = set(self.keys_of(tables)), tuple(self.folders_of(tables))
+        try:
+            needed, folders = set(self.keys_of(tables)), tuple(self.folders_of(tables))
+        except _UNREADABLE as error:
+            raise _unreadable() from error
         for key, member in archive.manifest.objects.items():
             by_content = _BY_CONTENT.fullmatch(key)
             if by_content and member.sha256 not in by_content.groups():
@@ -189,8 +194,8 @@ class ProjectArchive:
             self.read_back(connection, project_id)
         except RekindleError:
             raise
-        except (LookupError, ValueError, TypeError, AttributeError, AssertionError) as error:
-            raise bad_archive("its rows cannot be read: they come from another release, or were changed") from error
+        except _UNREADABLE as error:
+            raise _unreadable() from error
 
     def _refuse_existing(self, connection: sa.Connection, project_id: str) -> None:
         for what in self.tables:
@@ -200,3 +205,7 @@ class ProjectArchive:
                     raise AlreadyExists(
                         "a project with this id is here already: an import never changes one", reason="PROJECT_EXISTS"
                     )
+
+
+def _unreadable() -> InvalidInput:
+    return bad_archive("its rows cannot be read: they come from another release, or were changed")

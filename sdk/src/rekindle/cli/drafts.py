@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from rekindle._names import file_name
 from rekindle.cli.describe import describe_lease
 from rekindle.cli.options import RekindleCommand, RekindleGroup, pass_session
 from rekindle.cli.session import Session
@@ -132,7 +133,7 @@ def take_up(session: Session, which: str, out: Path) -> None:
     project = session.project()
     found = next((lease for lease in project.my_leases() if which in (lease.id, lease.case.id)), None)
     lease = project.take_up(found.id if found else which, tool=TOOL)
-    folder = out / lease.case.id
+    folder = out / file_name(lease.case.id)
     if mask_in(folder) is not None:
         raise InvalidInput(f"{mask_in(folder)} is there already: move it away, or take the scan up elsewhere")
     write_case(out, lease)

@@ -8,6 +8,7 @@ from typing import cast, get_args
 
 import click
 
+from rekindle._names import file_name
 from rekindle.cli.describe import describe_lease
 from rekindle.cli.options import RekindleCommand, pass_session
 from rekindle.cli.session import Session
@@ -96,8 +97,8 @@ def next_case(
     if lease is None:
         session.out.done("Everything is labelled: there is no scan left.", {"complete": True})
         return
-    folder = out / lease.case.id
     try:
+        folder = out / file_name(lease.case.id)
         _write(session, lease, folder, format)
     except BaseException:
         lease.release("the scan could not be fetched")

@@ -16,8 +16,9 @@ from rekindle_scheduler.domain.words import TimeSource
 MAX_SEGMENT_SECONDS: Final = 24 * 3600.0
 #: Wall clocks are set while tools run: starts may be off this much against seconds counted elsewhere.
 CLOCK_TOLERANCE: Final = timedelta(seconds=1)
-#: A segment ends within the calendar.
-_LAST_START: Final = datetime.max.replace(tzinfo=UTC) - timedelta(seconds=MAX_SEGMENT_SECONDS)
+#: A segment lies within the calendar, in whatever time zone somebody reads it.
+_FIRST_START: Final = datetime(1900, 1, 1, tzinfo=UTC)
+_LAST_START: Final = datetime.max.replace(tzinfo=UTC) - timedelta(days=2)
 #: As many cases as a prior belief in the prediction is worth.
 _PRIOR_CASES: Final = 5.0
 _FACTOR_RANGE: Final = (0.1, 10.0)
@@ -109,8 +110,8 @@ def _segment_violations(index: int, segment: TimeSegment) -> list[FieldViolation
         found.append(FieldViolation(f"{path}.active_seconds", description))
     if segment.start_time.tzinfo is None:
         found.append(FieldViolation(f"{path}.start_time", "needs a time zone"))
-    elif segment.start_time > _LAST_START:
-        found.append(FieldViolation(f"{path}.start_time", "is at the end of the calendar"))
+    elif not _FIRST_START <= segment.start_time <= _LAST_START:
+        found.append(FieldViolation(f"{path}.start_time", "is before the year 1900 or at the end of the calendar"))
     return found
 
 
