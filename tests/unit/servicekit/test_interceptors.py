@@ -14,6 +14,7 @@ from rekindle._status import error_from_rpc
 from rekindle.errors import FieldViolation, RekindleError
 from rekindle_servicekit import context
 from rekindle_servicekit.identity import Caller
+from rekindle_servicekit.interceptors import certificate_names
 from rekindle_servicekit.principal import Principal
 from rekindle_servicekit.server import ServerOptions
 
@@ -280,6 +281,14 @@ def test_a_call_ends_when_its_caller_is_let_in_no_more(stack: Stack, kind: str) 
 
     got = asyncio.run(scenario())
     assert (errors.Unauthenticated, "TOKEN_EXPIRED", ["called off"]) == (type(got), got.reason, ended)
+
+
+def test_only_names_that_tell_callers_apart_are_names() -> None:
+    """Two certificates without one, or with bytes that are no text, must not be one caller."""
+    assert ("scheduler.example", "ärzte") == certificate_names(
+        [b"", b" ", b"\xff", b"\xfe", b"scheduler.example", "ärzte".encode()]
+    )
+    assert () == certificate_names([])
 
 
 def test_a_caller_who_hangs_up_is_no_refusal(stack: Stack, caplog: pytest.LogCaptureFixture) -> None:

@@ -8,8 +8,8 @@ import logging
 import re
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, cast
 from uuid import uuid4
@@ -227,7 +227,7 @@ class Admit(Surround):
         caller = Caller(
             peer=call.context.peer(),
             metadata=call.metadata(),
-            certificate_names=tuple(name.decode(errors="replace") for name in names),
+            certificate_names=certificate_names(names),
         )
         principal = await self._authenticator.authenticate(caller)
         check_permission(principal, call.method, self._table)
@@ -245,6 +245,15 @@ class Admit(Surround):
 
     async def _check_again(self, caller: Caller, method: str) -> None:
         check_permission(await self._authenticator.authenticate(caller), method, self._table)
+
+
+def certificate_names(names: Iterable[bytes]) -> tuple[str, ...]:
+    """Those that can tell callers apart: no empty ones, and none that would have to be guessed at."""
+    found: list[str] = []
+    for name in names:
+        with suppress(UnicodeDecodeError):
+            found.append(name.decode())
+    return tuple(name for name in found if name.strip())
 
 
 class _Watch:
