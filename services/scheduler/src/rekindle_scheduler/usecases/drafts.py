@@ -30,8 +30,6 @@ class SavedDraft:
 
     draft: Draft
     details: LeaseDetails
-    #: Why it came too late, for the annotator; empty where it did not.
-    late_reason: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +64,7 @@ def save_draft(
             uow.leases.extend(lease, renewed_end(lease, label.fencing_token, project.policy, None, uow.now))
     uow.drafts.save(draft)
     details = lease_details(uow, project_id, lease.lease_id)
-    return SavedDraft(draft=draft, details=details, late_reason=verdict.reason)
+    return SavedDraft(draft=draft, details=details)
 
 
 def get_draft(
