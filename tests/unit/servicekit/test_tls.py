@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import ssl
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +189,41 @@ def test_client_authorities_are_followed_too(stack: Stack, authority: Authority)
             return before, caught.value.code()
 
     assert (b"x", grpc.StatusCode.UNAVAILABLE) == asyncio.run(scenario())
+
+
+def test_open_connections_do_not_outlive_their_authority(stack: Stack, authority: Authority) -> None:
+    """A client that stays connected must show its certificate anew; what it is doing goes on meanwhile."""
+    newer = Authority(authority.certificate.parent, "newer")
+    accepted = authority.certificate.with_name("accepted.pem")
+    accepted.write_bytes(authority.certificate.read_bytes())
+    ann = authority.issue("ann", "ann@example.org")
+    access = Access(ca=authority.certificate, certificate=ann.certificate, key=ann.key)
+    options = replace(_options(authority.issue_server(), accepted), max_connection_age_s=0.5)
+
+    async def slow(request: bytes, _: Any) -> bytes:
+        await asyncio.sleep(1.2 if request == b"slow" else 0.0)
+        return request
+
+    def stay_connected(address: str) -> tuple[bytes, grpc.StatusCode]:
+        with access.channel(address, []) as channel:
+            method = channel.unary_unary(_METHOD)
+            method(b"x", timeout=5)
+            accepted.write_bytes(newer.certificate.read_bytes())
+            long = method.future(b"slow", timeout=10)
+            deadline = time.monotonic() + 10
+            while time.monotonic() < deadline:
+                try:
+                    method(b"x", timeout=5)
+                except grpc.RpcError as refused:
+                    return long.result(), refused.code()
+                time.sleep(0.05)
+            raise AssertionError("the connection is still taken")
+
+    async def scenario() -> tuple[bytes, grpc.StatusCode]:
+        async with stack(slow, options, CallersAuthenticator(None, frozenset({"annotator"}))) as running:
+            return await asyncio.to_thread(stay_connected, running.server.address)
+
+    assert (b"slow", grpc.StatusCode.UNAVAILABLE) == asyncio.run(scenario())
 
 
 def test_files_that_do_not_fit_are_refused_at_the_start(authority: Authority, tmp_path: Path) -> None:

@@ -64,6 +64,8 @@ class ServerOptions:
     require_deadline: bool = False
     #: How often the caller of a call that takes long is looked at again: it ends where they are let in no more.
     check_callers_every_s: float = 30.0
+    #: After this a connection takes no new calls, so that its peer shows a certificate anew; those that run go on.
+    max_connection_age_s: float = 3600.0
     #: How long calls may still run after the first signal to stop.
     grace_s: float = 10.0
     #: Where to write the addresses taken, as JSON, for whoever started the process.
@@ -91,7 +93,8 @@ class Server:
             outside=[MeasureCalls(self.metrics)],
             inside=[NoteRefusals(self.metrics)],
         )
-        self._main = grpc.aio.server(interceptors=list(interceptors), options=_CHANNEL_OPTIONS)
+        age = ("grpc.max_connection_age_ms", round(1000 * options.max_connection_age_s))
+        self._main = grpc.aio.server(interceptors=list(interceptors), options=(*_CHANNEL_OPTIONS, age))
         self._probes = grpc.aio.server(options=_CHANNEL_OPTIONS)
         self._health = _async_health()
         self._names: list[str] = []
