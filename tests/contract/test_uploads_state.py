@@ -234,6 +234,25 @@ def test_what_came_after_the_sweep_goes_before_its_upload_is_forgotten(
         query_upload(uploads, PROJECT, upload_id)
 
 
+def test_one_that_somebody_goes_on_with_at_this_moment_is_not_swept(
+    uploads: Uploads, state: SqlState, objects: MemoryObjects, clock: Clock
+) -> None:
+    """It has been looked at as expired, and is finalized by another replica."""
+    upload_id = begin(uploads, "r1")
+    put(uploads, upload_id, 0, b"abc")
+    clock.now = START + timedelta(hours=1)
+    swept: list[int] = []
+    sweep = threading.Thread(target=lambda: swept.append(sweep_uploads(uploads)))
+    with state.write() as writes:
+        writes.renew_upload(upload_id, clock.now + timedelta(hours=1))
+        sweep.start()
+        sweep.join(0.3)
+    sweep.join(30)
+    assert [0] == swept
+    assert UploadState.OPEN is query_upload(uploads, PROJECT, upload_id).state
+    assert 1 == len(list(objects.list("uploads/")))
+
+
 def test_one_that_cannot_be_removed_stops_no_others(
     uploads: Uploads, state: SqlState, objects: MemoryObjects, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
