@@ -255,3 +255,17 @@ def test_waiting_for_a_node_has_its_time(allowed_s: float, is_running: bool) -> 
     """A pod that found no node for an hour waits on, or its run is given up, as the setting says; 0 waits for ever."""
     status = read_status(_job(), [_pod("Pending", conditions=[NO_NODE])], NOW, Patience(unschedulable_s=allowed_s))
     assert (is_running, not is_running) == (status.is_running, status.is_final)
+
+
+def test_when_a_job_began_and_ended_is_its_pods_and_its_own_word() -> None:
+    """Not when somebody looked: the newest pod's beginning, and the moment at which the Job had ended."""
+    pods = [
+        _pod("Failed", {"terminated": {"exitCode": 1, "startedAt": "2030-01-01T08:00:00Z"}}),
+        _pod("Succeeded", {"terminated": {"exitCode": 0, "startedAt": "2030-01-01T09:00:00Z"}}),
+    ]
+    status = read_status(_job({**COMPLETE, "lastTransitionTime": "2030-01-01T10:00:00Z"}), pods, NOW, Patience())
+    assert (NOW - timedelta(hours=3), NOW - timedelta(hours=2)) == (status.began_at, status.ended_at)
+    running = read_status(
+        _job(), [_pod("Running", {"running": {"startedAt": "2030-01-01T11:00:00Z"}})], NOW, Patience()
+    )
+    assert (NOW - timedelta(hours=1), None) == (running.began_at, running.ended_at)

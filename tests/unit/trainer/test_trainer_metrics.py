@@ -82,7 +82,8 @@ def test_a_job_that_finds_no_node_waits(service: Any, spec: MakeSpec, hours: lis
 
 
 def test_a_closed_window_is_no_wait(service: Any, spec: MakeSpec, hours: list[float]) -> None:
-    """A project that trains at night does not raise an alert every day; a run that waits in its window does."""
+    """A project that trains at night does not raise an alert every day; a run that waits in its window, from when that
+    opens on, does, also one that was preempted at the window's end and then finds no node."""
     window = TrainingWindow(start="20:00", end="06:00", time_zone="Europe/Berlin")
     with service.state.write() as tx:
         tx.set_limits("project", TrainingLimits(version=1, window=window))
@@ -90,7 +91,33 @@ def test_a_closed_window_is_no_wait(service: Any, spec: MakeSpec, hours: list[fl
     hours[0] = 7.5
     assert 0 == scrape(service.state)["training_queue_wait_seconds", ""]
     hours[0] = 9.0
-    assert 9 * 3600 == scrape(service.state)["training_queue_wait_seconds", ""]
+    assert 3600 == scrape(service.state)["training_queue_wait_seconds", ""]
+    service.pass_()
+    service.pass_()
+    hours[0] = 19.0
+    service.supervisor.advance("run-1")
+    assert "PREEMPTED" == service.get("run-1").state.name
+    assert 0 == scrape(service.state)["training_queue_wait_seconds", ""]
+    hours[0] = 32.25
+    service.launcher.said["run-1/2"] = ProcessStatus(is_running=True, reason="no node takes its pod")
+    service.pass_()
+    service.pass_()
+    assert 900 == scrape(service.state)["training_queue_wait_seconds", ""]
+
+
+def test_a_spent_budget_is_no_wait(service: Any, spec: MakeSpec, hours: list[float]) -> None:
+    """Nobody is to be called for what the project's policy wants."""
+    service.launcher.gpus = 1
+    with service.state.write() as tx:
+        tx.set_limits("project", TrainingLimits(version=1, gpu_seconds_budget=60.0))
+    service.start(spec())
+    service.pass_()
+    service.pass_()
+    hours[0] = 1.0
+    service.pass_()
+    hours[0] = 3.0
+    assert "waits for GPU time" in service.get("run-1").reason
+    assert 0 == scrape(service.state)["training_queue_wait_seconds", ""]
 
 
 def test_the_newest_success_tells_its_dice(service: Any, spec: MakeSpec) -> None:

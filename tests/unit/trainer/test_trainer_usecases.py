@@ -8,7 +8,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from rekindle.errors import AlreadyExists, DeadlineExceeded, IllegalTransition, InvalidInput, NotFound
+from rekindle.errors import (
+    AlreadyExists,
+    DeadlineExceeded,
+    DependencyUnavailable,
+    IllegalTransition,
+    InvalidInput,
+    NotFound,
+)
 from rekindle_servicekit.principal import Principal
 from rekindle_servicekit.workers import Cancellation
 from rekindle_trainer import usecases
@@ -22,6 +29,7 @@ PRINCIPAL = Principal(issuer="loopback", subject="local", display_name="Local us
 def cancel(service: Any, run_id: str, request_id: str = "cancel", timeout_s: float | None = None) -> Run:
     return usecases.cancel_run(
         service.state,
+        service.objects,
         service.supervisor.advance,
         Cancellation(timeout_s),
         PRINCIPAL,
@@ -265,3 +273,27 @@ def test_news_go_on_from_a_cursor(service: Any, spec: MakeSpec) -> None:
     service.pass_()
     news = usecases.read_news(service.state, PRINCIPAL, project_id="project", run_id="run-1", after_cursor=1)
     assert ([2, 3], RunState.RUNNING) == ([metric.cursor for metric in news.metrics], news.run.state)
+
+
+def test_cancelling_a_run_that_waits_removes_its_checkpoints(service: Any, spec: MakeSpec) -> None:
+    """At once, as nobody looks after it any more; also where the store is away it is cancelled."""
+    for name in ("run-1", "run-2"):
+        service.start(spec(name))
+    service.supervisor.max_concurrent_runs = 2
+    service.pass_()
+    service.supervisor.max_concurrent_runs = 0
+    for name in ("run-1", "run-2"):
+        service.objects.put(f"runs/{name}/1/checkpoint/00000004/state.json", b"{}")
+        service.launcher.ended[f"{name}/1"] = 143
+    service.pass_()
+    assert RunState.PREEMPTED is service.get("run-1").state
+    assert RunState.CANCELLED is cancel(service, "run-1").state
+    assert ["runs/run-2/1/checkpoint/00000004/state.json"] == [
+        key for key in service.objects.list("runs/") if "checkpoint" in key
+    ]
+
+    def away(prefix: str) -> Any:
+        raise DependencyUnavailable("the object store cannot be reached")
+
+    service.objects.list = away
+    assert RunState.CANCELLED is cancel(service, "run-2", "cancel 2").state

@@ -245,6 +245,52 @@ def test_work_while_the_service_was_away_counts(service: Any, spec: MakeSpec, cl
     assert 7200 == service.get("run-1").gpu_seconds
 
 
+def test_what_the_cluster_saw_counts(service: Any, spec: MakeSpec, clock: Clock) -> None:
+    """A Job that began and ended while nobody watched spends from its pod's beginning to its own end."""
+    service.launcher.gpus = 4
+    service.start(spec())
+    service.pass_()
+    began, ended = clock.now + timedelta(hours=2), clock.now + timedelta(hours=2, seconds=25)
+    clock.go_on(hours=9)
+    service.launcher.said["run-1/1"] = ProcessStatus(is_running=False, exit_code=1, began_at=began, ended_at=ended)
+    service.pass_()
+    assert 100 == service.get("run-1").gpu_seconds
+    with service.state.read() as tx:
+        attempt = tx.find_attempt("run-1", 1)
+    assert (began, ended) == (attempt.began_at, attempt.ended_at)
+
+
+def test_what_a_job_worked_before_it_was_watched_counts(service: Any, spec: MakeSpec, clock: Clock) -> None:
+    """A service that comes back sees it at work, and since when; what it saw end an hour ago ended then."""
+    service.launcher.gpus = 1
+    service.start(spec())
+    service.pass_()
+    began = clock.now + timedelta(hours=1)
+    clock.go_on(hours=3)
+    service.launcher.said["run-1/1"] = ProcessStatus(is_running=True, began_at=began)
+    service.pass_()
+    clock.go_on(seconds=10)
+    assert 7210 == service.get("run-1").gpu_seconds
+    ended = clock.now
+    clock.go_on(hours=1)
+    service.launcher.said["run-1/1"] = ProcessStatus(is_running=False, exit_code=1, began_at=began, ended_at=ended)
+    service.pass_()
+    assert 7210 == service.get("run-1").gpu_seconds
+
+
+def test_a_clock_that_is_wrong_spends_no_time_that_was_not(service: Any, spec: MakeSpec, clock: Clock) -> None:
+    """Whatever a machine's clock says, no more than the time between claim and now."""
+    service.launcher.gpus = 1
+    service.start(spec())
+    service.pass_()
+    began = clock.now - timedelta(hours=1)
+    clock.go_on(seconds=10)
+    ended = clock.now + timedelta(hours=1)
+    service.launcher.said["run-1/1"] = ProcessStatus(is_running=False, exit_code=1, began_at=began, ended_at=ended)
+    service.pass_()
+    assert 10 == service.get("run-1").gpu_seconds
+
+
 def test_training_without_gpus_spends_nothing(service: Any, spec: MakeSpec, clock: Clock) -> None:
     """On CPUs a budget never ends a run."""
     limit(service, gpu_seconds_budget=1.0)

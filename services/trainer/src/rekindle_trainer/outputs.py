@@ -58,6 +58,8 @@ def read_end(
         failure=_read_failure(objects, run.run_id, attempt),
         was_told_to_stop=was_told_to_stop,
         held_reason=held_reason,
+        began_at=status.began_at,
+        ended_at=status.ended_at,
     )
 
 

@@ -70,8 +70,11 @@ class Transaction(Protocol):
         """Note how the attempt's process is found again; False where it has another one or has ended."""
         ...
 
-    def record_sight(self, attempt: Attempt, *, at_work: bool) -> None:
-        """Note whether the attempt's process is at work now, unless somebody has noted it since `attempt` was read."""
+    def record_sight(self, attempt: Attempt, *, at_work: bool, at: datetime | None = None) -> None:
+        """Note whether the attempt's process is at work now, unless somebody has noted it since `attempt` was read.
+
+        `at` is for another moment than now.
+        """
         ...
 
     def find_limits(self, project_id: str) -> TrainingLimits:
@@ -155,6 +158,9 @@ class ProcessStatus:
     was_preempted: bool = False
     #: Another attempt would end in the same way.
     is_final: bool = False
+    #: When its process began to work and when it ended, by its machine's clock; None where that is not known.
+    began_at: datetime | None = None
+    ended_at: datetime | None = None
 
 
 class LaunchError(Exception):

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 
 from rekindle.errors import DependencyUnavailable, RekindleError, VersionConflict
 from rekindle_servicekit import context
@@ -21,7 +22,7 @@ from rekindle_trainer.domain.queueing import plan_queue, waiting_reason
 from rekindle_trainer.domain.retry import ProcessEnd, RetryPolicy, Verdict
 from rekindle_trainer.domain.runs import Attempt, AttemptState, Run, RunState
 from rekindle_trainer.domain.specs import spec_json
-from rekindle_trainer.ports import Launcher, LaunchError, State, Transaction
+from rekindle_trainer.ports import Launcher, LaunchError, ProcessStatus, State, Transaction
 
 _log = logging.getLogger(__name__)
 
@@ -82,7 +83,7 @@ class Supervisor:
         if run.cancel_requested or (held and status.is_running):
             status = self.launcher.stop(handle)
         elif status.is_running:
-            self._note_running(run, attempt, status.reason, now)
+            self._note_running(run, attempt, status, now)
             return
         self._tail_metrics(run, attempt)  # what came between the first look and its end
         end = outputs.read_end(self.objects, run, attempt.number, status, held_reason=held)
@@ -92,16 +93,18 @@ class Supervisor:
         with self.state.read() as tx:
             return held_reason(tx, project_id), tx.now
 
-    def _note_running(self, run: Run, attempt: Attempt, reason: str, now: datetime) -> None:
+    def _note_running(self, run: Run, attempt: Attempt, status: ProcessStatus, now: datetime) -> None:
         """What there is to say of its process; where that is nothing, it is at work."""
-        at_work = not reason
+        reason, at_work = status.reason, not status.reason
         is_late = at_work and attempt.seen_at is not None and now - attempt.seen_at >= _NOTE_EVERY
         is_news = attempt.is_at_work != at_work or is_late
         if run.reason == reason and not is_news:
             return
         with self.state.write() as tx:
             if is_news:
-                tx.record_sight(attempt, at_work=at_work)
+                # It may have begun while nobody watched.
+                began_at = status.began_at if attempt.began_at is None and at_work else None
+                tx.record_sight(attempt, at_work=at_work, at=began_at)
             if run.reason != reason:
                 tx.update_run(run.explain(reason))
 
@@ -215,14 +218,15 @@ class Supervisor:
     def _settle(self, run: Run, attempt: Attempt, end: ProcessEnd) -> None:
         """Commit the end of an attempt and what it means for the run, both or neither."""
         with self.state.write() as tx:
+            if attempt.began_at is None and end.began_at is not None:
+                tx.record_sight(attempt, at_work=True, at=end.began_at)
+            ended_as = partial(attempt.end, now=tx.now, exit_code=end.exit_code, ended_at=end.ended_at)
             if run.cancel_requested:
-                ended = attempt.end(AttemptState.CANCELLED, tx.now, exit_code=end.exit_code)
+                ended = ended_as(AttemptState.CANCELLED)
                 changed = run.cancel(tx.now)
             else:
                 decision = self.policy.decide(end, run.failures)
-                ended = attempt.end(
-                    _ATTEMPT_STATES[decision.verdict], tx.now, exit_code=end.exit_code, reason=decision.reason
-                )
+                ended = ended_as(_ATTEMPT_STATES[decision.verdict], reason=decision.reason)
                 changed = _decided(run, attempt, end, decision.verdict, decision.reason, tx)
             tx.end_attempt(ended)
             tx.update_run(changed)
@@ -243,7 +247,7 @@ class Supervisor:
                 outputs.remove_older_checkpoints(self.objects, run.run_id, attempt.number)
 
     def _tidy(self) -> None:
-        """Remove the checkpoints of runs whose supervisor died between their end and this, or that ended waiting."""
+        """Remove the checkpoints of runs whose supervisor died between their end and this, or whose store was away."""
         for run_id in outputs.runs_with_checkpoints(self.objects):
             with self.state.read() as tx:
                 run = tx.find_run(run_id)

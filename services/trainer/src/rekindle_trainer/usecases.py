@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 
-from rekindle.errors import AlreadyExists, FieldViolation, NotFound, VersionConflict, quoted_id
+from rekindle.errors import AlreadyExists, DependencyUnavailable, FieldViolation, NotFound, VersionConflict, quoted_id
 from rekindle_servicekit.objects import Objects
 from rekindle_servicekit.principal import Principal
 from rekindle_servicekit.workers import Cancellation
@@ -20,6 +20,7 @@ from rekindle_trainer.domain.paging import decode_token, encode_token, page_limi
 from rekindle_trainer.domain.runs import WAITING, Run
 from rekindle_trainer.domain.specs import in_order, spec_json
 from rekindle_trainer.domain.validation import check_spec, raise_violations
+from rekindle_trainer.outputs import remove_checkpoints
 from rekindle_trainer.ports import Catalogue, State, Transaction
 from rekindle_trainer.spec import Example, RunSpec, compact_json
 
@@ -128,6 +129,7 @@ def list_runs(state: State, principal: Principal, *, project_id: str, page_size:
 
 def cancel_run(
     state: State,
+    objects: Objects,
     advance: Callable[[str], None],
     cancellation: Cancellation,
     principal: Principal,
@@ -147,6 +149,10 @@ def cancel_run(
         if not tx.was_answered(principal, _CANCEL, request_id, digest):
             run = tx.update_run(run.cancel(tx.now) if run.state in WAITING else run.request_cancel())
             tx.mark_answered(principal, _CANCEL, request_id, digest)
+    if run.has_ended:
+        # Of a run that waited nobody else removes them; where the store is away, the next start of a supervisor does.
+        with suppress(DependencyUnavailable):
+            remove_checkpoints(objects, run_id)
     while not run.has_ended:
         with suppress(VersionConflict):  # the supervisor was faster
             advance(run_id)

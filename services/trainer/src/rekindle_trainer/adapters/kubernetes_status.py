@@ -6,7 +6,7 @@ Pure: takes what the API answered, as plain dictionaries, and the moment.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -44,6 +44,10 @@ class Patience:
 
 def read_status(job: Record, pods: Sequence[Record], now: datetime, patience: Patience) -> ProcessStatus:
     """The state of the attempt whose Job and pods these are."""
+    return replace(_status(job, pods, now, patience), began_at=_began_at(pods), ended_at=_ended_at(job))
+
+
+def _status(job: Record, pods: Sequence[Record], now: datetime, patience: Patience) -> ProcessStatus:
     conditions = _conditions(job)
     if conditions.get("Complete", {}).get("status") == "True":
         return ProcessStatus(is_running=False, exit_code=0)
@@ -155,5 +159,21 @@ def _newest_first(pods: Sequence[Record]) -> list[Record]:
 
 
 def _since(condition: Record, pod: Record) -> datetime | None:
-    text = condition.get("lastTransitionTime") or pod.get("metadata", {}).get("creationTimestamp")
+    return _moment(condition.get("lastTransitionTime") or pod.get("metadata", {}).get("creationTimestamp"))
+
+
+def _began_at(pods: Sequence[Record]) -> datetime | None:
+    """When the last of them began to work; None where none has."""
+    states = [_container(pod).get("state", {}) for pod in pods]
+    found = [_moment((state.get("running") or state.get("terminated") or {}).get("startedAt")) for state in states]
+    return max((moment for moment in found if moment is not None), default=None)
+
+
+def _ended_at(job: Record) -> datetime | None:
+    conditions = _conditions(job)
+    ends = (conditions[kind] for kind in ("Complete", "Failed") if kind in conditions)
+    return next((_moment(end.get("lastTransitionTime")) for end in ends if end.get("status") == "True"), None)
+
+
+def _moment(text: str | None) -> datetime | None:
     return datetime.fromisoformat(text.replace("Z", "+00:00")) if text else None

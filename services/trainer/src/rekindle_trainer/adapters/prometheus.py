@@ -14,23 +14,27 @@ from rekindle_trainer.ports import State, Transaction
 def run_metrics(state: State) -> Iterable[Metric]:
     """Runs by state, the longest wait for a process, the epochs of those that run, the newest Dice."""
     with state.read() as tx:
-        counts, open_runs, newest, now = tx.count_runs(), tx.open_runs(), tx.newest_success(), tx.now
-        waits = [(now - run.waits_since).total_seconds() for run in open_runs if run.waits_since and _may_run(tx, run)]
+        counts, open_runs, newest = tx.count_runs(), tx.open_runs(), tx.newest_success()
+        waits = [_wait_s(tx, run) for run in open_runs]
     by_state = GaugeMetricFamily("rekindle_training_runs", "Training runs by state", labels=["state"])
     for run_state in RunState:
         by_state.add_metric([run_state.value], counts.get(run_state, 0))
     wait = GaugeMetricFamily(
         "rekindle_training_queue_wait_seconds",
-        "Longest time that a run has had no process at work, closed windows aside; 0 where none waits",
+        "Longest time that a run that may run has had no process at work; 0 where none waits",
         value=max(waits, default=0.0),
     )
     return [by_state, wait, _epochs(open_runs), _dice(newest)]
 
 
-def _may_run(tx: Transaction, run: Run) -> bool:
-    """Whether its project's window is open: a run that waits for that waits as its project wants."""
-    window = tx.find_limits(run.project_id).window
-    return window is None or window.is_open(tx.now)
+def _wait_s(tx: Transaction, run: Run) -> float:
+    """For its turn or a machine. One that waits for its window or a larger budget waits as its project wants."""
+    limits = tx.find_limits(run.project_id)
+    if run.waits_since is None or limits.held_reason(tx.gpu_seconds(run.project_id), tx.now):
+        return 0.0
+    opened_at = None if limits.window is None else limits.window.opened_at(tx.now)
+    since = run.waits_since if opened_at is None else max(run.waits_since, opened_at)
+    return max(0.0, (tx.now - since).total_seconds())
 
 
 def _epochs(open_runs: Sequence[Run]) -> Metric:

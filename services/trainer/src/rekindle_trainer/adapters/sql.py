@@ -139,8 +139,8 @@ class SqlTransaction:
         noted = sa.update(attempts).where(_attempt(run_id, number), free, still_open).values(handle=handle)
         return self._connection.execute(noted).rowcount == 1
 
-    def record_sight(self, attempt: Attempt, *, at_work: bool) -> None:
-        row = attempt_row(attempt.see(self.now, at_work=at_work))
+    def record_sight(self, attempt: Attempt, *, at_work: bool, at: datetime | None = None) -> None:
+        row = attempt_row(attempt.see(attempt.moment(at, self.now), at_work=at_work))
         seen = {name: row[name] for name in ("began_at", "seen_at", "is_at_work", "worked_seconds")}
         as_read = _attempt(attempt.run_id, attempt.number) & attempts.c.seen_at.is_not_distinct_from(attempt.seen_at)
         self._connection.execute(sa.update(attempts).where(as_read).values(seen))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 from rekindle_trainer.domain.results import RunResult
@@ -52,6 +53,9 @@ class ProcessEnd:
     was_preempted: bool = False
     #: Another attempt would end in the same way.
     is_final: bool = False
+    #: When it began to work and when it ended, by its machine's clock; None where that is not known.
+    began_at: datetime | None = None
+    ended_at: datetime | None = None
 
 
 class Verdict(StrEnum):

@@ -93,11 +93,23 @@ class Attempt:
         since = self.seen_at if self.is_at_work else None
         return self.worked_seconds + (0.0 if since is None else max(0.0, (moment - since).total_seconds()))
 
-    def end(self, state: AttemptState, now: datetime, *, exit_code: int | None = None, reason: str = "") -> Attempt:
-        """This attempt, ended; IllegalTransition where it had ended before."""
+    def end(
+        self,
+        state: AttemptState,
+        now: datetime,
+        *,
+        exit_code: int | None = None,
+        reason: str = "",
+        ended_at: datetime | None = None,
+    ) -> Attempt:
+        """This attempt, ended, at `ended_at` where that is known; IllegalTransition where it had ended before."""
         if self.state is not AttemptState.OPEN:
             raise IllegalTransition(f"attempt {self.number} of run {self.run_id} has ended already")
-        return replace(self, state=state, ended_at=now, exit_code=exit_code, reason=reason)
+        return replace(self, state=state, ended_at=self.moment(ended_at, now), exit_code=exit_code, reason=reason)
+
+    def moment(self, told: datetime | None, now: datetime) -> datetime:
+        """One that another machine's clock told, as one between this attempt's claim and now; now where none did."""
+        return now if told is None else min(now, max(told, self.claimed_at))
 
 
 def waiting_since(created_at: datetime, attempts: Sequence[Attempt]) -> datetime | None:

@@ -33,9 +33,14 @@ class TrainingWindow:
 
     def is_open(self, now: datetime) -> bool:
         """Whether `now`, a moment with time zone, lies in it; its end does not."""
+        return self.opened_at(now) is not None
+
+    def opened_at(self, now: datetime) -> datetime | None:
+        """When the window in which `now` lies began; None where it lies in none, the earlier of two."""
         now, today = now.astimezone(UTC), self._day(now)
         # One that began yesterday may last until now.
-        return any(self._opens(day) <= now < self._ends(day) for day in (today - _DAY, today) if self._is_one(day))
+        days = (day for day in (today - _DAY, today) if self._is_one(day))
+        return next((self._opens(day) for day in days if self._opens(day) <= now < self._ends(day)), None)
 
     def next_opening(self, now: datetime) -> datetime:
         """The first moment after `now` at which it opens, by the clock of its place."""

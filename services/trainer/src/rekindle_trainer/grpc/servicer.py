@@ -97,6 +97,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
                 context,
                 lambda cancellation: usecases.cancel_run(
                     self._state,
+                    self._objects,
                     self._advance,
                     cancellation,
                     caller,
