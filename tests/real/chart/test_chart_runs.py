@@ -17,26 +17,13 @@ from cluster.container import why_not
 from cluster.control_plane import ControlPlane
 from cluster.node import Node, no_account
 from cluster.release import Release
-from cluster.services import Outside
-from cluster.site import NAMESPACE, PAGE, Site, put_callers, rendered, rendered_evaluation, running_site
+from cluster.site import HERE, NAMESPACE, Site, rendered
 from cluster.store import Manifest
 from rekindle.client import Client
 from servers.kubernetes import TOOLS
-from servers.minio import ACCESS_KEY, SECRET_KEY, MinioServer
-from servers.postgresql import PASSWORD
 
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not())
 SERVICES = ("scheduler", "inference", "trainer")
-#: What this machine has not got: GPUs, and room for two of everything.
-HERE = {
-    "inference": {"engine": "onnxruntime", "replicas": 1},
-    "trainer": {
-        "launcher": "kubernetes" if TOOLS.exists() else "process",
-        "replicas": 1,
-        "jobs": {"gpu": {"count": 0}},
-    },
-    "triton": {"enabled": False},
-}
 
 
 @dataclass
@@ -68,12 +55,6 @@ class Installation:
             token=self.tokens["admin-token"],
             server_name="rekindle-scheduler",
         )
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with running_site(tmp_path_factory.mktemp("site")) as site:
-        yield site
 
 
 @pytest.fixture(scope="module")
@@ -182,68 +163,6 @@ def test_an_upgrade_leaves_nobody_out(installed: Installation) -> None:
     with installed.client() as client:
         assert 1 == len(list(client.projects()))
     installed.release.uninstall()
-
-
-def test_certificates_alone_will_do(site: Site, tmp_path: Path) -> None:
-    """Without any token: everybody shows the certificate of the page's Secret, and what all may do is in the values."""
-    changes = {
-        **{name: {**HERE.get(name, {}), "replicas": 1} for name in SERVICES},
-        "trainer": {"launcher": "process", "replicas": 1},
-        "triton": {"enabled": False},
-        "auth": {"existingSecret": "", "serviceTokenSecret": ""},
-        "tests": {"tokenSecret": ""},
-        "tls": {"requireClientCertificate": True, "certificateRoles": "service,operator,annotator"},
-    }
-    node = Node(tmp_path / "pods", NAMESPACE, site.outside)
-    try:
-        site.fill(node.store, tmp_path / "tls")
-        release = Release(node, rendered(tmp_path / "values", changes))
-        release.install()
-        assert "self-test passed" in release.test()
-    finally:
-        node.close()
-
-
-def test_the_evaluation_profile_labels_too(site: Site, minio: MinioServer, tmp_path: Path) -> None:
-    """As the page says: plain text within the cluster, PostgreSQL and MinIO by the names of its Services."""
-    objects = rendered_evaluation()
-    minio.make_bucket("rekindle")
-    for statement in _named(objects, "ConfigMap", "rekindle-postgresql")["data"]["databases.sql"].split(";")[:-1]:
-        site.postgresql.execute(statement)
-    _use_servers_here(_named(objects, "Secret", "rekindle-evaluation")["stringData"])
-    servers = {"rekindle-postgresql": site.postgresql.port, "rekindle-minio": minio.port}
-    outside = [_stand_in(_named(objects, "StatefulSet", name), port) for name, port in servers.items()]
-    node = Node(tmp_path / "pods", NAMESPACE, outside)
-    try:
-        put_callers(node.store, PAGE.read_text())
-        release = Release(node, objects, skips=list(servers))
-        release.install()
-        assert "self-test passed" in release.test()
-        release.uninstall()
-        assert [] == node.services.denied
-    finally:
-        node.close()
-
-
-def _use_servers_here(secret: dict[str, str]) -> None:
-    """As where an earlier installation has left its Secret, whose passwords the chart keeps."""
-    made_up = secret["postgresql-password"]
-    for key in SERVICES:
-        secret[f"{key}-url"] = secret[f"{key}-url"].replace(f":{made_up}@", f":{PASSWORD}@")
-    secret |= {"postgresql-password": PASSWORD, "access-key": ACCESS_KEY, "secret-key": SECRET_KEY}
-
-
-def _stand_in(owner: Manifest, real_port: int) -> Outside:
-    """A server of this machine in place of a StatefulSet's pod."""
-    template = owner["spec"]["template"]
-    (port,) = template["spec"]["containers"][0]["ports"]
-    name, number = owner["metadata"]["name"], port["containerPort"]
-    return Outside(name, number, real_port, labels=template["metadata"]["labels"], ports={port["name"]: number})
-
-
-def _named(objects: list[Manifest], kind: str, name: str) -> Any:
-    (found,) = [each for each in objects if (each["kind"], each["metadata"]["name"]) == (kind, name)]
-    return found
 
 
 def _components(flow: tuple[str, str, int]) -> tuple[str, str, int]:

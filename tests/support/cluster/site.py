@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ import yaml
 from certificates import Authority
 from chart import CHART, DIGEST, helm
 from rekindle.tokens import create_token
+from servers.kubernetes import TOOLS
 from servers.minio import ACCESS_KEY, SECRET_KEY, MinioServer
 from servers.postgresql import PASSWORD, USER, PostgresqlServer
 from servers.tools import ROOT
@@ -23,6 +24,16 @@ from cluster.store import Manifest, Store
 PAGE = ROOT / "docs" / "operations" / "install.md"
 #: As the page calls them.
 RELEASE = NAMESPACE = "rekindle"
+#: What this machine has not got: GPUs, and room for two of everything.
+HERE = {
+    "inference": {"engine": "onnxruntime", "replicas": 1},
+    "trainer": {
+        "launcher": "kubernetes" if TOOLS.exists() else "process",
+        "replicas": 1,
+        "jobs": {"gpu": {"count": 0}},
+    },
+    "triton": {"enabled": False},
+}
 
 
 @dataclass(frozen=True)
@@ -120,3 +131,8 @@ def rendered_evaluation() -> list[Manifest]:
 def _template(*options: str) -> list[Manifest]:
     text = helm("template", RELEASE, str(CHART), "--namespace", NAMESPACE, *options)
     return [each for each in yaml.safe_load_all(text) if each]
+
+
+def named(objects: Sequence[Manifest], kind: str, name: str) -> Any:
+    (found,) = [each for each in objects if (each["kind"], each["metadata"]["name"]) == (kind, name)]
+    return found
