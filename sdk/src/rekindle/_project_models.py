@@ -56,12 +56,14 @@ class ProjectModels(ProjectBase):
         return [Run(self._services, run) for page in pages for run in page.runs]
 
     def run(self, run_id: str) -> Run:
-        request = trainer.GetRunRequest(project_id=self.id, run_id=run_id)
+        request = trainer.GetRunRequest(project_id=self.id, run_id=run_id, without_examples=True)
         return Run(self._services, self._services.caller.unary(self._services.trainer.GetRun, request).run)
 
     def start_run(self, run_id: str, spec: trainer.RunSpec) -> Run:
         """Starts a run of one's own beside the rounds, from a frozen snapshot."""
-        request = trainer.StartRunRequest(request_id=new_request_id(), project_id=self.id, run_id=run_id, spec=spec)
+        request = trainer.StartRunRequest(
+            request_id=new_request_id(), project_id=self.id, run_id=run_id, spec=spec, without_examples=True
+        )
         return Run(self._services, self._services.caller.unary(self._services.trainer.StartRun, request).run)
 
     def training_limits(self) -> TrainingLimits:

@@ -94,13 +94,15 @@ class Run:
         return {organ_id: sum(values) / len(values) for organ_id, values in sums.items()}
 
     def refresh(self) -> Run:
-        request = trainer.GetRunRequest(project_id=self._run.project_id, run_id=self.id)
+        request = trainer.GetRunRequest(project_id=self._run.project_id, run_id=self.id, without_examples=True)
         self._run = self._services.caller.unary(self._services.trainer.GetRun, request).run
         return self
 
     def cancel(self) -> Run:
         """Stops the run and its process."""
-        request = trainer.CancelRunRequest(request_id=new_request_id(), project_id=self._run.project_id, run_id=self.id)
+        request = trainer.CancelRunRequest(
+            request_id=new_request_id(), project_id=self._run.project_id, run_id=self.id, without_examples=True
+        )
         self._run = self._services.caller.unary(self._services.trainer.CancelRun, request).run
         return self
 

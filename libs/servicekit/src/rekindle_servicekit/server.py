@@ -26,11 +26,11 @@ from rekindle_servicekit.permissions import PERMISSIONS, Permission
 _log = logging.getLogger(__name__)
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+#: Of calls of the trainer, whose runs name every example: some 150,000 of them.
+MAX_TRAINER_MESSAGE_BYTES = 32 * 1024 * 1024
 MAX_CONCURRENT_STREAMS = 100
 
 _CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_concurrent_streams", MAX_CONCURRENT_STREAMS),
     # Two services on one port would take turns in answering; the second one must fail instead.
     ("grpc.so_reuseport", 0),
@@ -62,6 +62,8 @@ class ServerOptions:
     credentials: grpc.ServerCredentials | None = None
     reflection: bool = True
     require_deadline: bool = False
+    #: Of one request, and of one answer.
+    max_message_bytes: int = MAX_MESSAGE_BYTES
     #: How often the caller of a call that takes long is looked at again: it ends where they are let in no more.
     check_callers_every_s: float = 30.0
     #: After this a connection takes no new calls, so that its peer shows a certificate anew; those that run go on.
@@ -93,8 +95,12 @@ class Server:
             outside=[MeasureCalls(self.metrics)],
             inside=[NoteRefusals(self.metrics)],
         )
-        age = ("grpc.max_connection_age_ms", round(1000 * options.max_connection_age_s))
-        self._main = grpc.aio.server(interceptors=list(interceptors), options=(*_CHANNEL_OPTIONS, age))
+        own = (
+            ("grpc.max_connection_age_ms", round(1000 * options.max_connection_age_s)),
+            ("grpc.max_receive_message_length", options.max_message_bytes),
+            ("grpc.max_send_message_length", options.max_message_bytes),
+        )
+        self._main = grpc.aio.server(interceptors=list(interceptors), options=(*_CHANNEL_OPTIONS, *own))
         self._probes = grpc.aio.server(options=_CHANNEL_OPTIONS)
         self._health = _async_health()
         self._names: list[str] = []

@@ -18,7 +18,7 @@ from rekindle_servicekit.listening import make_authenticator, server_options
 from rekindle_servicekit.logs import install_logging
 from rekindle_servicekit.metrics import StateCollector
 from rekindle_servicekit.retention import Retention
-from rekindle_servicekit.server import Server, serve
+from rekindle_servicekit.server import MAX_TRAINER_MESSAGE_BYTES, Server, serve
 from rekindle_servicekit.workers import Workers
 
 from rekindle_scheduler.actions.world import World
@@ -70,7 +70,7 @@ async def _serve(settings: Settings) -> None:
     # A channel of its own for the calls of clients: those of passes are cut off first when the service ends.
     calls = open_channel(settings.inference_address, access)
     inference = open_channel(settings.inference_address, access)
-    trainer = open_channel(settings.trainer_address, access)
+    trainer = open_channel(settings.trainer_address, access, max_message_bytes=MAX_TRAINER_MESSAGE_BYTES)
 
     def cut_off() -> None:
         inference.close()

@@ -7,6 +7,7 @@ import logging
 import sys
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache, partial
 
 from rekindle.api.trainer.v1 import trainer_pb2, trainer_pb2_grpc
@@ -21,7 +22,7 @@ from rekindle_servicekit.metrics import StateCollector
 from rekindle_servicekit.object_store import open_store
 from rekindle_servicekit.objects import Objects, PrefixedObjects
 from rekindle_servicekit.retention import Retention
-from rekindle_servicekit.server import Server, serve
+from rekindle_servicekit.server import MAX_TRAINER_MESSAGE_BYTES, Server, serve
 from rekindle_servicekit.workers import Workers
 
 from rekindle_trainer.adapters.archive import project_archive
@@ -92,7 +93,8 @@ async def run_service(settings: TrainerSettings, command: Sequence[str]) -> None
             max_concurrent_runs=settings.max_concurrent_runs,
             claim_timeout_s=settings.claim_timeout_s,
         )
-        server = Server(server_options(settings), make_authenticator(settings))
+        options = replace(server_options(settings), max_message_bytes=MAX_TRAINER_MESSAGE_BYTES)
+        server = Server(options, make_authenticator(settings))
         server.metrics.registry.register(StateCollector(partial(run_metrics, state)))
         servicer = TrainerServicer(
             state,
@@ -143,7 +145,11 @@ def _facts(settings: TrainerSettings) -> ServerFacts:
     return ServerFacts(
         service="trainer",
         capabilities=database_capabilities(settings.effective_database_url()) | {_LAUNCHERS[settings.launcher]},
-        limits={"max_concurrent_runs": settings.max_concurrent_runs, "max_retries": settings.max_retries},
+        limits={
+            "max_concurrent_runs": settings.max_concurrent_runs,
+            "max_retries": settings.max_retries,
+            "max_message_bytes": MAX_TRAINER_MESSAGE_BYTES,
+        },
         installation_id=settings.installation_id,
     )
 

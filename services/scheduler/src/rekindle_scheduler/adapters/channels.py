@@ -15,10 +15,9 @@ from rekindle.errors import (
     RekindleError,
     Unauthenticated,
 )
+from rekindle_servicekit.server import MAX_MESSAGE_BYTES
 
 _OPTIONS: tuple[tuple[str, Any], ...] = (
-    ("grpc.max_receive_message_length", 4 * 1024 * 1024),
-    ("grpc.max_send_message_length", 4 * 1024 * 1024),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     # A service that was restarted is found again within seconds.
@@ -29,12 +28,16 @@ _OPTIONS: tuple[tuple[str, Any], ...] = (
 )
 
 
-def open_channel(address: str, access: Access | None = None) -> grpc.Channel:
+def open_channel(
+    address: str, access: Access | None = None, *, max_message_bytes: int = MAX_MESSAGE_BYTES
+) -> grpc.Channel:
     """A channel to `address`; it connects with the first call and again whenever it must.
 
     `access` brings TLS and a token; without it the channel is plain. InvalidInput as of `Access`.
     """
-    return grpc.insecure_channel(address, options=_OPTIONS) if access is None else access.channel(address, _OPTIONS)
+    limits = (f"grpc.max_{way}_message_length" for way in ("receive", "send"))
+    options = (*_OPTIONS, *((limit, max_message_bytes) for limit in limits))
+    return grpc.insecure_channel(address, options=options) if access is None else access.channel(address, options)
 
 
 class Remote:

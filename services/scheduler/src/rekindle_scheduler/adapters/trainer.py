@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 import grpc
 from rekindle.api.trainer.v1 import trainer_pb2 as pb
 from rekindle.api.trainer.v1 import trainer_pb2_grpc
-from rekindle.errors import DependencyUnavailable, Unsupported
+from rekindle.errors import DependencyUnavailable, InvalidInput, Unsupported
+from rekindle_servicekit.server import MAX_TRAINER_MESSAGE_BYTES
 
 from rekindle_scheduler import wire
 from rekindle_scheduler.adapters.channels import Remote
@@ -29,18 +30,20 @@ class GrpcTrainer:
         self._remote = Remote("trainer")
 
     def start_run(self, request: RunRequest) -> TrainingRun:
-        """The run; the same one where it was started before."""
+        """The run; the same one where it was started before. InvalidInput for more examples than a call can carry."""
         message = pb.StartRunRequest(
             request_id=request.run_id,
             project_id=request.project_id,
             run_id=request.run_id,
             spec=_spec(request),
             limits=_limits(request.limits),
+            without_examples=True,
         )
+        _check_size(message)
         return _run(self._remote.call(self._trainer.StartRun, message, _LONG_TIMEOUT_S).run)
 
     def run(self, project_id: ProjectId, run_id: RunId) -> TrainingRun:
-        request = pb.GetRunRequest(project_id=project_id, run_id=run_id)
+        request = pb.GetRunRequest(project_id=project_id, run_id=run_id, without_examples=True)
         return _run(self._remote.call(self._trainer.GetRun, request, _TIMEOUT_S).run)
 
     def purge(self, project_id: ProjectId, digests: Sequence[Digest], *, request_id: str) -> tuple[Digest, ...]:
@@ -61,6 +64,17 @@ class GrpcTrainer:
                 "the trainer is of a release that knows no window and no budget of training: update it",
                 reason="TRAINER_TOO_OLD",
             ) from None
+
+
+def _check_size(message: pb.StartRunRequest) -> None:
+    """gRPC would refuse it again and again, as if that could pass."""
+    size, count = message.ByteSize(), len(message.spec.training) + len(message.spec.heldout)
+    if size > MAX_TRAINER_MESSAGE_BYTES:
+        raise InvalidInput(
+            f"the snapshot's {count} examples are more than one call to the trainer can carry (about "
+            f"{count * MAX_TRAINER_MESSAGE_BYTES // size}): make another project for the rest",
+            reason="SNAPSHOT_TOO_LARGE",
+        )
 
 
 def _limits(limits: RunLimits) -> pb.TrainingLimits:

@@ -62,7 +62,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
                 spec=read_spec(request.run_id, request.project_id, request.spec),
                 limits=read_limits(request.limits) if request.HasField("limits") else None,
             )
-        return pb.StartRunResponse(run=write_run(run))
+        return pb.StartRunResponse(run=write_run(run, with_examples=not request.without_examples))
 
     async def GetRun(self, request: pb.GetRunRequest, context: ServicerContext) -> pb.GetRunResponse:  # noqa: N802
         run = await self._workers.run_blocking(
@@ -72,7 +72,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
             project_id=request.project_id,
             run_id=request.run_id,
         )
-        return pb.GetRunResponse(run=write_run(run))
+        return pb.GetRunResponse(run=write_run(run, with_examples=not request.without_examples))
 
     async def ListRuns(  # noqa: N802
         self, request: pb.ListRunsRequest, context: ServicerContext
@@ -106,7 +106,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
                     run_id=request.run_id,
                 ),
             )
-        return pb.CancelRunResponse(run=write_run(run))
+        return pb.CancelRunResponse(run=write_run(run, with_examples=not request.without_examples))
 
     async def WatchRun(  # noqa: N802
         self, request: pb.WatchRunRequest, context: ServicerContext

@@ -425,10 +425,13 @@ class StartRunRequest(_message.Message):
     RUN_ID_FIELD_NUMBER: _builtins.int
     SPEC_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
+    WITHOUT_EXAMPLES_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     project_id: _builtins.str
     run_id: _builtins.str
     """Made beforehand by the caller."""
+    without_examples: _builtins.bool
+    """Answer the run without the examples of its spec, of which there may be very many."""
     @_builtins.property
     def spec(self) -> Global___RunSpec: ...
     @_builtins.property
@@ -443,10 +446,11 @@ class StartRunRequest(_message.Message):
         run_id: _builtins.str = ...,
         spec: Global___RunSpec | None = ...,
         limits: Global___TrainingLimits | None = ...,
+        without_examples: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "project_id", b"project_id", "request_id", b"request_id", "run_id", b"run_id", "spec", b"spec"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "project_id", b"project_id", "request_id", b"request_id", "run_id", b"run_id", "spec", b"spec", "without_examples", b"without_examples"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -478,17 +482,21 @@ class GetRunRequest(_message.Message):
 
     PROJECT_ID_FIELD_NUMBER: _builtins.int
     RUN_ID_FIELD_NUMBER: _builtins.int
+    WITHOUT_EXAMPLES_FIELD_NUMBER: _builtins.int
     project_id: _builtins.str
     run_id: _builtins.str
+    without_examples: _builtins.bool
+    """As in StartRunRequest."""
     def __init__(
         self,
         *,
         project_id: _builtins.str = ...,
         run_id: _builtins.str = ...,
+        without_examples: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["project_id", b"project_id", "run_id", b"run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["project_id", b"project_id", "run_id", b"run_id", "without_examples", b"without_examples"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -571,19 +579,23 @@ class CancelRunRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     PROJECT_ID_FIELD_NUMBER: _builtins.int
     RUN_ID_FIELD_NUMBER: _builtins.int
+    WITHOUT_EXAMPLES_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     project_id: _builtins.str
     run_id: _builtins.str
+    without_examples: _builtins.bool
+    """As in StartRunRequest."""
     def __init__(
         self,
         *,
         request_id: _builtins.str = ...,
         project_id: _builtins.str = ...,
         run_id: _builtins.str = ...,
+        without_examples: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["project_id", b"project_id", "request_id", b"request_id", "run_id", b"run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["project_id", b"project_id", "request_id", b"request_id", "run_id", b"run_id", "without_examples", b"without_examples"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

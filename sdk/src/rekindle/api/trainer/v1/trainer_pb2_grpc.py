@@ -83,6 +83,7 @@ class TrainerServiceServicer:
 
     def StartRun(self, request, context):
         """Queues a run. Idempotent: the same run_id with the same content answers the same run; with other content ALREADY_EXISTS.
+        Requests and answers of this service may have as many bytes as GetServerInfo's limit max_message_bytes says.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

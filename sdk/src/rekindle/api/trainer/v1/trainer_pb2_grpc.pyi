@@ -34,7 +34,9 @@ class TrainerServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> TrainerServiceAsyncStub: ...
     StartRun: _grpc.UnaryUnaryMultiCallable[_trainer_pb2.StartRunRequest, _trainer_pb2.StartRunResponse]
-    """Queues a run. Idempotent: the same run_id with the same content answers the same run; with other content ALREADY_EXISTS."""
+    """Queues a run. Idempotent: the same run_id with the same content answers the same run; with other content ALREADY_EXISTS.
+    Requests and answers of this service may have as many bytes as GetServerInfo's limit max_message_bytes says.
+    """
     GetRun: _grpc.UnaryUnaryMultiCallable[_trainer_pb2.GetRunRequest, _trainer_pb2.GetRunResponse]
     ListRuns: _grpc.UnaryUnaryMultiCallable[_trainer_pb2.ListRunsRequest, _trainer_pb2.ListRunsResponse]
     CancelRun: _grpc.UnaryUnaryMultiCallable[_trainer_pb2.CancelRunRequest, _trainer_pb2.CancelRunResponse]
@@ -59,7 +61,9 @@ class TrainerServiceAsyncStub(TrainerServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     StartRun: _aio.UnaryUnaryMultiCallable[_trainer_pb2.StartRunRequest, _trainer_pb2.StartRunResponse]  # type: ignore[assignment]
-    """Queues a run. Idempotent: the same run_id with the same content answers the same run; with other content ALREADY_EXISTS."""
+    """Queues a run. Idempotent: the same run_id with the same content answers the same run; with other content ALREADY_EXISTS.
+    Requests and answers of this service may have as many bytes as GetServerInfo's limit max_message_bytes says.
+    """
     GetRun: _aio.UnaryUnaryMultiCallable[_trainer_pb2.GetRunRequest, _trainer_pb2.GetRunResponse]  # type: ignore[assignment]
     ListRuns: _aio.UnaryUnaryMultiCallable[_trainer_pb2.ListRunsRequest, _trainer_pb2.ListRunsResponse]  # type: ignore[assignment]
     CancelRun: _aio.UnaryUnaryMultiCallable[_trainer_pb2.CancelRunRequest, _trainer_pb2.CancelRunResponse]  # type: ignore[assignment]
@@ -87,7 +91,9 @@ class TrainerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _trainer_pb2.StartRunRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_trainer_pb2.StartRunResponse, _abc.Awaitable[_trainer_pb2.StartRunResponse]]:
-        """Queues a run. Idempotent: the same run_id with the same content answers the same run; with other content ALREADY_EXISTS."""
+        """Queues a run. Idempotent: the same run_id with the same content answers the same run; with other content ALREADY_EXISTS.
+        Requests and answers of this service may have as many bytes as GetServerInfo's limit max_message_bytes says.
+        """
 
     @_abc_1.abstractmethod
     def GetRun(
