@@ -6,12 +6,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
 import pytest
 import rekindle
 import SimpleITK as sitk
-from rekindle.cli.commands import rekindle as root
 from rekindle.client import Client
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -42,19 +40,3 @@ def test_python_examples_label_everything(
     (submission,) = world.submissions
     assert (case.case_id, 1) == (submission.case_id, len(world.seeds))
     assert submission.time_segments[0].active_seconds > 0
-
-
-def test_commands_in_the_documentation_exist() -> None:
-    """Every `rekindle ...` that the tour shows names a command that there is, with options that it has."""
-    text = (DOCS / "cli.md").read_text()
-    shown = re.findall(r"rekindle ((?:[a-z][a-z-]* ?)+)((?:[^`\n#|])*)", text)
-    for words, rest in shown:
-        command: click.Command = root
-        for word in words.split():
-            if not isinstance(command, click.Group):
-                break
-            assert word in command.commands, f"rekindle {words}"
-            command = command.commands[word]
-        known = {name for parameter in command.params for name in parameter.opts}
-        assert set() == set(re.findall(r"--[a-z-]+", words + rest)) - known - {"--help"}, f"{words}{rest}"
-    assert len(shown) > 10
