@@ -160,7 +160,7 @@ def test_a_case_that_cannot_be_predicted_does_not_stop_the_others(client: Client
     client.call("StartProject")
     for _ in range(2):
         client.call("Submit", **client.submission(client.lease()))
-    assert "1 cases could not be predicted" in client.wait_for("STALLED").state_reason
+    assert "1 case could not be predicted" in client.wait_for("STALLED").state_reason
 
 
 def test_a_registered_model_takes_the_igniters_place(client: Client, trainer: FakeTrainer) -> None:

@@ -13,6 +13,7 @@ from rekindle_servicekit.workers import Workers
 
 from rekindle_scheduler.actions.world import World
 from rekindle_scheduler.domain.purges import Purge, PurgeState, PurgeWork
+from rekindle_scheduler.domain.sentences import counted
 
 _log = logging.getLogger(__name__)
 
@@ -147,7 +148,7 @@ def _finish(world: World, purge: Purge) -> Purge:
         uow.events.add(
             purge.project_id,
             "purge-done",
-            f"{done.volumes} volumes were erased, {marked} model versions had learnt from them",
+            f"{counted(done.volumes, 'volume')} erased, {counted(marked, 'model version')} had learnt from them",
             details={"purge_id": purge.purge_id},
         )
     return done

@@ -15,6 +15,7 @@ from rekindle_scheduler.domain.ids import ProjectId
 from rekindle_scheduler.domain.reconcile import ProjectView
 from rekindle_scheduler.domain.records import PromotionDecision, Round
 from rekindle_scheduler.domain.selection import select_cases
+from rekindle_scheduler.domain.sentences import counted
 from rekindle_scheduler.domain.snapshot import cut_snapshot
 from rekindle_scheduler.domain.words import CaseState, DecisionBasis, ProjectState, RoundState
 from rekindle_scheduler.ports import UnitOfWork
@@ -55,7 +56,9 @@ def open_selection(world: World, view: ProjectView, step: steps.OpenSelection) -
                 opening_model_version_id=project.active_model_version_id,
             )
         )
-        change.tell("round-opened", f"round {step.round} hands out {_cases(len(chosen))}", cases=str(len(chosen)))
+        change.tell(
+            "round-opened", f"round {step.round} hands out {counted(len(chosen), 'case')}", cases=str(len(chosen))
+        )
     return True
 
 
@@ -83,9 +86,10 @@ def cut(world: World, view: ProjectView, step: steps.CutSnapshot) -> bool:
         left_out = [case.case_id for case, _ in labelled if case.case_id not in held]
         uow.submissions.freeze(project.project_id, step.round, left_out)
         change.update(replace(change.round, state=RoundState.TRAINING, snapshot_digest=snapshot.digest))
+        trained_on = counted(len(snapshot.training), "case")
         change.tell(
             "labels-frozen",
-            f"round {step.round}: {len(snapshot.training)} cases to train on, {len(snapshot.heldout)} held out",
+            f"round {step.round}: {trained_on} to train on, {len(snapshot.heldout)} held out",
             snapshot_digest=snapshot.digest,
         )
         if step.open_next:
@@ -130,7 +134,7 @@ def complete(world: World, view: ProjectView) -> bool:
         uow.events.add(
             project.project_id,
             "project-complete",
-            f"{counts.labelled} cases are labelled",
+            f"{counted(counts.labelled, 'case')} labelled",
             round=0 if newest is None else newest.number,
         )
     return True
@@ -169,10 +173,6 @@ def _close(change: Change, closing: Round, how: str) -> None:
         model_version_id=serving or "",
         seconds=f"{(change.uow.now - closing.start_time).total_seconds():.1f}",
     )
-
-
-def _cases(count: int) -> str:
-    return "1 case" if count == 1 else f"{count} cases"
 
 
 def _may_come_later(case: Candidate) -> bool:

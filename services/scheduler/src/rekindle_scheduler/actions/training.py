@@ -11,6 +11,7 @@ from rekindle_scheduler.domain import steps
 from rekindle_scheduler.domain.ids import Digest
 from rekindle_scheduler.domain.reconcile import ProjectView
 from rekindle_scheduler.domain.records import Project, Snapshot, TrainingRun
+from rekindle_scheduler.domain.sentences import counted
 from rekindle_scheduler.domain.words import RunState
 from rekindle_scheduler.ports import RunLimits, RunRequest
 
@@ -37,7 +38,7 @@ def start_run(world: World, view: ProjectView, step: steps.StartRun) -> bool:
         change.update(replace(change.round, run=run))
         change.tell(
             "training-started",
-            f"round {step.round}: the {step.kind} is trained on {len(request.training)} cases",
+            f"round {step.round}: the {step.kind} is trained on {counted(len(request.training), 'case')}",
             run_id=step.run_id,
         )
     return True

@@ -17,6 +17,7 @@ from rekindle_scheduler.domain.records import (
     Submission,
 )
 from rekindle_scheduler.domain.runs import CaseMetrics, OrganMetrics, RunResult
+from rekindle_scheduler.domain.sentences import counted
 from rekindle_scheduler.domain.words import DecisionBasis, OrganStatus
 
 #: Fewer cases per organ than this take no version out of service.
@@ -73,7 +74,7 @@ def decide_roll_back(
         reason = _sentence(compared) or "too few cases to judge the version that serves"
         return RollBackDecision(roll_back=False, reason=reason, organs=comparisons)
     reason = "; ".join(
-        f"{organ.change()} in coarse labels as corrected ({organ.cases} cases): "
+        f"{organ.change()} in coarse labels as corrected ({counted(organ.cases, 'case')}): "
         f"worse than the margin of {policy.margin_dice:g}"
         for organ in worse
     )
@@ -126,7 +127,7 @@ def _by_held_out(margin: float, organs: Sequence[str], pairs: Sequence[_Pair]) -
     faults: list[str] = []
     for organ in compared:
         if organ.falls_below(margin):
-            where = f"on {organ.cases} held-out cases"
+            where = f"on {counted(organ.cases, 'held-out case')}"
             faults.append(f"{organ.change()} {where}: worse than the margin of {margin:g}")
         lost, found = _lost_cases(organ.organ_id, pairs)
         if 2 * lost > found:
@@ -134,7 +135,7 @@ def _by_held_out(margin: float, organs: Sequence[str], pairs: Sequence[_Pair]) -
     comparisons = tuple(organ.comparison() for organ in compared)
     if faults:
         return _decision(False, "; ".join(faults), DecisionBasis.HELD_OUT, comparisons)
-    reason = f"not worse on {len(pairs)} held-out cases: {_sentence(compared) or 'no organ to compare'}"
+    reason = f"not worse on {counted(len(pairs), 'held-out case')}: {_sentence(compared) or 'no organ to compare'}"
     return _decision(True, reason, DecisionBasis.HELD_OUT, comparisons)
 
 

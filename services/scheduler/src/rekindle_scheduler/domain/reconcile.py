@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from rekindle_scheduler.domain import steps
 from rekindle_scheduler.domain.ids import ModelVersionId, run_id_for
 from rekindle_scheduler.domain.records import Project, Round
+from rekindle_scheduler.domain.sentences import counted
 from rekindle_scheduler.domain.steps import Step
 from rekindle_scheduler.domain.words import DecisionBasis, ProjectState, RoundState, RunKind, RunState
 
@@ -150,12 +151,12 @@ def _selecting(view: ProjectView, working: Round) -> Step:
     if tally.leased:
         return steps.Wait(reason="every case that could be selected is leased")
     if tally.in_review:
-        return steps.Wait(reason=f"{tally.in_review} cases wait for a reviewer")
+        return steps.Wait(reason=f"{counted(tally.in_review, 'case')} in review, waiting for a reviewer")
     if view.predictions.failed_unlabelled:
         failed = view.predictions.failed_unlabelled
         return steps.Stall(
             round=working.number,
-            reason=f"{failed} cases could not be predicted and have no coarse label: "
+            reason=f"{counted(failed, 'case')} could not be predicted, so without a coarse label: "
             "see their reasons, then retry the project or put them off",
         )
     if tally.round_labels:
@@ -168,8 +169,8 @@ def _selecting(view: ProjectView, working: Round) -> Step:
 def _annotating(view: ProjectView, working: Round) -> Step:
     tally = view.cases
     if tally.round_open and not (working.train_requested and tally.round_labels):
-        waiting = f", {tally.in_review} labels wait for a reviewer" if tally.in_review else ""
-        return steps.Wait(reason=f"{tally.round_open} cases of the round are not labelled yet{waiting}")
+        waiting = f", {counted(tally.in_review, 'label')} waiting for a reviewer" if tally.in_review else ""
+        return steps.Wait(reason=f"{counted(tally.round_open, 'case')} of the round not labelled yet{waiting}")
     if not tally.round_labels:
         reason = "no label counts: every selected case was put off, or its label was taken back"
         return steps.SkipTraining(round=working.number, reason=reason)

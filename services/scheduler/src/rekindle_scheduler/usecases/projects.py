@@ -14,6 +14,7 @@ from rekindle_scheduler.domain.ids import ProjectId
 from rekindle_scheduler.domain.policy import Policy, validate_policy
 from rekindle_scheduler.domain.reconcile import working_round
 from rekindle_scheduler.domain.records import Organ, Project, Round
+from rekindle_scheduler.domain.sentences import counted
 from rekindle_scheduler.domain.snapshot import seed_snapshot
 from rekindle_scheduler.domain.words import Modality, ProjectState, RoundState, RunState
 from rekindle_scheduler.ports import CaseCounts, ModelVersion, UnitOfWork
@@ -138,7 +139,7 @@ def close_registration(uow: UnitOfWork, principal: Principal, project_id: Projec
             uow.cases.set_held_out(sorted(drawn))
         uow.projects.update(replace(project, registration_open=False))
         counts = uow.tallies.counts(project_id)
-        message = f"{counts.registered} cases are registered, {counts.held_out} of them held out"
+        message = f"{counted(counts.registered, 'case')} registered, {counts.held_out} of them held out"
         uow.events.add(project_id, "registration-closed", message)
     return project_details(uow, principal, project_id)
 

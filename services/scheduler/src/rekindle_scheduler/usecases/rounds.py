@@ -10,6 +10,7 @@ from rekindle_servicekit.principal import Principal
 from rekindle_scheduler.domain.ids import ProjectId
 from rekindle_scheduler.domain.reconcile import working_round
 from rekindle_scheduler.domain.records import Round, RoundEvent
+from rekindle_scheduler.domain.sentences import counted
 from rekindle_scheduler.domain.words import RoundState
 from rekindle_scheduler.ports import UnitOfWork
 
@@ -56,7 +57,7 @@ def train_now(uow: UnitOfWork, principal: Principal, project_id: ProjectId) -> R
         )
     if not working.train_requested:
         uow.rounds.update(replace(working, train_requested=True))
-        message = f"round {working.number} is closed with {working.labelled_cases} labels"
+        message = f"round {working.number} is closed with {counted(working.labelled_cases, 'label')}"
         uow.events.add(project_id, "train-now", message, round=working.number)
     return get_round(uow, principal, project_id, working.number)
 
