@@ -24,8 +24,10 @@ def _load(path: Path) -> ModuleType:
     return module
 
 
-_suite: Any = _load(Path(__file__).parents[1] / "integration" / "test_scheduler_service.py")
-inference, trainer, client = _suite.inference, _suite.trainer, _suite.client
+_FOLDER = Path(__file__).parents[1] / "integration" / "scheduler"
+_suite: Any = _load(_FOLDER / "test_scheduler_service.py")
+_fixtures: Any = _load(_FOLDER / "conftest.py")
+inference, trainer, client = _fixtures.inference, _fixtures.trainer, _fixtures.client
 #: Those that need no scheduler need no database either.
 globals().update({name: test for name, test in vars(_suite).items() if name.startswith("test_")})
 
