@@ -65,7 +65,7 @@ def test_a_page_of_cases_is_a_stretch_of_an_index(store: SqlStore, ranked: bool)
 @pytest.mark.parametrize("ask", ["has_open", "open_in_round"])
 def test_whoever_waits_makes_nobody_count(store: SqlStore, ask: str) -> None:
     """Whether there is an open case, and how many of the round, come from the index of those: not from all cases."""
-    arguments = () if ask == "has_open" else (1,)
+    arguments = () if ask == "has_open" else (2,)
     with store.read() as uow:
         plan = plan_of(uow, lambda: getattr(uow.tallies, ask)(PROJECT, *arguments))
     assert "ix_cases_open" in {node.get("Index Name") for node in plan}

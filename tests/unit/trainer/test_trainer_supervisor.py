@@ -8,8 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from rekindle.errors import DependencyUnavailable
 from rekindle_servicekit.objects import Objects
+from rekindle_trainer.adapters import rows
 from rekindle_trainer.domain.runs import AttemptState, RunState
 from rekindle_trainer.ports import ProcessStatus
 from rekindle_trainer.spec import RunSpec, parse_spec
@@ -54,6 +56,29 @@ def test_an_interrupted_run_that_waits_goes_on_saying_why(service: Any, spec: Ma
     run = service.get("run-1")
     assert run.state is RunState.PREEMPTED
     assert run.reason == "stopped after a checkpoint: goes on from there; waits for 1 run to end"
+
+
+def test_a_spec_is_read_once_however_often_its_run_is_looked_at(
+    service: Any, spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may name thousands of examples; steps of the run neither parse it again nor write it again."""
+    parsed: list[bytes] = []
+    monkeypatch.setattr(rows, "parse_spec", lambda data: parsed.append(data) or parse_spec(data))
+    rows._spec.cache_clear()
+    service.start(spec("run-of-its-own"))
+    written: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        written.append(statement)
+
+    sa.event.listen(service.state._engine, "before_cursor_execute", note)
+    for _ in range(5):
+        service.pass_()
+    sa.event.remove(service.state._engine, "before_cursor_execute", note)
+    assert RunState.RUNNING is service.get("run-of-its-own").state
+    assert 1 == len(parsed)
+    assert [each for each in written if each.startswith("UPDATE runs")]
+    assert not [each for each in written if each.startswith("UPDATE runs") and "spec=" in each]
 
 
 def test_a_run_that_cannot_be_followed_says_why(service: Any, spec: MakeSpec) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -107,6 +108,34 @@ def test_a_running_run_is_preempted_at_the_end_of_its_window(service: Any, spec:
     service.succeed(spec(), 2)
     service.pass_()
     assert RunState.SUCCEEDED is service.get("run-1").state
+
+
+def test_all_runs_are_told_to_stop_before_one_is_waited_for(
+    service: Any, spec: MakeSpec, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three that train together as the window ends need the time of one checkpoint, not of three."""
+    service.supervisor.max_concurrent_runs = 3
+    clock.go_on(hours=9)
+    limit(service, window=NIGHT)
+    for name in ("run-1", "run-2", "run-3"):
+        service.start(spec(name))
+    service.pass_()
+    order: list[str] = []
+    stop = service.launcher.stop
+    monkeypatch.setattr(service.launcher, "terminate", lambda handle: order.append("told"))
+    monkeypatch.setattr(service.launcher, "poll", lambda handle: ProcessStatus(is_running=True))
+    monkeypatch.setattr(service.launcher, "stop", lambda handle: order.append("waited for") or ended(stop, handle))
+    clock.go_on(hours=9)
+    service.pass_()
+    assert ["told"] * 3 == order[:3]
+    assert 3 == order.count("waited for")
+    assert [RunState.PREEMPTED] * 3 == [service.get(name).state for name in ("run-1", "run-2", "run-3")]
+
+
+def ended(stop: Callable[[str], Any], handle: str) -> ProcessStatus:
+    """What a launcher answers once the process is gone."""
+    stop(handle)
+    return ProcessStatus(is_running=False, exit_code=143)
 
 
 def test_a_process_that_is_killed_as_the_window_ends_spends_no_retry(

@@ -61,9 +61,12 @@ class Supervisor:
         if not self._has_tidied:
             self._has_tidied = True
             self._guarded("", lambda _: self._tidy())
-        for run in self._open_runs():
-            if run.state is RunState.RUNNING:
-                self._guarded(run.run_id, self.advance)
+        running = [run for run in self._open_runs() if run.state is RunState.RUNNING]
+        for run in self._to_be_stopped(running):
+            # All at once first, as each needs its time for a checkpoint.
+            self._guarded(run.run_id, self._terminate)
+        for run in running:
+            self._guarded(run.run_id, self.advance)
         if not self._is_closing.is_set() and self._may_start():
             for run, attempt in self._claim_waiting():
                 self._guarded(run.run_id, lambda _, run=run, attempt=attempt: self._launch(run, attempt))
@@ -88,6 +91,14 @@ class Supervisor:
         self._tail_metrics(run, attempt)  # what came between the first look and its end
         end = outputs.read_end(self.objects, run, attempt.number, status, held_reason=held)
         self._settle(run, attempt, end)
+
+    def _to_be_stopped(self, running: list[Run]) -> list[Run]:
+        """Where these are several; one alone is stopped when it is looked at."""
+        if len(running) < 2:
+            return []
+        with self.state.read() as tx:
+            ending = [run for run in running if run.cancel_requested or held_reason(tx, run.project_id)]
+        return ending if len(ending) > 1 else []
 
     def _held_reason(self, project_id: str) -> tuple[str, datetime]:
         with self.state.read() as tx:

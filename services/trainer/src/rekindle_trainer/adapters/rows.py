@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,20 +15,27 @@ from rekindle_trainer.domain.results import CaseMetrics, OrganMetrics, RunPackag
 from rekindle_trainer.domain.runs import Attempt, AttemptState, Run, RunState
 from rekindle_trainer.domain.specs import spec_json
 from rekindle_trainer.domain.windows import TrainingWindow
-from rekindle_trainer.spec import compact_json, parse_spec
+from rekindle_trainer.spec import RunSpec, compact_json, parse_spec
 
 
 def run_row(run: Run) -> dict[str, Any]:
-    """Columns of a run, all but its version."""
+    """Columns of a new run, all but its version."""
     return {
         "run_id": run.run_id,
         "project_id": run.project_id,
         "spec": spec_json(run.spec).decode(),
         "snapshot_digest": run.snapshot_digest,
-        "state": run.state.value,
-        "reason": run.reason,
         "created_by": run.created_by,
         "created_at": run.created_at,
+        **run_changes(run),
+    }
+
+
+def run_changes(run: Run) -> dict[str, Any]:
+    """Columns that a step of a run may change: what it was asked for stays as it is stored."""
+    return {
+        "state": run.state.value,
+        "reason": run.reason,
         "started_at": run.started_at,
         "ended_at": run.ended_at,
         "attempts": run.attempts,
@@ -42,7 +50,7 @@ def run_record(row: sa.Row[Any], latest: Metric | None) -> Run:
     return Run(
         run_id=row.run_id,
         project_id=row.project_id,
-        spec=parse_spec(row.spec.encode()),
+        spec=_spec(row.spec),
         snapshot_digest=row.snapshot_digest,
         state=RunState(row.state),
         reason=row.reason,
@@ -58,6 +66,12 @@ def run_record(row: sa.Row[Any], latest: Metric | None) -> Run:
         latest=latest,
         version=row.version,
     )
+
+
+@lru_cache(maxsize=16)
+def _spec(text: str) -> RunSpec:
+    """A run is read several times a second while it goes on, and its spec may name thousands of examples."""
+    return parse_spec(text.encode())
 
 
 def attempt_row(attempt: Attempt) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from rekindle_trainer.adapters.rows import (
     limits_row,
     metric_record,
     metric_row,
+    run_changes,
     run_record,
     run_row,
 )
@@ -83,7 +84,7 @@ class SqlTransaction:
 
     def update_run(self, run: Run) -> Run:
         newest = sa.and_(runs.c.run_id == run.run_id, runs.c.version == run.version)
-        changed = sa.update(runs).where(newest).values(**run_row(run), version=run.version + 1)
+        changed = sa.update(runs).where(newest).values(**run_changes(run), version=run.version + 1)
         if self._connection.execute(changed).rowcount != 1:
             raise _changed_meanwhile(run.run_id)
         stored = self.find_run(run.run_id)

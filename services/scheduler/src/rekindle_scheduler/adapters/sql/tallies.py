@@ -73,7 +73,9 @@ class SqlTallies(Repository):
 
     def has_open(self, project_id: ProjectId) -> bool:
         open_case = sa.select(cases.c.case_id).where(cases.c.project_id == project_id, case_states.is_open(self._now))
-        return self._connection.execute(open_case.limit(1)).first() is not None
+        # The order is that of the index of unlabelled cases, whose first rows answer, however few there are.
+        first = open_case.order_by(cases.c.round, cases.c.rank).limit(1)
+        return self._connection.execute(first).first() is not None
 
     def open_in_round(self, project_id: ProjectId, round: int) -> int:
         of_round = cases.c.project_id == project_id, cases.c.round == round
