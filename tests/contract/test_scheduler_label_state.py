@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 from rekindle.errors import InvalidInput, LeaseLost, NotFound
 from rekindle_scheduler.adapters.sql.store import open_store
-from rekindle_scheduler.domain.ids import DraftId, ProjectId, SubmissionId
+from rekindle_scheduler.domain.ids import CaseId, DraftId, ProjectId, SubmissionId
 from rekindle_scheduler.domain.words import CaseState, ReviewState, RoundState
 from rekindle_scheduler.ports import SubmissionFilter
 from rekindle_scheduler.usecases import drafts, sessions
@@ -158,6 +158,17 @@ def test_a_snapshot_freezes_the_labels_that_count(bench: Bench) -> None:
         assert {first.submission_id: 0, newer.submission_id: 1} == rounds
         assert 2 == uow.submissions.get(bench.project_id, second.submission_id).snapshot_round
         assert {first.case_id, second.case_id} == uow.submissions.frozen_cases(bench.project_id)
+
+
+def test_a_snapshot_may_leave_out_any_number_of_cases(bench: Bench) -> None:
+    """More than a database takes parameters in one statement; what an earlier snapshot holds stays there."""
+    first, second, third = (hand_in(bench, take(bench)) for _ in range(3))
+    with bench.store.write() as uow:
+        uow.submissions.freeze(bench.project_id, 1, [second.case_id, third.case_id])
+        others = [CaseId(f"case-{number}") for number in range(70_000)]
+        uow.submissions.freeze(bench.project_id, 2, [first.case_id, *others, third.case_id])
+        found = [uow.submissions.get(bench.project_id, each.submission_id) for each in (first, second, third)]
+    assert [1, 2, 0] == [each.snapshot_round for each in found]
 
 
 def test_labels_are_counted_once_a_case(bench: Bench) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -170,3 +172,23 @@ def test_a_launch_that_fails_counts_as_a_death(service: Any, spec: MakeSpec) -> 
     run = service.get("run-1")
     assert RunState.FAILED is run.state
     assert "could not be started (No such file or directory)" in run.reason
+
+
+def test_a_claim_that_waited_for_the_queue_is_as_old_as_itself(service: Any) -> None:
+    """Its moment is read once the queue is its own, so that waiting does not use up the time to start a process."""
+    moments: list[datetime] = []
+
+    def wait_and_look() -> None:
+        with service.state.write() as tx:
+            tx.lock_queue()
+            moments.append(tx.now)
+
+    with service.state.write() as holder:
+        holder.lock_queue()
+        waiting = threading.Thread(target=wait_and_look)
+        waiting.start()
+        time.sleep(0.3)  # it has begun its transaction, and stands in line
+        with service.state.read() as tx:
+            released = tx.now
+    waiting.join()
+    assert released <= moments[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -14,6 +14,8 @@ from rekindle_scheduler.domain.ids import CaseId, ProjectId, SubmissionId
 from rekindle_scheduler.domain.records import OrganEffort, OrganState, Submission, TimeSegment
 from rekindle_scheduler.domain.words import ReviewState
 from rekindle_scheduler.ports import SubmissionFilter
+
+_AT_ONCE: Final = 10_000
 
 
 class SqlSubmissions(Repository):
@@ -53,9 +55,7 @@ class SqlSubmissions(Repository):
 
     def freeze(self, project_id: ProjectId, round: int, left_out: Iterable[CaseId]) -> None:
         counting = sa.select(cases.c.submission_id).where(
-            cases.c.project_id == project_id,
-            cases.c.submission_id.is_not(None),
-            cases.c.case_id.not_in(list(left_out)),
+            cases.c.project_id == project_id, cases.c.submission_id.is_not(None)
         )
         statement = sa.update(submissions).where(
             submissions.c.project_id == project_id,
@@ -63,6 +63,12 @@ class SqlSubmissions(Repository):
             submissions.c.submission_id.in_(counting),
         )
         self._connection.execute(statement.values(snapshot_round=round))
+        # Taken back afterwards, some at a time: PostgreSQL takes 65,535 parameters in one statement.
+        others = list(left_out)
+        for first in range(0, len(others), _AT_ONCE):
+            of_some = submissions.c.case_id.in_(others[first : first + _AT_ONCE])
+            just_now = submissions.c.snapshot_round == round
+            self._connection.execute(sa.update(submissions).where(of_some, just_now).values(snapshot_round=0))
 
     def frozen_cases(self, project_id: ProjectId) -> frozenset[CaseId]:
         statement = sa.select(submissions.c.case_id).where(
