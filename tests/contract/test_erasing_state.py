@@ -69,6 +69,7 @@ def test_nobody_takes_in_bytes_that_were_found_free_before_they_are_removed(stat
         added.set()
 
     with state.write() as writes:
+        writes.hold([VOLUME.original_digest, VOLUME.canonical_digest])
         assert writes.is_free(VOLUME.canonical_digest)
         thread = threading.Thread(target=add)
         thread.start()

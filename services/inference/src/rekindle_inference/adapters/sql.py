@@ -236,9 +236,10 @@ class SqlWrites(SqlReads, SqlUploadWrites):
         if sources:
             self._connection.execute(sa.insert(volume_sources), sources)
 
+    def hold(self, digests: Iterable[str]) -> None:
+        hold_names(self._connection, digests)
+
     def is_free(self, digest: str, *, original: bool = False) -> bool:
-        # Whoever takes in the same bytes waits, and stores them again where they have gone meanwhile.
-        hold_names(self._connection, [digest])
         column = volumes.c.original_digest if original else volumes.c.canonical_digest
         query = sa.select(volumes.c.volume_id).where(column == digest).limit(1)
         return self._connection.execute(query).first() is None

@@ -176,8 +176,12 @@ class Writes(Reads, UploadWrites, Protocol):
 
     def add_volume(self, volume: VolumeRecord) -> None: ...
 
+    def hold(self, digests: Iterable[str]) -> None:
+        """Nobody else takes in or erases these bytes before this transaction ends. Once, with all of them."""
+        ...
+
     def is_free(self, digest: str, *, original: bool = False) -> bool:
-        """Whether no volume of any project has it as its canonical or original digest, until this transaction ends."""
+        """Whether no volume of any project has it as its canonical or original digest; of bytes that are held."""
         ...
 
     def add_receipt(self, receipt: Receipt) -> None: ...

@@ -86,6 +86,8 @@ def drop_if_erased(
     with state.write() as writes:
         if not writes.is_purged(image.project_id, image.volume_id):
             return False
+        # Whoever takes in the same bytes waits, and stores them again where they have gone meanwhile.
+        writes.hold(digest for digest in (canonical_digest, original_digest) if digest)
         if writes.is_free(canonical_digest):
             objects.delete(canonical_key(canonical_digest))
         if original_digest and writes.is_free(original_digest, original=True):
