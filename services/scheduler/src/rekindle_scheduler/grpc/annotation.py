@@ -115,7 +115,8 @@ class AnnotationHandlers(Handlers):
                 return scheduler_pb2.StartSessionResponse(none=no_case_to_api(outcome))
             return scheduler_pb2.StartSessionResponse(session=session_to_api(outcome))
 
-        return await self._mutate(request, scheduler_pb2.StartSessionResponse, work)
+        answer = scheduler_pb2.StartSessionResponse
+        return await self._mutate(request, answer, work, changed=lambda found: found.HasField("session"))
 
     async def GetSession(self, request: pb.GetSessionRequest, _: Any) -> pb.GetSessionResponse:
         project_id, session_id = ProjectId(request.project_id), SessionId(request.session_id)

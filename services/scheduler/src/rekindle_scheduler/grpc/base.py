@@ -50,10 +50,20 @@ class Handlers:
 
         return await self._backend.workers.run_blocking(run)
 
-    async def _mutate(self, request: Any, response_type: type[M], work: Callable[[UnitOfWork, Principal], M]) -> M:
-        """Carry out `work` once under the request's id; the response of the first time is given again."""
+    async def _mutate(
+        self,
+        request: Any,
+        response_type: type[M],
+        work: Callable[[UnitOfWork, Principal], M],
+        *,
+        changed: Callable[[M], bool] = lambda _: True,
+    ) -> M:
+        """Carry out `work` once under the request's id; the response of the first time is given again.
+
+        One that has not `changed` anything is neither kept nor told of: whoever waits for a case asks often.
+        """
         return await self._mutate_prepared(
-            request, response_type, lambda: None, lambda uow, principal, _: work(uow, principal)
+            request, response_type, lambda: None, lambda uow, principal, _: work(uow, principal), changed=changed
         )
 
     async def _mutate_prepared(
@@ -62,14 +72,17 @@ class Handlers:
         response_type: type[M],
         prepare: Callable[[], P],
         work: Callable[[UnitOfWork, Principal, P], M],
+        *,
+        changed: Callable[[M], bool] = lambda _: True,
     ) -> M:
         """As `_mutate`, with calls of other services in `prepare`, before the transaction begins."""
         principal = context.principal()
         with context.bind(project=getattr(request, "project_id", None) or None):
             response = await self._backend.workers.run_blocking(
-                _answer, self._backend.store, principal, request, response_type, prepare, work
+                _answer, self._backend.store, principal, request, response_type, prepare, work, changed
             )
-        self._backend.bell.ring()
+        if changed(response):
+            self._backend.bell.ring()
         return response
 
 
@@ -80,6 +93,7 @@ def _answer(
     response_type: type[M],
     prepare: Callable[[], P],
     work: Callable[[UnitOfWork, Principal, P], M],
+    changed: Callable[[M], bool],
 ) -> M:
     method = str(request.DESCRIPTOR.full_name)
     digest = idempotency.digest_request(request.SerializeToString(deterministic=True))
@@ -94,5 +108,6 @@ def _answer(
         if known is not None:
             return response_type.FromString(known)
         response = work(uow, principal, prepared)
-        uow.requests.store(*key, response.SerializeToString(deterministic=True))
+        if changed(response):
+            uow.requests.store(*key, response.SerializeToString(deterministic=True))
         return response

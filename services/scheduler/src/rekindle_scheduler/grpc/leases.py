@@ -32,7 +32,9 @@ class LeaseHandlers(Handlers):
                 return pb.LeaseNextCaseResponse(none=no_case_to_api(outcome))
             return pb.LeaseNextCaseResponse(lease=lease_to_api(outcome))
 
-        return await self._mutate(request, pb.LeaseNextCaseResponse, work)
+        return await self._mutate(
+            request, pb.LeaseNextCaseResponse, work, changed=lambda found: found.HasField("lease")
+        )
 
     async def LeaseCase(self, request: pb.LeaseCaseRequest, _: Any) -> pb.LeaseCaseResponse:
         project_id, case_id, duration = (
