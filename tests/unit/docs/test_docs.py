@@ -25,6 +25,8 @@ PAGES = sorted(
 _ENDS = {"|", "||", "&&", ";", "&", ">", ">>", "<", "2>", "#"}
 _CODE = re.compile(r"```[^\n]*\n(.*?)```|`([^`\n]+)`", re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
+#: A shell's variable in an example, what Python's TLS reads, and reasons that are put together of two words.
+_NO_WORDS_OF_THE_CODE = {"SCHEDULER_URL", "SSL_CERT_FILE", "INFERENCE_REFUSES", "TRAINER_REFUSES"}
 #: A variable of a service, or of several: REKINDLE_TRAINER_THREADS, ..._OBJECTS_{READ,TOTAL}_TIMEOUT_S.
 _SETTING = re.compile(r"(REKINDLE_(?:SCHEDULER|INFERENCE|TRAINER|\{[A-Z,]+\})|(?<![\w/])\.\.\.)_([A-Z][A-Z0-9_{},]+)")
 
@@ -131,6 +133,30 @@ def test_settings_exist(page: Path) -> None:
             services = [] if prefix == "..." else spelt_out(prefix.removeprefix("REKINDLE_"))
             assert each in everywhere, f"{prefix}_{each}"
             assert all(f"REKINDLE_{service}_{each}" in known[service.lower()] for service in services)
+
+
+@pytest.fixture(scope="module")
+def code_words() -> set[str]:
+    """Every word of the product's sources, in capitals."""
+    folders = ("sdk/src", "libs", "services", "protos", "deploy")
+    endings = {".py", ".proto", ".yaml", ".tpl", ".Dockerfile"}
+    found: set[str] = set()
+    for path in (each for folder in folders for each in (ROOT / folder).rglob("*") if each.suffix in endings):
+        found.update(re.findall(r"\w+", path.read_text().upper()))
+    return found | set(re.findall(r"\w+", (ROOT / "Makefile").read_text()))
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.suffix == ".md"], ids=lambda page: page.name)
+def test_reasons_exist(page: Path, code_words: set[str]) -> None:
+    """Words in capitals within sentences, reasons of errors above all, are words of the code."""
+    named = set(re.findall(r"(?<![\w.{])([A-Z][A-Z0-9]+(?:_[A-Z0-9]+)+)(?![\w}])", " ".join(inline(page))))
+    unknown = {name for name in named - code_words - _NO_WORDS_OF_THE_CODE if not name.startswith("REKINDLE_")}
+    assert set() == {name for name in unknown if name.removesuffix("_FILE") not in code_words}
+
+
+def inline(page: Path) -> list[str]:
+    """Code within sentences and tables."""
+    return re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL))
 
 
 def spelt_out(name: str) -> list[str]:
