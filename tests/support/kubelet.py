@@ -12,12 +12,17 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
+
+
+def _now() -> str:
+    """As the API writes moments."""
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 @dataclass
@@ -27,6 +32,7 @@ class Child:
     process: subprocess.Popen[bytes]
     told_to_stop_at: float | None = None
     is_reported: bool = False
+    started_at: str = field(default_factory=_now)
 
 
 def status_of(pod: dict[str, Any], phase: str, state: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -132,9 +138,8 @@ class Kubelet(threading.Thread):
             self.set_status(pod, refused)
             return
         self._bind(pod)
-        self._children[pod["metadata"]["uid"]] = Child(self.starts(pod))
-        now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-        self.set_status(pod, status_of(pod, "Running", {"running": {"startedAt": now}}))
+        child = self._children[pod["metadata"]["uid"]] = Child(self.starts(pod))
+        self.set_status(pod, status_of(pod, "Running", {"running": {"startedAt": child.started_at}}))
 
     def _run_command(self, pod: dict[str, Any]) -> subprocess.Popen[bytes]:
         container = pod["spec"]["containers"][0]
@@ -166,7 +171,8 @@ class Kubelet(threading.Thread):
     def _report_end(self, pod: dict[str, Any], child: Child) -> None:
         code = child.process.returncode
         code = code if code >= 0 else 128 - code
-        state = {"exitCode": code, "reason": "Completed" if code == 0 else self.failure_reason}
+        reason = "Completed" if code == 0 else self.failure_reason
+        state = {"exitCode": code, "reason": reason, "startedAt": child.started_at, "finishedAt": _now()}
         self.set_status(pod, status_of(pod, "Succeeded" if code == 0 else "Failed", {"terminated": state}))
 
     def _end(self, pod: dict[str, Any], child: Child | None) -> None:

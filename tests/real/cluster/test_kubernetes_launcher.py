@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +64,19 @@ def test_a_refused_job_says_why(make_launcher: Any) -> None:
     """What the API server finds wrong reaches the run's record."""
     with pytest.raises(LaunchError, match=r"answers 422: .*memory"):
         make_launcher(memory="-1Gi").launch("run", 1)
+
+
+def test_when_a_job_began_and_ended_comes_from_the_cluster(make_launcher: Any) -> None:
+    """However late somebody looks."""
+    launcher = make_launcher()
+    before = datetime.now(UTC).replace(microsecond=0)
+    handle = launcher.launch("exit3", 1)
+    wait_for(lambda: not launcher.poll(handle).is_running)
+    after = datetime.now(UTC)
+    time.sleep(2)
+    status = make_launcher().poll(handle)
+    assert 3 == status.exit_code
+    assert before <= status.began_at <= status.ended_at <= after
 
 
 def test_out_of_memory_is_told_with_the_limit(make_launcher: Any, kubelet: Kubelet) -> None:

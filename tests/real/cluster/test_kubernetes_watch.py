@@ -16,11 +16,10 @@ from kubernetes import client
 from rekindle.errors import DependencyUnavailable
 from rekindle_trainer.adapters.kubernetes import KubernetesLauncher, connect
 from rekindle_trainer.adapters.kubernetes_job import JobSpec, job_name
-from rekindle_trainer.ports import ProcessStatus
 from servers.proxy import Proxy
 from suites.launchers import launch, wait_for
 
-RUNS = ProcessStatus(is_running=True)
+RUNS = (True, "")
 
 
 @dataclass
@@ -31,6 +30,11 @@ class Line:
     api: client.ApiClient
     proxy: Proxy
     asked: Counter[str] = field(default_factory=Counter)
+
+    def look(self, handle: str) -> tuple[bool, str]:
+        """Whether the attempt goes on, and what there is to say of it."""
+        status = self.launcher.poll(handle)
+        return status.is_running, status.reason
 
     def quiet(self, handle: str) -> bool:
         """Whether another look at the attempt asks the cluster for nothing."""
@@ -70,12 +74,12 @@ def test_looking_at_what_runs_asks_for_nothing(line: Line, tmp_path: Path) -> No
     first, second = (launch(line.launcher, tmp_path, run) for run in ("run", "again"))
     wait_for(lambda: line.quiet(first) and line.quiet(second))
     before = line.asked.total()
-    assert {RUNS} == {line.launcher.poll(handle) for handle in (first, second) for _ in range(100)}
+    assert {RUNS} == {line.look(handle) for handle in (first, second) for _ in range(100)}
     assert before == line.asked.total()
     assert (1, 1) == (line.asked["watch jobs"], line.asked["watch pods"])
     line.launcher.stop(first)
     assert not line.launcher.poll(first).is_running
-    assert RUNS == line.launcher.poll(second)
+    assert RUNS == line.look(second)
 
 
 def test_an_end_is_read_from_the_cluster(line: Line, kubelet: Kubelet, tmp_path: Path) -> None:
@@ -136,7 +140,7 @@ def test_without_the_right_to_watch_it_asks(line: Line, api: client.ApiClient, n
     line.api.set_default_header("Impersonate-User", "trainer")
     handle = launch(line.launcher, tmp_path, "run")
     assert not line.quiet(handle)
-    assert RUNS == line.launcher.poll(handle)
+    assert RUNS == line.look(handle)
     line.launcher.stop(handle)
     assert not line.launcher.poll(handle).is_running
 

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import psutil
 import pytest
-from rekindle_trainer.ports import Launcher, ProcessStatus
+from rekindle_trainer.ports import Launcher
 
 #: argv: run id, attempt, folder. Does what the run's id says.
 CHILD = """
@@ -63,7 +63,8 @@ def test_a_process_runs_until_it_is_stopped(make_launcher: MakeLauncher, codes: 
     """Asked to stop it may finish in order, and once `stop` is back it is gone."""
     launcher = make_launcher()
     handle = launch(launcher, tmp_path, "run")
-    wait_for(lambda: launcher.poll(handle) == ProcessStatus(is_running=True))
+    wait_for(lambda: not launcher.poll(handle).reason)
+    assert launcher.poll(handle).is_running
     stopped = launcher.stop(handle)
     assert not stopped.is_running
     assert stopped.exit_code in codes(143, was_stopped=True)
