@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +17,14 @@ from rekindle_scheduler.actions import predictions
 from rekindle_scheduler.actions.world import World, read_view
 from rekindle_scheduler.adapters.channels import Remote
 from rekindle_scheduler.domain import steps
-from rekindle_scheduler.domain.ids import ModelVersionId, ProjectId, VolumeId
+from rekindle_scheduler.domain.ids import CaseId, ModelVersionId, ProjectId, VolumeId
 from rekindle_scheduler.domain.reconcile import working_round
 from rekindle_scheduler.domain.records import PredictionTask
 from rekindle_scheduler.ports import PredictionOutcome
 from rekindle_scheduler.reconciler import Reconciler, Rest
 from rekindle_servicekit.bell import Bell
 from rekindle_servicekit.workers import Workers
-from scheduler_ports import Bench
+from scheduler_ports import Bench, coarse_label
 
 NEXT = ModelVersionId("model-2")
 
@@ -88,6 +90,10 @@ class FakeInference:
     def __init__(self) -> None:
         self.is_away = True
 
+    def model(self, project_id: ProjectId, version: ModelVersionId) -> None:
+        if self.is_away:
+            raise DependencyUnavailable("inference is away")
+
     def predict(self, project_id: ProjectId, version: ModelVersionId, volume_ids: Sequence[VolumeId]) -> Iterator[Any]:
         if self.is_away:
             raise DependencyUnavailable("inference is away")
@@ -119,6 +125,51 @@ def test_an_outage_spends_no_attempt_of_a_prediction(tmp_path: Path) -> None:
     with bench.store.read() as uow:
         events = uow.events.after(bench.project_id, 0, limit=99)
     assert ["prediction-failed"] == [event.kind for event in events if event.kind.startswith("prediction")]
+
+
+class Fragile:
+    """Predicts each volume, but breaks down at some."""
+
+    def __init__(self, *deadly: str) -> None:
+        self.deadly = deadly
+        self.begun: list[str] = []
+
+    def model(self, project_id: ProjectId, version: ModelVersionId) -> None: ...
+
+    def predict(self, project_id: ProjectId, version: ModelVersionId, volume_ids: Sequence[VolumeId]) -> Iterator[Any]:
+        for volume_id in volume_ids:
+            self.begun.append(volume_id)
+            if volume_id in self.deadly:
+                raise DependencyUnavailable("connection reset")
+            label = replace(coarse_label(CaseId(volume_id)), model_version_id=version)
+            yield PredictionOutcome(volume_id=volume_id, coarse_label=label)
+
+
+def test_a_case_at_which_inference_breaks_down_is_given_up(tmp_path: Path) -> None:
+    """It breaks off one call in company and three alone; the others are predicted, and people are told why."""
+    bench, inference = Bench(tmp_path), Fragile("v2")
+    case_ids = bench.annotating("v1", "v2", "v3", "v4")
+    with bench.store.write() as uow:
+        uow.predictions.enqueue(
+            [
+                PredictionTask(
+                    project_id=bench.project_id, case_id=case_id, model_version_id=NEXT, rank=rank, in_pool=True
+                )
+                for rank, case_id in enumerate(case_ids)
+            ]
+        )
+    world, step = make_world(bench, inference), steps.PredictBatch(model_version_id=NEXT)
+    view = read_view(bench.store, bench.project_id)
+    for _ in range(10):
+        with suppress(DependencyUnavailable):
+            predictions.predict_batch(world, view, step)
+    assert ["v1", "v2", "v2", "v2", "v2", "v3", "v4"] == inference.begun
+    with bench.store.read() as uow:
+        labels = uow.predictions.labels(bench.project_id)
+        (event,) = (each for each in uow.events.after(bench.project_id, 0, limit=99) if "predict" in each.kind)
+    assert {case_ids[0], case_ids[2], case_ids[3]} == {case_id for case_id, version in labels if version == NEXT}
+    assert (case_ids[1], True) == (event.details["case_id"], "inference broke off" in event.message)
+    assert set() == world.one_by_one
 
 
 def reconcile(bench: Bench, run_pass: Any, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,8 @@ from dataclasses import replace
 from datetime import timedelta
 from itertools import islice
 
+from rekindle.errors import DependencyUnavailable
+
 from rekindle_scheduler.actions.world import AT_ONCE, World, changing_project
 from rekindle_scheduler.domain import steps
 from rekindle_scheduler.domain.candidates import candidates
@@ -18,6 +20,9 @@ from rekindle_scheduler.domain.words import CaseState, PredictionState
 from rekindle_scheduler.ports import PredictionOutcome
 
 _MAX_ATTEMPTS = 3
+_BREAKS_DOWN = (
+    "inference broke off, or took too long, each time that it predicted this case: see its log and its memory"
+)
 #: Short, so that the work of a scheduler that died is soon taken up; extended with each case that is done.
 _CLAIM = timedelta(seconds=20)
 
@@ -38,18 +43,43 @@ def enqueue(world: World, view: ProjectView, step: steps.EnqueuePredictions) -> 
     return queued
 
 
+class _BrokenOff(Exception):
+    """Inference went away while it was to predict; `error` says what the caller was told."""
+
+    def __init__(self, error: DependencyUnavailable) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
 def predict_batch(world: World, view: ProjectView, step: steps.PredictBatch) -> bool:
-    """Whether any case was predicted or given up."""
-    claimed = _claim(world, view, step)
+    """Whether any case was predicted or given up.
+
+    A case may be what inference breaks down at, each time anew. So after a call that broke off cases go one by one,
+    and one at which inference breaks off that had answered just before is given up in the end.
+    """
+    project_id = view.project.project_id
+    is_alone = project_id in world.one_by_one
+    claimed = _claim(world, view, step, limit=1 if is_alone else world.prediction_batch)
     if not claimed:
         return False
     waiting = dict(claimed)
     settled = False
     try:
+        if is_alone:
+            world.inference.model(project_id, step.model_version_id)
         for outcome in _predict(world, view, step, list(claimed)):
             task = waiting.pop(outcome.volume_id, None)
             if task is not None:
                 settled |= _settle(world, task, outcome, list(waiting.values()))
+        world.one_by_one.discard(project_id)
+    except _BrokenOff as broken:
+        world.one_by_one.add(project_id)
+        if is_alone and waiting:
+            _, task = waiting.popitem()
+            given_up = PredictionOutcome(volume_id=next(iter(claimed)), coarse_label=None, failure=_BREAKS_DOWN)
+            if _settle(world, task, given_up, []):
+                return True
+        raise broken.error from None
     finally:
         if waiting:
             with world.store.write() as uow:
@@ -58,19 +88,20 @@ def predict_batch(world: World, view: ProjectView, step: steps.PredictBatch) -> 
     return settled
 
 
-def _claim(world: World, view: ProjectView, step: steps.PredictBatch) -> dict[VolumeId, PredictionTask]:
+def _claim(world: World, view: ProjectView, step: steps.PredictBatch, *, limit: int) -> dict[VolumeId, PredictionTask]:
     project_id = view.project.project_id
     with world.store.write() as uow:
-        tasks = uow.predictions.claim(
-            project_id, step.model_version_id, limit=world.prediction_batch, until=uow.now + _CLAIM
-        )
+        tasks = uow.predictions.claim(project_id, step.model_version_id, limit=limit, until=uow.now + _CLAIM)
         return {uow.cases.get(project_id, task.case_id).volume_id: task for task in tasks}
 
 
 def _predict(
     world: World, view: ProjectView, step: steps.PredictBatch, volume_ids: list[VolumeId]
 ) -> Iterator[PredictionOutcome]:
-    return world.inference.predict(view.project.project_id, step.model_version_id, volume_ids)
+    try:
+        yield from world.inference.predict(view.project.project_id, step.model_version_id, volume_ids)
+    except DependencyUnavailable as error:
+        raise _BrokenOff(error) from None
 
 
 def _settle(world: World, task: PredictionTask, outcome: PredictionOutcome, others: list[PredictionTask]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from rekindle.errors import VersionConflict
@@ -26,6 +26,8 @@ class World:
     inference: Inference
     trainer: Trainer
     prediction_batch: int = 4
+    #: Projects whose last call for predictions broke off: their cases go one by one, until one comes through.
+    one_by_one: set[ProjectId] = field(default_factory=set[ProjectId])
 
 
 @dataclass(frozen=True, kw_only=True)
