@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +21,9 @@ from rekindle_local.stack import Stack, StackOptions
 from servers.minio import ACCESS_KEY, SECRET_KEY, MinioServer
 from servers.postgresql import PostgresqlServer
 from servers.proxy import Proxy
-from small_campaign import begin, label_next, wait_for
+from small_campaign import Ending, campaign
 
 pytestmark = pytest.mark.timeout(900)
-CASES = 2
 #: Long enough for several tries of everything, short enough for the SDK's patience.
 AWAY_S = 2.0
 NAMES = {"postgresql": "the database", "minio": "the object store"}
@@ -97,46 +95,12 @@ def world(tmp_path: Path) -> Iterator[World]:
         yield World(tmp_path, resources)
 
 
-@dataclass(frozen=True)
-class Ending:
-    """What a campaign leaves behind, by content: no ids, no clocks."""
-
-    snapshots: list[str]
-    weights: list[str]
-    packages: list[str]
-    masks: list[tuple[int, str, str]]
-    states: set[str]
-
-
-def campaign(world: World, folder: Path, disturb: Callable[[str, Project], None]) -> Ending:
-    """Labels every case, one in a round; `disturb` is called once at each stage of the first round."""
-    folder.mkdir()
-    project = begin(world.client, folder, groups=[f"group-{number}" for number in range(CASES)])
-    disturb("annotating", project)
-    label_next(project)
-    wait_for(lambda: project.round(1).state == "training", "round 1 does not train")
-    disturb("training", project)
-    wait_for(lambda: project.round(2).state == "annotating", "round 2 does not open")
-    for _ in range(CASES - 1):
-        label_next(project)
-    wait_for(lambda: project.refresh().state == "complete", "the campaign does not end")
-    rounds = project.rounds()
-    models = sorted(project.models(), key=lambda model: model.version)
-    return Ending(
-        snapshots=[each.snapshot_digest for each in rounds],
-        weights=[model.weights_digest for model in models],
-        packages=[model.package_digest for model in models],
-        masks=sorted((each.round, each.mask_digest, each.review_state) for each in project.submissions()),
-        states={each.state for each in rounds},
-    )
-
-
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Ending:
     """The campaign as it ends when nothing breaks."""
     folder = tmp_path_factory.mktemp("undisturbed")
     with ExitStack() as resources:
-        return campaign(World(folder, resources), folder / "files", lambda _stage, _project: None)
+        return campaign(World(folder, resources).client, folder / "files", lambda _stage, _project: None)
 
 
 @pytest.mark.parametrize(
@@ -171,7 +135,7 @@ def test_a_fault_changes_nothing_about_the_end(
         healings.append(world.helper.submit(heal_later))
 
     with world.connect(attempts=1) as impatient:
-        ending = campaign(world, tmp_path / "files", disturb)
+        ending = campaign(world.client, tmp_path / "files", disturb)
     for healing in healings:
         healing.result()
     assert undisturbed == ending

@@ -161,9 +161,9 @@ class Kubelet(threading.Thread):
         return environment | ({} if index is None else {"JOB_COMPLETION_INDEX": index})
 
     def _value(self, item: dict[str, Any]) -> str:
-        """Of one variable: what it says, or what the Secret holds that it refers to."""
-        if "value" in item:
-            return item["value"]
+        """Of one variable: what it says, or what the Secret holds that it refers to. The API keeps no empty value."""
+        if "valueFrom" not in item:
+            return item.get("value", "")
         source = item["valueFrom"]["secretKeyRef"]
         secret = self._api(self._core.read_namespaced_secret, source["name"], self._namespace)
         return base64.b64decode(secret["data"][source["key"]]).decode()

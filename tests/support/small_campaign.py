@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from rekindle.projects import Project
 ORGANS = [Organ("liver", 6), Organ("spleen", 1)]
 POLICY = Policy(sizes=[1], held_out=HeldOut(number=0), preset="tiny", recipe="paper")
 TIMEOUT_S = 240.0
+#: Of a campaign.
+CASES = 2
 
 
 def begin(client: Client, folder: Path, *, groups: list[str]) -> Project:
@@ -30,6 +33,40 @@ def begin(client: Client, folder: Path, *, groups: list[str]) -> Project:
     project.start(igniter=project.import_model(manifest_for(model, phantom.thresholds()), model))
     wait_for(lambda: all(case.state == "ready" for case in project.cases()), "the cases are not predicted")
     return project
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What a campaign leaves behind, by content: no ids, no clocks."""
+
+    snapshots: list[str]
+    weights: list[str]
+    packages: list[str]
+    masks: list[tuple[int, str, str]]
+    states: set[str]
+
+
+def campaign(client: Client, folder: Path, disturb: Callable[[str, Project], None]) -> Ending:
+    """Labels every case, one in a round; `disturb` is called once at each stage of the first round."""
+    folder.mkdir()
+    project = begin(client, folder, groups=[f"group-{number}" for number in range(CASES)])
+    disturb("annotating", project)
+    label_next(project)
+    wait_for(lambda: project.round(1).state == "training", "round 1 does not train")
+    disturb("training", project)
+    wait_for(lambda: project.round(2).state == "annotating", "round 2 does not open")
+    for _ in range(CASES - 1):
+        label_next(project)
+    wait_for(lambda: project.refresh().state == "complete", "the campaign does not end")
+    rounds = project.rounds()
+    models = sorted(project.models(), key=lambda model: model.version)
+    return Ending(
+        snapshots=[each.snapshot_digest for each in rounds],
+        weights=[model.weights_digest for model in models],
+        packages=[model.package_digest for model in models],
+        masks=sorted((each.round, each.mask_digest, each.review_state) for each in project.submissions()),
+        states={each.state for each in rounds},
+    )
 
 
 def label_next(project: Project) -> str:

@@ -75,12 +75,18 @@ class TrainerProcess:
     settings: dict[str, str] = field(default_factory=dict)
     #: Instead of the training process and of the one that pretends.
     command: list[str] | None = None
+    #: Where objects lie, instead of in its folder; two services may share it.
+    objects_folder: Path | None = None
     process: subprocess.Popen[bytes] | None = None
     channel: grpc.Channel | None = None
 
     @property
     def objects(self) -> DirectoryObjects:
-        return DirectoryObjects(self.folder / "objects")
+        return DirectoryObjects(self._objects_folder)
+
+    @property
+    def _objects_folder(self) -> Path:
+        return self.objects_folder or self.folder / "objects"
 
     def start(self) -> trainer_pb2_grpc.TrainerServiceStub:
         port_file = self.folder / "ports.json"
@@ -89,7 +95,7 @@ class TrainerProcess:
             "ADDRESS": "127.0.0.1:0",
             "PORT_FILE": str(port_file),
             "STATE_DIRECTORY": str(self.folder / "state"),
-            "OBJECTS_DIRECTORY": str(self.folder / "objects"),
+            "OBJECTS_DIRECTORY": str(self._objects_folder),
             "POLL_INTERVAL_S": "0.05",
             "GRACE_S": "0.5",
             "THREADS": "1",
@@ -100,7 +106,7 @@ class TrainerProcess:
             sys.executable,
             "-c",
             FAKE_PROCESS,
-            str(self.folder / "objects"),
+            str(self._objects_folder),
             "{run_id}",
             "{attempt}",
         ]
@@ -124,7 +130,7 @@ class TrainerProcess:
         found = []
         for process in psutil.process_iter():
             try:
-                is_ours = str(self.folder / "objects") in process.cmdline()
+                is_ours = str(self._objects_folder) in process.cmdline()
                 if is_ours and process.pid != self.process.pid and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
             except psutil.Error:
