@@ -9,7 +9,7 @@ from cluster.container import why_not
 from cluster.node import Node
 from cluster.release import Release
 from cluster.services import Outside
-from cluster.site import HERE, NAMESPACE, PAGE, Site, named, put_callers, rendered, rendered_evaluation
+from cluster.site import NAMESPACE, PAGE, Site, named, put_callers, rendered, rendered_evaluation
 from cluster.store import Manifest
 from servers.minio import ACCESS_KEY, SECRET_KEY, MinioServer
 from servers.postgresql import PASSWORD
@@ -18,20 +18,30 @@ pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not())
 SERVICES = ("scheduler", "inference", "trainer")
 
 
-def test_certificates_alone_will_do(site: Site, node: Node, tmp_path: Path) -> None:
-    """Without any token: everybody shows the certificate of the page's Secret, and what all may do is in the values."""
+def test_certificates_and_triton_will_do(site: Site, tmp_path: Path) -> None:
+    """Without any token: everybody shows the certificate of the page's Secret, and what all may do is in the values.
+
+    Triton finds its models in the object store, whose authority is private, and inference finds Triton. Before
+    inference has prepared their place Triton ends, and begins again at once.
+    """
     changes = {
-        **HERE,
         "scheduler": {"replicas": 1},
+        "inference": {"replicas": 1},
         "trainer": {"launcher": "process", "replicas": 1},
+        "triton": {"gpu": {"count": 0}},
         "auth": {"existingSecret": "", "serviceTokenSecret": ""},
         "tests": {"tokenSecret": ""},
         "tls": {"requireClientCertificate": True, "certificateRoles": "service,operator,annotator"},
     }
-    site.fill(node.store, tmp_path / "tls")
-    release = Release(node, rendered(tmp_path / "values", changes))
-    release.install()
-    assert "self-test passed" in release.test()
+    node = Node(tmp_path / "pods", NAMESPACE, site.outside, restarts="triton")
+    try:
+        site.fill(node.store, tmp_path / "tls")
+        release = Release(node, rendered(tmp_path / "values", changes))
+        release.install()
+        assert "self-test passed" in release.test()
+        assert [] == node.services.denied
+    finally:
+        node.close()
 
 
 def test_the_evaluation_profile_labels_too(site: Site, minio: MinioServer, tmp_path: Path) -> None:

@@ -115,11 +115,11 @@ class Container:
     ) -> None:
         """In the network namespace of the process `network`."""
         root = self._folder / f"{self.name}.root"
-        root.mkdir(parents=True)
+        root.mkdir(parents=True, exist_ok=True)
         mounts = sorted(volumes, key=lambda volume: volume.target)
         lines = [
             f"mount -t tmpfs -o mode=0755 tmpfs {shlex.quote(str(root))}",
-            *root_script(str(root)),
+            *root_script(image, str(root)),
             *bind(hosts, "/etc/hosts", read_only=True),
             *(line for each in mounts for line in bind(each.source, each.target, read_only=each.read_only)),
             *(["mount -o remount,ro,bind ."] if security.has_read_only_root else []),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dockerfiles import ROOT, SERVICES, stages
+from servers.triton import installed_triton
 
 from cluster.store import CannotStart, Manifest
 
@@ -25,10 +26,14 @@ class Image:
     environment: dict[str, str]
     workdir: str
     user: int
+    #: What lies in it beside a small Debian.
+    content: tuple[tuple[Path, str], ...]
 
     @classmethod
     def of(cls, reference: str) -> Image:
-        """By the name in front of tag or digest: .../rekindle/<service>."""
+        """By the name in front of tag or digest: .../rekindle/<service>, or Triton's."""
+        if "/nvidia/tritonserver" in reference:
+            return cls._triton()
         service = reference.split("@")[0].rpartition("/")[2].split(":")[0]
         if service not in SERVICES or f"rekindle/{service}" not in reference:
             raise CannotStart(f"there is no image {reference} here")
@@ -38,6 +43,26 @@ class Image:
             environment={"PATH": _PATH, "HOME": HOME, **last.environment()},
             workdir=last.all("WORKDIR")[-1],
             user=int(last.all("USER")[-1].split(":")[0]),
+            content=_product(),
+        )
+
+    @classmethod
+    def _triton(cls) -> Image:
+        """The server without a GPU that the tests have, where the real image has its own."""
+        # Its links name the place where it was installed, which need not be there inside.
+        program = (installed_triton() / "tritonserver").resolve()
+        tool = next(parent for parent in program.parents if parent.name == "venv").parent
+        inside = Path("/opt/triton") / program.relative_to(tool)
+        return cls(
+            entrypoint=[],
+            environment={
+                "PATH": f"/opt/triton/venv/bin:{inside.parent}:{_PATH}",
+                "LD_LIBRARY_PATH": str(inside.parents[3] / "nvidia_pytriton.libs"),
+                "REKINDLE_TRITON_THREADS": "1",
+            },
+            workdir="/",
+            user=0,
+            content=((tool, "/opt/triton"), (tool / "backends", "/opt/tritonserver/backends"), *_interpreter()),
         )
 
     def command(self, container: Manifest) -> list[str]:
@@ -45,8 +70,8 @@ class Image:
         return [*container.get("command", self.entrypoint), *container.get("args", ())]
 
 
-def root_script(folder: str) -> list[str]:
-    """Shell lines that lay out an image's root in an empty file system: a small Debian, and /opt/rekindle."""
+def root_script(image: Image, folder: str) -> list[str]:
+    """Shell lines that lay out an image's root in an empty file system."""
     where = shlex.quote(folder)
     lines = [
         f"cd {where}",
@@ -66,7 +91,8 @@ def root_script(folder: str) -> list[str]:
         f"printf 'root:x:0:\\nrekindle:x:{USER}:\\n' > etc/group",
         f"install -d -o {USER} -g {USER} -m 700 .{HOME}",
     ]
-    return lines + [line for source, target in _binds() for line in bind(source, target, read_only=True)]
+    content = ((Path("/usr"), "/usr"), *image.content)
+    return lines + [line for source, target in content for line in bind(source, target, read_only=True)]
 
 
 def bind(source: Path, target: str, *, read_only: bool) -> list[str]:
@@ -76,10 +102,12 @@ def bind(source: Path, target: str, *, read_only: bool) -> list[str]:
     return [make, f"mount -o bind{',ro' if read_only else ''} {origin} {place}"]
 
 
-def _binds() -> list[tuple[Path, str]]:
+def _product() -> tuple[tuple[Path, str], ...]:
     """What the build stage would have installed lies in this environment and, to be edited, in this tree."""
-    base = Path(sys.base_prefix).resolve()
     sources = [*ROOT.glob("sdk/src"), *ROOT.glob("libs/*/src"), *ROOT.glob("services/*/src")]
-    binds = [(Path("/usr"), "/usr"), (Path(sys.prefix), "/opt/rekindle")]
-    binds += [] if base.is_relative_to("/usr") else [(base, str(base))]
-    return binds + [(source, str(source)) for source in sources]
+    return ((Path(sys.prefix), "/opt/rekindle"), *_interpreter(), *((source, str(source)) for source in sources))
+
+
+def _interpreter() -> tuple[tuple[Path, str], ...]:
+    base = Path(sys.base_prefix).resolve()
+    return () if base.is_relative_to("/usr") else ((base, str(base)),)

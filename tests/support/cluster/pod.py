@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 from rekindle_servicekit.probe import ask
 from servers.proxy import Proxy
@@ -59,6 +60,12 @@ class Pod:
         for container, manifest in zip(self.containers, self.spec["containers"], strict=True):
             self._run(container, manifest, store, links)
 
+    def restart(self, store: Store, links: Mapping[str, str]) -> None:
+        """Its containers that have ended, once more."""
+        for container, manifest in zip(self.containers, self.spec["containers"], strict=True):
+            if container.code is not None:
+                self._run(container, manifest, store, links)
+
     def codes(self) -> list[int | None]:
         """Exit codes of the containers; None for one that runs."""
         return [container.code for container in self.containers]
@@ -97,14 +104,24 @@ class Pod:
         self.network.close()
 
     def _ask(self, probe: Mapping[str, Any]) -> bool:
-        if set(probe) & {"httpGet", "exec", "tcpSocket"}:
+        if "httpGet" in probe:
+            return self._answers(probe["httpGet"])
+        if "grpc" not in probe:
             raise CannotStart(f"a probe of a kind that is not known here: {probe}")
         return ask(f"127.0.0.1:{self.line_to(probe['grpc']['port'])}") == "SERVING"
+
+    def _answers(self, get: Mapping[str, Any]) -> bool:
+        port = self.end.ports[get["port"]] if isinstance(get["port"], str) else get["port"]
+        try:
+            with urlopen(f"http://127.0.0.1:{self.line_to(port)}{get['path']}", timeout=5) as answer:
+                return 200 <= answer.status < 400
+        except OSError:
+            return False
 
     def _run(self, container: Container, manifest: Manifest, store: Store, links: Mapping[str, str]) -> None:
         image = Image.of(manifest["image"])
         mounts = [
-            Volume(self._volumes[each["name"]], each["mountPath"], each.get("readOnly", False) or self._is_fixed(each))
+            Volume(self._place(each), each["mountPath"], each.get("readOnly", False) or self._is_fixed(each))
             for each in manifest.get("volumeMounts", ())
         ]
         if self.spec.get("automountServiceAccountToken", True):
@@ -119,6 +136,10 @@ class Pod:
             hostname=self.end.name,
             hosts=self._folder / "hosts",
         )
+
+    def _place(self, mount: Mapping[str, Any]) -> Path:
+        folder = self._volumes[mount["name"]]
+        return (folder / mount["subPath"]).resolve() if "subPath" in mount else folder
 
     def _is_fixed(self, mount: Mapping[str, Any]) -> bool:
         """Secrets and ConfigMaps cannot be written, whatever the mount says."""

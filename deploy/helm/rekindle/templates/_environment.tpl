@@ -50,9 +50,10 @@
 {{- end -}}
 {{- end -}}
 
-{{/* What Triton is started with: s3://, the endpoint where it is not Amazon's, then the place of the models. */}}
+{{/* What Triton is started with: s3://, the endpoint where it is not Amazon's, then the place of the models: the same
+     for all installations of a bucket, as each model's name begins with its installation's. */}}
 {{- define "rekindle.tritonRepository" -}}
-{{- $place := printf "%s/%s/triton" (trimSuffix "/" (trimPrefix "s3://" (include "rekindle.objectsUrl" .))) (include "rekindle.installationId" .) -}}
+{{- $place := printf "%s/triton" (trimSuffix "/" (trimPrefix "s3://" (include "rekindle.objectsUrl" .))) -}}
 {{- $endpoint := include "rekindle.objectsEndpoint" . -}}
 {{- if $endpoint -}}
 {{- $port := ternary "" (ternary ":443" ":80" (hasPrefix "https://" $endpoint)) (regexMatch ":[0-9]+$" $endpoint) -}}
