@@ -208,20 +208,20 @@ def test_a_step_that_fails_unforeseen_is_told_in_the_round(tmp_path: Path, monke
 
 
 def test_a_long_look_in_vain_is_not_repeated_at_every_ring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A look that takes 0.15 s is followed by 1.35 s of rest, however many annotators ring."""
+    """A look that takes 0.25 s is followed by 2.25 s of rest, however many annotators ring."""
     bench, looks = Bench(tmp_path), list[float]()
     bench.annotating("v1")
 
     def run_pass(world: World, project_id: ProjectId) -> bool:
         looks.append(0.0)
-        reconciler.time.sleep(0.15)
+        reconciler.time.sleep(0.25)
         return False
 
     reconcile(bench, run_pass, 0.6, monkeypatch)
     assert 1 == len(looks)
 
 
-@pytest.mark.parametrize(("took_s", "pause_s"), [(0.05, 0.0), (0.2, 1.8), (2.0, 18.0), (10.0, 30.0)])
+@pytest.mark.parametrize(("took_s", "pause_s"), [(0.15, 0.0), (0.3, 2.7), (2.0, 18.0), (10.0, 30.0)])
 def test_a_look_takes_a_tenth_of_the_time_at_most(took_s: float, pause_s: float) -> None:
     """Nine times as long a rest, up to the longest pause; short looks need none."""
     now = [100.0]

@@ -55,7 +55,8 @@ class Rest:
     They keep the looks at a project with a million cases to a tenth of the time of one connection.
     """
 
-    _NEGLIGIBLE_S = 0.1
+    #: So short a look may be long only because the machine is busy with something else.
+    _NEGLIGIBLE_S = 0.2
     _SHARE = 9.0
 
     def __init__(self, longest_s: float, clock: Callable[[], float] = time.monotonic) -> None:

@@ -107,12 +107,12 @@ def _predict(
 def _settle(world: World, task: PredictionTask, outcome: PredictionOutcome, others: list[PredictionTask]) -> bool:
     """Keep what came of one case; the claim on the others lasts on."""
     with world.store.write() as uow:
+        if outcome.coarse_label is None:
+            # The project before tasks and cases, as everybody else locks them: the failure is told in its history.
+            uow.projects.lock(task.project_id)
         uow.predictions.extend(others, uow.now + _CLAIM)
         if uow.cases.get(task.project_id, task.case_id).state == CaseState.PURGED:
             return True  # erased while it was predicted
-        if outcome.coarse_label is None:
-            # The project before the case, as everybody else locks them: the failure is told in its history.
-            uow.projects.lock(task.project_id)
         case = uow.cases.lock(task.project_id, task.case_id)
         label = outcome.coarse_label
         if label is None and task.attempts + 1 < _MAX_ATTEMPTS:
