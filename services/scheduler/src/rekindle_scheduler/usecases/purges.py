@@ -36,6 +36,9 @@ def purge_group(
     _check(patient, reason)
     uow.projects.lock(project_id)
     doomed = _cases_of(uow, project_id, patient)
+    for case in doomed:
+        # A lease that is being given at this moment ends with the others.
+        uow.cases.lock(project_id, case.case_id)
     volume_ids = {case.volume_id for case in doomed}
     if any(seed.image_volume_id in volume_ids for seed in uow.seed_cases.all(project_id)):
         raise IllegalTransition(

@@ -31,7 +31,10 @@ class SqlProjects(Repository):
         return _project(self._one(_select(project_id), f"project {project_id}"))
 
     def lock(self, project_id: ProjectId) -> Project:
-        return _project(self._one(_select(project_id).with_for_update(), f"project {project_id}"))
+        # Its key stays: whoever adds a lease to a case that is locked already need not wait for the project, which
+        # somebody may hold who waits for that case.
+        held = _select(project_id).with_for_update(key_share=True)
+        return _project(self._one(held, f"project {project_id}"))
 
     def page(self, *, after: int, limit: int) -> list[tuple[int, Project]]:
         statement = sa.select(projects).where(projects.c.sequence > after)
