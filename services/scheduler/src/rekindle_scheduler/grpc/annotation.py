@@ -16,11 +16,11 @@ from rekindle_scheduler.domain.words import ReviewVerdict
 from rekindle_scheduler.grpc.base import Handlers
 from rekindle_scheduler.grpc.convert import case_to_api, duration_of, lease_to_api, submission_to_api
 from rekindle_scheduler.grpc.convert_annotation import draft_to_api, no_case_to_api, session_to_api
+from rekindle_scheduler.grpc.labels import label_from_api
 from rekindle_scheduler.grpc.pages import next_token, page_size, place_of
 from rekindle_scheduler.ports import Receipt, UnitOfWork
 from rekindle_scheduler.usecases import drafts, reviews, sessions
 from rekindle_scheduler.usecases.leases import NoCase
-from rekindle_scheduler.usecases.submissions import Label
 
 #: Before every moment that a list can hold.
 _FIRST = [datetime.min.replace(tzinfo=UTC).isoformat(), ""]
@@ -31,21 +31,14 @@ class AnnotationHandlers(Handlers):
 
     async def SaveDraft(self, request: pb.SaveDraftRequest, _: Any) -> pb.SaveDraftResponse:
         project_id = ProjectId(request.project_id)
-        states = wire.organ_states_from_api(request.organ_states)
-        segments = wire.segments_from_api(request.time_segments)
+        label = label_from_api(request)
 
         def receipt() -> Receipt:
             return self._backend.inference.receipt(project_id, ReceiptId(request.receipt_id))
 
         def work(uow: UnitOfWork, principal: Any, found: Receipt) -> pb.SaveDraftResponse:
-            label = Label(
-                lease_id=LeaseId(request.lease_id),
-                fencing_token=request.fencing_token,
-                receipt=found,
-                organ_states=states,
-                time_segments=segments,
-            )
-            saved = drafts.save_draft(uow, principal, project_id, label, note=request.note, extend=request.extend_lease)
+            note, extend = request.note, request.extend_lease
+            saved = drafts.save_draft(uow, principal, project_id, label(found), note=note, extend=extend)
             return pb.SaveDraftResponse(draft=draft_to_api(saved.draft), lease=lease_to_api(saved.details))
 
         response = await self._mutate_prepared(request, pb.SaveDraftResponse, receipt, work)

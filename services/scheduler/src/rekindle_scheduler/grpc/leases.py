@@ -15,6 +15,7 @@ from rekindle_scheduler.domain.words import ReviewState
 from rekindle_scheduler.grpc.base import Handlers
 from rekindle_scheduler.grpc.convert import duration_of, lease_to_api, submission_to_api
 from rekindle_scheduler.grpc.convert_annotation import no_case_to_api
+from rekindle_scheduler.grpc.labels import label_from_api
 from rekindle_scheduler.grpc.pages import next_token, page_size, place_of
 from rekindle_scheduler.ports import Receipt, SubmissionFilter, UnitOfWork
 from rekindle_scheduler.usecases import leases, submissions
@@ -102,21 +103,13 @@ class LeaseHandlers(Handlers):
 
     async def Submit(self, request: pb.SubmitRequest, _: Any) -> pb.SubmitResponse:
         project_id = ProjectId(request.project_id)
-        states = wire.organ_states_from_api(request.organ_states)
-        segments = wire.segments_from_api(request.time_segments)
+        label = label_from_api(request)
 
         def receipt() -> Receipt:
             return self._backend.inference.receipt(project_id, ReceiptId(request.receipt_id))
 
         def work(uow: UnitOfWork, principal: Any, found: Receipt) -> pb.SubmitResponse:
-            label = submissions.Label(
-                lease_id=LeaseId(request.lease_id),
-                fencing_token=request.fencing_token,
-                receipt=found,
-                organ_states=states,
-                time_segments=segments,
-            )
-            stored = submissions.submit(uow, principal, project_id, label)
+            stored = submissions.submit(uow, principal, project_id, label(found))
             return pb.SubmitResponse(submission=submission_to_api(stored))
 
         response = await self._mutate_prepared(request, pb.SubmitResponse, receipt, work)
