@@ -26,7 +26,7 @@ RUN python -m venv --without-pip /opt/rekindle \
     && pip --python /opt/rekindle/bin/python install --no-cache-dir "rekindle-servicekit[postgresql,s3]" "rekindle-inference[triton]"
 
 FROM ${PYTHON_IMAGE}
-ARG VERSION=0.1.0.dev0
+ARG VERSION=0.3.0.dev0
 LABEL org.opencontainers.image.title="rekindle-inference" \
       org.opencontainers.image.description="Rekindle's inference service: volumes in and out, model versions, prediction" \
       org.opencontainers.image.licenses="Apache-2.0" \

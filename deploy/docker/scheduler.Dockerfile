@@ -25,7 +25,7 @@ RUN python -m venv --without-pip /opt/rekindle \
     && pip --python /opt/rekindle/bin/python install --no-cache-dir "rekindle-servicekit[postgresql]" rekindle-scheduler
 
 FROM ${PYTHON_IMAGE}
-ARG VERSION=0.1.0.dev0
+ARG VERSION=0.3.0.dev0
 LABEL org.opencontainers.image.title="rekindle-scheduler" \
       org.opencontainers.image.description="Rekindle's scheduler: projects, rounds, leases, submissions and the ledger" \
       org.opencontainers.image.licenses="Apache-2.0" \

@@ -33,7 +33,7 @@ RUN pip --python /opt/rekindle/bin/python install --no-cache-dir --no-deps /whee
     && pip --python /opt/rekindle/bin/python install --no-cache-dir "rekindle-servicekit[postgresql,s3]" "rekindle-trainer[kubernetes]"
 
 FROM ${PYTHON_IMAGE}
-ARG VERSION=0.1.0.dev0
+ARG VERSION=0.3.0.dev0
 LABEL org.opencontainers.image.title="rekindle-trainer" \
       org.opencontainers.image.description="Rekindle's trainer: training runs of the igniter and of TransUNet, evaluation, export" \
       org.opencontainers.image.licenses="Apache-2.0" \
