@@ -122,6 +122,7 @@ class Container:
             *root_script(image, str(root)),
             *bind(hosts, "/etc/hosts", read_only=True),
             *(line for each in mounts for line in bind(each.source, each.target, read_only=each.read_only)),
+            *(line for source in image.sources for line in bind(source, str(source), read_only=True)),
             *(["mount -o remount,ro,bind ."] if security.has_read_only_root else []),
             f"hostname {shlex.quote(hostname)}",
             "pivot_root . old",

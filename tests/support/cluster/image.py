@@ -28,6 +28,8 @@ class Image:
     user: int
     #: What lies in it beside a small Debian.
     content: tuple[tuple[Path, str], ...]
+    #: Folders that its interpreter looks for where they are here, so that they must be seen there above any volume.
+    sources: tuple[Path, ...] = ()
 
     @classmethod
     def of(cls, reference: str) -> Image:
@@ -43,7 +45,9 @@ class Image:
             environment={"PATH": _PATH, "HOME": HOME, **last.environment()},
             workdir=last.all("WORKDIR")[-1],
             user=int(last.all("USER")[-1].split(":")[0]),
-            content=_product(),
+            # What the build stage would have installed lies in this environment and, to be edited, in this tree.
+            content=((Path(sys.prefix), "/opt/rekindle"), *_interpreter()),
+            sources=(*ROOT.glob("sdk/src"), *ROOT.glob("libs/*/src"), *ROOT.glob("services/*/src")),
         )
 
     @classmethod
@@ -100,12 +104,6 @@ def bind(source: Path, target: str, *, read_only: bool) -> list[str]:
     place, origin = shlex.quote(f".{target}"), shlex.quote(str(source))
     make = f"mkdir -p {place}" if source.is_dir() else f"mkdir -p $(dirname {place}); touch {place}"
     return [make, f"mount -o bind{',ro' if read_only else ''} {origin} {place}"]
-
-
-def _product() -> tuple[tuple[Path, str], ...]:
-    """What the build stage would have installed lies in this environment and, to be edited, in this tree."""
-    sources = [*ROOT.glob("sdk/src"), *ROOT.glob("libs/*/src"), *ROOT.glob("services/*/src")]
-    return ((Path(sys.prefix), "/opt/rekindle"), *_interpreter(), *((source, str(source)) for source in sources))
 
 
 def _interpreter() -> tuple[tuple[Path, str], ...]:
