@@ -20,7 +20,7 @@ from rekindle_trainer.networks.transunet import TransUNet
 from rekindle_trainer.presets import TINY, Phase, Preset
 from rekindle_trainer.training.checkpoint import Checkpoints, pack_weights
 from rekindle_trainer.training.data import TrainingCase
-from rekindle_trainer.training.distributed import ALONE, Ranks, TorchRanks
+from rekindle_trainer.training.distributed import ALONE, Ranks, TorchRanks, leave
 from rekindle_trainer.training.loop import Job, RunStopped, train
 from rekindle_trainer.training.shared import share_network
 from torch import nn
@@ -140,3 +140,4 @@ def main(folder: Path) -> None:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+    leave(0)

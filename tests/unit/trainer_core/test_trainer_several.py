@@ -156,3 +156,21 @@ def test_waiting_for_the_store_must_be_shorter_than_for_each_other(
 def test_a_pod_ends_with_the_code_that_tells_most(codes: list[int], expected: int) -> None:
     """A killed process before those that lost it; an error of one's own before what followed from it."""
     assert expected == telling_code(codes)
+
+
+ABORTS_AT_ITS_END = """
+import atexit, logging, os, sys
+from rekindle_trainer.training.distributed import leave
+atexit.register(os.abort)
+logging.basicConfig(stream=sys.stderr)
+print("written")
+logging.warning("logged")
+leave(143)
+"""
+
+
+def test_a_process_that_leaves_is_not_aborted_on_its_way_out() -> None:
+    """Its code is its own, whatever the interpreter's end would have done, and what it wrote has arrived."""
+    done = subprocess.run([sys.executable, "-c", ABORTS_AT_ITS_END], capture_output=True, text=True, check=False)
+    assert (143, "written\n") == (done.returncode, done.stdout)
+    assert "logged" in done.stderr

@@ -36,6 +36,7 @@ from rekindle_trainer.training.distributed import (
     Ranks,
     RanksDisagree,
     TorchRanks,
+    leave,
     local_place,
     several,
 )
@@ -173,4 +174,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())
