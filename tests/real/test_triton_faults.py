@@ -74,7 +74,7 @@ class Load:
             assert not thread.is_alive()
         assert [] == self.crashes
 
-    def wait_for(self, count: int, timeout_s: float = 90.0) -> None:
+    def wait_for(self, count: int, timeout_s: float = 180.0) -> None:
         """Until so many further volumes have been segmented."""
         wanted = len(self.results) + count
         self._wait(lambda: len(self.results) >= wanted, timeout_s)
