@@ -14,7 +14,7 @@ import pytest
 from rekindle._status import error_from_rpc
 from rekindle.api.inference.v1 import segmentations_pb2
 from rekindle.api.scheduler.v1 import records_pb2
-from rekindle.errors import LeaseLost
+from rekindle.errors import DependencyUnavailable, LeaseLost
 from scheduler_fakes import FakeInference, FakeTrainer
 from scheduler_process import ORGANS, Client, SchedulerProcess, eventually
 
@@ -191,6 +191,19 @@ def test_watching_ends_with_the_server(scheduler: SchedulerProcess, client: Clie
     started = time.monotonic()
     assert 0 == scheduler.stop()
     assert time.monotonic() - started < 5
+
+
+def test_a_watcher_is_told_that_the_service_stops(scheduler: SchedulerProcess, client: Client) -> None:
+    """The stream of a service that stops ends with STOPPING, so that a watcher comes back; OK would be its end."""
+    client.create_project(sizes=[2], cases=1)
+    stream = client.watch(0)
+    next(stream)
+    assert scheduler.process is not None
+    scheduler.process.send_signal(signal.SIGTERM)
+    with pytest.raises(grpc.RpcError) as ended:
+        list(stream)
+    error = error_from_rpc(ended.value)
+    assert (DependencyUnavailable, "STOPPING") == (type(error), error.reason)
 
 
 def test_train_now_cuts_the_round_short(client: Client) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from google.protobuf.message import Message
+from rekindle.errors import DependencyUnavailable
 from rekindle_servicekit import context, idempotency
 from rekindle_servicekit.bell import Bell
 from rekindle_servicekit.principal import Principal
@@ -84,6 +85,21 @@ class Handlers:
         if changed(response):
             self._backend.bell.ring()
         return response
+
+    async def _wait(self, heard: int) -> None:
+        """Wait for a change; DependencyUnavailable where the server is about to end: OK would end the watch."""
+        backend = self._backend
+        stop = asyncio.ensure_future(backend.stopping.wait())
+        ring = asyncio.ensure_future(backend.bell.wait(heard, backend.watch_interval_s))
+        try:
+            await asyncio.wait([stop, ring], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stop.cancel()
+            ring.cancel()
+        if backend.stopping.is_set():
+            raise DependencyUnavailable(
+                "the service is about to end: watch again, after the last cursor", reason="STOPPING", retry_after_s=1.0
+            )
 
 
 def _answer(

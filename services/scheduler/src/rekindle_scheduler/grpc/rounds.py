@@ -53,7 +53,7 @@ class RoundHandlers(Handlers):
     async def WatchRounds(self, request: pb.WatchRoundsRequest, _: Any) -> AsyncIterator[pb.WatchRoundsResponse]:
         project_id, cursor = ProjectId(request.project_id), request.after_cursor
         backend = self._backend
-        while not backend.stopping.is_set():
+        while True:
             heard = backend.bell.count
             after = cursor
             found = await self._read(
@@ -65,7 +65,7 @@ class RoundHandlers(Handlers):
                 cursor = event.cursor
                 yield pb.WatchRoundsResponse(event=event_to_api(event))
             if not found:
-                await backend.bell.wait(heard, backend.watch_interval_s)
+                await self._wait(heard)
 
     async def ListLedger(self, request: pb.ListLedgerRequest, _: Any) -> pb.ListLedgerResponse:
         size, place = page_size(request.page_size), place_of(request, ["", -1])
