@@ -20,6 +20,7 @@ from rekindle_inference.usecases.purges import purge_volumes
 from rekindle_scheduler.adapters.sql.archive import project_archive
 from rekindle_scheduler.adapters.sql.store import SqlStore, open_store
 from rekindle_scheduler.domain import words
+from rekindle_scheduler.domain.events import Event, EventKind
 from rekindle_scheduler.domain.ids import Digest, ProjectId, VolumeId
 from rekindle_scheduler.domain.policy import Policy
 from rekindle_scheduler.domain.purges import PurgeState
@@ -156,7 +157,7 @@ def fill(store: SqlStore) -> None:
             )
             uow.cases.add(PROJECT, image, group, held_out=False)
         uow.annotators.find_or_add(ALICE)
-        uow.events.add(PROJECT, "made", "it was made")
+        uow.events.add(Event(project_id=PROJECT, kind=EventKind.PROJECT_CREATED, message="it was made"))
 
 
 @dataclass

@@ -11,6 +11,7 @@ from alembic.migration import MigrationContext
 from rekindle.errors import AlreadyExists, VersionConflict
 from rekindle_scheduler.adapters.sql.store import SqlStore, database_now, open_store
 from rekindle_scheduler.adapters.sql.tables import metadata
+from rekindle_scheduler.domain.events import Event, EventKind
 from rekindle_scheduler.domain.ids import Digest
 from rekindle_scheduler.domain.policy import MinutesBudget, Policy
 from rekindle_scheduler.domain.records import Organ, Round
@@ -106,14 +107,34 @@ def test_the_overview_counts_over_all_projects(store: SqlStore, clock: Clock) ->
 
 def test_events_have_growing_cursors(store: SqlStore) -> None:
     """And are read from behind any of them."""
+    told = (EventKind.PROJECT_CREATED, EventKind.PROJECT_STARTED, EventKind.ROUND_OPENED)
     with store.write() as uow:
-        for kind in ("one", "two", "three"):
-            uow.events.add(PROJECT, kind, "something happened", details={"key": "value"})
+        for kind in told:
+            event = Event(project_id=PROJECT, kind=kind, message="something happened", details={"key": "value"})
+            uow.events.add(event)
     with store.read() as uow:
         events = uow.events.after(PROJECT, 0, limit=10)
-        assert [(1, "one"), (2, "two"), (3, "three")] == [(each.cursor, each.kind) for each in events]
-        assert ["three"] == [each.kind for each in uow.events.after(PROJECT, 2, limit=10)]
+        assert [*enumerate(told, 1)] == [(event.cursor, event.kind) for event in events]
+        assert ["round-opened"] == [event.kind for event in uow.events.after(PROJECT, 2, limit=10)]
         assert {"key": "value"} == events[0].details
+
+
+def test_numbers_of_an_event_are_delivered_as_texts(store: SqlStore) -> None:
+    """Seconds with one decimal, among the other details."""
+    with store.write() as uow:
+        event = Event(
+            project_id=PROJECT,
+            kind=EventKind.ROUND_CLOSED,
+            message="round 1 is closed",
+            round=1,
+            seconds=61.04,
+            cases=3,
+            details={"model_version_id": "m"},
+        )
+        uow.events.add(event)
+    with store.read() as uow:
+        (stored,) = uow.events.after(PROJECT, 0, limit=10)
+    assert {"model_version_id": "m", "seconds": "61.0", "cases": "3"} == stored.details
 
 
 def test_one_caller_is_one_annotator(store: SqlStore) -> None:

@@ -12,6 +12,7 @@ from rekindle_servicekit.bell import Bell
 from rekindle_servicekit.workers import Workers
 
 from rekindle_scheduler.actions.world import World
+from rekindle_scheduler.domain.events import Event, EventKind
 from rekindle_scheduler.domain.purges import Purge, PurgeState, PurgeWork
 from rekindle_scheduler.domain.sentences import counted
 
@@ -146,10 +147,13 @@ def _finish(world: World, purge: Purge) -> Purge:
         uow.purges.update(done)
         marked = len(done.marked_model_version_ids)
         uow.events.add(
-            purge.project_id,
-            "purge-done",
-            f"{counted(done.volumes, 'volume')} erased, {counted(marked, 'model version')} had learnt from them",
-            details={"purge_id": purge.purge_id},
+            Event(
+                project_id=purge.project_id,
+                kind=EventKind.PURGE_DONE,
+                message=f"{counted(done.volumes, 'volume')} erased, "
+                f"{counted(marked, 'model version')} had learnt from them",
+                details={"purge_id": purge.purge_id},
+            )
         )
     return done
 

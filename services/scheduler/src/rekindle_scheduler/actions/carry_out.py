@@ -18,6 +18,7 @@ from rekindle_servicekit import context
 from rekindle_scheduler.actions import models, predictions, rounds, training
 from rekindle_scheduler.actions.world import World, read_view
 from rekindle_scheduler.domain import steps
+from rekindle_scheduler.domain.events import Event, EventKind
 from rekindle_scheduler.domain.ids import ProjectId
 from rekindle_scheduler.domain.reconcile import (
     IDLE_STEPS,
@@ -67,7 +68,7 @@ def note_waiting(world: World, project_id: ProjectId, why: str) -> None:
         if working is None or working.reason == why:
             return
         uow.rounds.update(replace(working, reason=why))
-        uow.events.add(project_id, "waiting", why, round=working.number)
+        uow.events.add(Event(project_id=project_id, kind=EventKind.WAITING, message=why, round=working.number))
 
 
 def clear_waiting(world: World, project_id: ProjectId) -> None:
@@ -77,7 +78,8 @@ def clear_waiting(world: World, project_id: ProjectId) -> None:
         working = working_round(tuple(uow.rounds.all(project_id)))
         if working is not None and working.reason and not project.state_reason:
             uow.rounds.update(replace(working, reason=""))
-            uow.events.add(project_id, "resumed", "what it waited for is there again", round=working.number)
+            message = "what it waited for is there again"
+            uow.events.add(Event(project_id=project_id, kind=EventKind.RESUMED, message=message, round=working.number))
 
 
 def _carry_out_safely(world: World, view: ProjectView, step: Step) -> bool:

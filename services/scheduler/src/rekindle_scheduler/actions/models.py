@@ -8,6 +8,7 @@ from rekindle.errors import VersionConflict
 
 from rekindle_scheduler.actions.world import World, changing, round_of
 from rekindle_scheduler.domain import steps
+from rekindle_scheduler.domain.events import EventKind
 from rekindle_scheduler.domain.ids import ModelVersionId, ProjectId, derived_id
 from rekindle_scheduler.domain.promotion import decide_promotion, decide_roll_back
 from rekindle_scheduler.domain.reconcile import ProjectView, predecessor
@@ -51,7 +52,7 @@ def decide(world: World, view: ProjectView, step: steps.DecidePromotion) -> bool
         if not decision.promoted:
             candidate = change.round.candidate_model_version_id or ""
             change.tell(
-                "model-refused",
+                EventKind.MODEL_REFUSED,
                 f"round {step.round}: the new model is refused: {decision.reason}",
                 model_version_id=candidate,
             )
@@ -67,7 +68,7 @@ def activate(world: World, view: ProjectView, step: steps.Activate) -> bool:
         decision = change.round.decision
         reason = decision.reason if decision is not None else ""
         change.tell(
-            "model-promoted",
+            EventKind.MODEL_PROMOTED,
             f"round {step.round}: the new model serves: {reason}",
             model_version_id=step.model_version_id,
         )
@@ -102,7 +103,7 @@ def roll_back(world: World, view: ProjectView, step: steps.RollBack) -> bool:
         verdict = change.round.serving_check
         reason = verdict.reason if verdict is not None else ""
         change.tell(
-            "model-rolled-back",
+            EventKind.MODEL_ROLLED_BACK,
             f"round {step.round}: back to the model before: {reason}",
             model_version_id=step.model_version_id,
         )

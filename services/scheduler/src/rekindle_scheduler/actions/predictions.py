@@ -12,6 +12,7 @@ from rekindle.errors import DependencyUnavailable
 from rekindle_scheduler.actions.world import AT_ONCE, World, changing_project
 from rekindle_scheduler.domain import steps
 from rekindle_scheduler.domain.candidates import candidates
+from rekindle_scheduler.domain.events import Event, EventKind
 from rekindle_scheduler.domain.ids import VolumeId
 from rekindle_scheduler.domain.predictions import plan_predictions
 from rekindle_scheduler.domain.reconcile import ProjectView
@@ -122,10 +123,12 @@ def _settle(world: World, task: PredictionTask, outcome: PredictionOutcome, othe
         uow.predictions.finish(replace(task, state=state, reason=outcome.failure), label)
         if label is None:
             uow.events.add(
-                task.project_id,
-                "prediction-failed",
-                f"a case could not be predicted: {outcome.failure}",
-                details={"case_id": task.case_id, "model_version_id": task.model_version_id},
+                Event(
+                    project_id=task.project_id,
+                    kind=EventKind.PREDICTION_FAILED,
+                    message=f"a case could not be predicted: {outcome.failure}",
+                    details={"case_id": task.case_id, "model_version_id": task.model_version_id},
+                )
             )
         elif case.state != CaseState.LABELLED and _still_serves(uow.projects.get(task.project_id), task):
             uow.cases.set_coarse_label(task.case_id, label)

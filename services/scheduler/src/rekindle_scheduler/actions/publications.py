@@ -15,6 +15,7 @@ from rekindle.errors import (
 )
 from rekindle_servicekit import context
 
+from rekindle_scheduler.domain.events import Event, EventKind
 from rekindle_scheduler.domain.publications import Delivery, Publication, decide_delivery
 from rekindle_scheduler.domain.records import Submission
 from rekindle_scheduler.ports import Inference, Store, UnitOfWork
@@ -65,10 +66,12 @@ def _settle(store: Store, inference: Inference, publication: Publication) -> Non
         uow.publications.settle(publication, made)
         if not delivered:
             uow.events.add(
-                publication.project_id,
-                "result-not-published",
-                "a label could not be delivered as a result: inference does not take it",
-                details={"case_id": publication.case_id},
+                Event(
+                    project_id=publication.project_id,
+                    kind=EventKind.RESULT_NOT_PUBLISHED,
+                    message="a label could not be delivered as a result: inference does not take it",
+                    details={"case_id": publication.case_id},
+                )
             )
 
 

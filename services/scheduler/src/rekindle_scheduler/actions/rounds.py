@@ -11,6 +11,7 @@ from rekindle.errors import NotFound, VersionConflict
 from rekindle_scheduler.actions.world import AT_ONCE, Change, World, changing, changing_project
 from rekindle_scheduler.domain import steps
 from rekindle_scheduler.domain.candidates import Candidate, candidates, rank
+from rekindle_scheduler.domain.events import Event, EventKind
 from rekindle_scheduler.domain.ids import ProjectId
 from rekindle_scheduler.domain.reconcile import ProjectView
 from rekindle_scheduler.domain.records import PromotionDecision, Round
@@ -20,6 +21,7 @@ from rekindle_scheduler.domain.snapshot import cut_snapshot
 from rekindle_scheduler.domain.words import CaseState, DecisionBasis, ProjectState, RoundState
 from rekindle_scheduler.ports import UnitOfWork
 from rekindle_scheduler.usecases.calibration import minutes_factor
+from rekindle_scheduler.usecases.rounds import begin_round
 
 _DONE = (CaseState.LABELLED, CaseState.PUT_OFF)
 
@@ -56,9 +58,8 @@ def open_selection(world: World, view: ProjectView, step: steps.OpenSelection) -
                 opening_model_version_id=project.active_model_version_id,
             )
         )
-        change.tell(
-            "round-opened", f"round {step.round} hands out {counted(len(chosen), 'case')}", cases=str(len(chosen))
-        )
+        message = f"round {step.round} hands out {counted(len(chosen), 'case')}"
+        change.tell(EventKind.ROUND_OPENED, message, cases=len(chosen))
     return True
 
 
@@ -88,7 +89,7 @@ def cut(world: World, view: ProjectView, step: steps.CutSnapshot) -> bool:
         change.update(replace(change.round, state=RoundState.TRAINING, snapshot_digest=snapshot.digest))
         trained_on = counted(len(snapshot.training), "case")
         change.tell(
-            "labels-frozen",
+            EventKind.LABELS_FROZEN,
             f"round {step.round}: {trained_on} to train on, {len(snapshot.heldout)} held out",
             snapshot_digest=snapshot.digest,
         )
@@ -132,10 +133,12 @@ def complete(world: World, view: ProjectView) -> bool:
         uow.projects.update(replace(project, state=ProjectState.COMPLETE))
         newest = uow.rounds.newest(project.project_id)
         uow.events.add(
-            project.project_id,
-            "project-complete",
-            f"{counted(counts.labelled, 'case')} labelled",
-            round=0 if newest is None else newest.number,
+            Event(
+                project_id=project.project_id,
+                kind=EventKind.PROJECT_COMPLETE,
+                message=f"{counted(counts.labelled, 'case')} labelled",
+                round=0 if newest is None else newest.number,
+            )
         )
     return True
 
@@ -145,7 +148,7 @@ def stall(world: World, view: ProjectView, step: steps.Stall) -> bool:
     with changing(world, view, step.round) as change:
         change.uow.projects.update(replace(change.project, state=ProjectState.STALLED, state_reason=step.reason))
         change.uow.rounds.update(replace(change.round, reason=step.reason))
-        change.tell("stalled", step.reason)
+        change.tell(EventKind.STALLED, step.reason)
     return True
 
 
@@ -153,8 +156,7 @@ def _add_round(uow: UnitOfWork, project_id: ProjectId, number: int) -> None:
     try:
         uow.rounds.get(project_id, number)
     except NotFound:
-        uow.rounds.add(Round(project_id=project_id, number=number, state=RoundState.SELECTING, start_time=uow.now))
-        uow.events.add(project_id, "round-selecting", f"round {number} takes labels", round=number)
+        begin_round(uow, project_id, number)
 
 
 def _close(change: Change, closing: Round, how: str) -> None:
@@ -168,10 +170,10 @@ def _close(change: Change, closing: Round, how: str) -> None:
         )
     )
     change.tell(
-        "round-closed",
+        EventKind.ROUND_CLOSED,
         f"round {closing.number} is closed: {how}",
         model_version_id=serving or "",
-        seconds=f"{(change.uow.now - closing.start_time).total_seconds():.1f}",
+        seconds=(change.uow.now - closing.start_time).total_seconds(),
     )
 
 

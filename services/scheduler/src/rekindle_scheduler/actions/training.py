@@ -8,6 +8,7 @@ from rekindle.errors import AlreadyExists, NotFound
 
 from rekindle_scheduler.actions.world import World, changing, round_of
 from rekindle_scheduler.domain import steps
+from rekindle_scheduler.domain.events import EventKind
 from rekindle_scheduler.domain.ids import Digest
 from rekindle_scheduler.domain.reconcile import ProjectView
 from rekindle_scheduler.domain.records import Project, Snapshot, TrainingRun
@@ -37,7 +38,7 @@ def start_run(world: World, view: ProjectView, step: steps.StartRun) -> bool:
     with changing(world, view, step.round) as change:
         change.update(replace(change.round, run=run))
         change.tell(
-            "training-started",
+            EventKind.TRAINING_STARTED,
             f"round {step.round}: the {step.kind} is trained on {counted(len(request.training), 'case')}",
             run_id=step.run_id,
         )
@@ -67,7 +68,7 @@ def _note_run(world: World, view: ProjectView, step: steps.PollRun, run: Trainin
         change.update(replace(change.round, run=run))
         if run is not None and _is_news(known, run):
             message = f"round {step.round}: {_WORDS[run.state]}" + (f": {run.reason}" if run.reason else "")
-            change.tell("training-progress", message, run_id=step.run_id, state=run.state)
+            change.tell(EventKind.TRAINING_PROGRESS, message, run_id=step.run_id, state=run.state)
 
 
 def _is_news(known: TrainingRun | None, run: TrainingRun) -> bool:

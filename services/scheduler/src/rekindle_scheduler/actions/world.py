@@ -9,6 +9,7 @@ from typing import Final
 
 from rekindle.errors import VersionConflict
 
+from rekindle_scheduler.domain.events import Event, EventKind
 from rekindle_scheduler.domain.ids import ModelVersionId, ProjectId
 from rekindle_scheduler.domain.reconcile import ProjectView, working_round
 from rekindle_scheduler.domain.records import Project, Round
@@ -41,12 +42,23 @@ class Change:
     def update(self, changed: Round) -> None:
         """Store the round; whatever it waited for is over."""
         if self.round.reason:
-            self.tell("resumed", "what the round waited for is there again")
+            self.tell(EventKind.RESUMED, "what the round waited for is there again")
         self.uow.rounds.update(replace(changed, reason=""))
 
-    def tell(self, kind: str, message: str, **details: str) -> None:
+    def tell(
+        self, kind: EventKind, message: str, *, seconds: float | None = None, cases: int | None = None, **details: str
+    ) -> None:
         """Add to the project's history, under the round."""
-        self.uow.events.add(self.project.project_id, kind, message, round=self.round.number, details=details)
+        event = Event(
+            project_id=self.project.project_id,
+            kind=kind,
+            message=message,
+            round=self.round.number,
+            seconds=seconds,
+            cases=cases,
+            details=details,
+        )
+        self.uow.events.add(event)
 
 
 def read_view(store: Store, project_id: ProjectId) -> ProjectView:

@@ -9,17 +9,24 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from rekindle.errors import LeaseLost, RekindleError
 
+from rekindle_scheduler.domain.events import Event, EventKind, LeasesExpired, Occurrence, TimeBooked
 from rekindle_scheduler.domain.words import CaseState
-from rekindle_scheduler.ports import Noted, Store
+from rekindle_scheduler.ports import Store
 
 #: Kinds of events that say what became of a label.
 _RESULTS: Final = {
-    "case-submitted": "accepted",
-    "review-requested": "pending",
-    "draft-kept": "draft",
-    "label-accepted": "accepted",
-    "label-rejected": "rejected",
-    "label-withdrawn": "withdrawn",
+    EventKind.CASE_SUBMITTED: "accepted",
+    EventKind.REVIEW_REQUESTED: "pending",
+    EventKind.DRAFT_KEPT: "draft",
+    EventKind.LABEL_ACCEPTED: "accepted",
+    EventKind.LABEL_REJECTED: "rejected",
+    EventKind.LABEL_WITHDRAWN: "withdrawn",
+}
+#: Kinds of events that are steps of rounds.
+_TRANSITIONS: Final = {
+    EventKind.ROUND_SELECTING: "selecting",
+    EventKind.ROUND_OPENED: "opened",
+    EventKind.ROUND_CLOSED: "closed",
 }
 _MINUTES: Final = (30, 60, 120, 300, 600, 900, 1800, 3600, 7200)
 _HOURS: Final = (60, 600, 3600, 4 * 3600, 24 * 3600, 7 * 24 * 3600)
@@ -50,28 +57,30 @@ class SchedulerMetrics:
             "rekindle_round_duration_seconds", "From a round's opening to its close", buckets=_HOURS, registry=registry
         )
 
-    def observe(self, noted: Sequence[Noted]) -> None:
+    def observe(self, occurrences: Sequence[Occurrence]) -> None:
         """Count what one committed transaction did."""
-        for note in noted:
-            if note.what in _RESULTS:
-                self._submissions.labels(_RESULTS[note.what]).inc()
-            elif note.what.startswith("round-"):
-                self._transitions.labels(note.what.removeprefix("round-")).inc()
-            elif note.what == "time-booked":
-                self._seconds.labels(note.label).inc(note.amount)
-            elif note.what == "lease-expired":
-                self._expirations.inc(note.amount)
-            self._observe_duration(note)
+        for occurrence in occurrences:
+            match occurrence:
+                case TimeBooked():
+                    self._seconds.labels(occurrence.source).inc(occurrence.active_seconds)
+                case LeasesExpired():
+                    self._expirations.inc(occurrence.number)
+                case Event():
+                    self._count(occurrence)
 
     def call_refused(self, _method: str, error: RekindleError) -> None:
         """Count a write that came with an old token."""
         if isinstance(error, LeaseLost):
             self._fenced.inc()
 
-    def _observe_duration(self, note: Noted) -> None:
-        histogram = {"round-closed": self._rounds, "case-submitted": self._duration}.get(note.what)
-        if histogram is not None and note.seconds is not None:
-            histogram.observe(note.seconds)
+    def _count(self, event: Event) -> None:
+        if event.kind in _RESULTS:
+            self._submissions.labels(_RESULTS[event.kind]).inc()
+        if event.kind in _TRANSITIONS:
+            self._transitions.labels(_TRANSITIONS[event.kind]).inc()
+        durations = {EventKind.ROUND_CLOSED: self._rounds, EventKind.CASE_SUBMITTED: self._duration}
+        if event.kind in durations and event.seconds is not None:
+            durations[event.kind].observe(event.seconds)
 
 
 def queue_metrics(store: Store) -> Iterable[Metric]:

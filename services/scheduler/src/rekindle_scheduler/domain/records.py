@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 from rekindle_scheduler.domain.ids import (
@@ -300,19 +299,6 @@ class Round:
     end_time: datetime | None = None
     #: Why it waits or failed, in words.
     reason: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RoundEvent:
-    """One line of a project's history."""
-
-    cursor: int
-    project_id: ProjectId
-    time: datetime
-    kind: str
-    message: str
-    round: int
-    details: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from rekindle.api.scheduler.v1 import records_pb2 as pb
 from rekindle_servicekit.moments import timestamp
 
 from rekindle_scheduler import wire
+from rekindle_scheduler.domain.events import RoundEvent
 from rekindle_scheduler.domain.records import (
     Case,
     CoarseLabel,
@@ -15,7 +16,6 @@ from rekindle_scheduler.domain.records import (
     LedgerSummary,
     OrganComparison,
     PromotionDecision,
-    RoundEvent,
     SeedCase,
     Submission,
 )

@@ -10,6 +10,7 @@ from typing import Final, Protocol
 
 from rekindle_servicekit.principal import Principal
 
+from rekindle_scheduler.domain.events import Event, RoundEvent
 from rekindle_scheduler.domain.ids import (
     AnnotatorId,
     CaseId,
@@ -25,7 +26,6 @@ from rekindle_scheduler.domain.records import (
     PredictionTask,
     Project,
     Round,
-    RoundEvent,
     SeedCase,
     Snapshot,
     TimeSegment,
@@ -75,18 +75,6 @@ class Overview:
 
 #: Each makes a series of its own where rounds are watched.
 MAX_OVERVIEW_PROJECTS: Final = 200
-
-
-@dataclass(frozen=True, kw_only=True)
-class Noted:
-    """Something that a transaction did, for whoever counts: an event's kind, "time-booked" or "lease-expired"."""
-
-    what: str
-    #: Of booked time: how it was obtained.
-    label: str = ""
-    amount: float = 1.0
-    #: How long it took, where the event says so.
-    seconds: float | None = None
 
 
 class Requests(Protocol):
@@ -303,15 +291,7 @@ class Tallies(Protocol):
 class Events(Protocol):
     """A project's history, under growing cursors."""
 
-    def add(
-        self,
-        project_id: ProjectId,
-        kind: str,
-        message: str,
-        *,
-        round: int = 0,
-        details: Mapping[str, str] | None = None,
-    ) -> None: ...
+    def add(self, event: Event) -> None: ...
 
     def after(self, project_id: ProjectId, cursor: int, *, limit: int) -> list[RoundEvent]: ...
 

@@ -9,6 +9,7 @@ from uuid import uuid4
 from rekindle.errors import AlreadyExists, FieldViolation, IllegalTransition, InvalidInput
 from rekindle_servicekit.principal import Principal
 
+from rekindle_scheduler.domain.events import Event, EventKind
 from rekindle_scheduler.domain.heldout import held_out_at_registration
 from rekindle_scheduler.domain.ids import CaseId, ProjectId, SeedCaseId, VolumeId
 from rekindle_scheduler.domain.records import Case, Project, SeedCase
@@ -143,11 +144,13 @@ def mark_case(uow: UnitOfWork, principal: Principal, project_id: ProjectId, case
     if case.mark != mark:
         uow.cases.set_mark(case_id, mark)
         uow.events.add(
-            project_id,
-            "case-marked",
-            f"a case was marked {mark.replace('_', ' ')}",
-            round=case.round,
-            details={"case_id": case_id, "mark": mark},
+            Event(
+                project_id=project_id,
+                kind=EventKind.CASE_MARKED,
+                message=f"a case was marked {mark.replace('_', ' ')}",
+                round=case.round,
+                details={"case_id": case_id, "mark": mark},
+            )
         )
     return uow.cases.get(project_id, case_id)
 

@@ -11,6 +11,7 @@ from uuid import uuid4
 from rekindle.errors import IllegalTransition, LeaseLost, PermissionDenied
 from rekindle_servicekit.principal import Principal
 
+from rekindle_scheduler.domain.events import Event, EventKind
 from rekindle_scheduler.domain.ids import AnnotatorId, CaseId, LeaseId, ProjectId, SessionId
 from rekindle_scheduler.domain.leases import check_leasable, check_revisable, is_live, lease_end, renewed_end
 from rekindle_scheduler.domain.reconcile import RoundHead
@@ -137,9 +138,7 @@ def release_lease(
         raise LeaseLost("the lease has ended or the fencing token is not its own: there is nothing to release")
     book_release(uow, lease, case, segments)
     uow.leases.end(lease, LeaseState.RELEASED, reason=reason)
-    uow.events.add(
-        project_id, "case-released", "a case was given back", round=lease.round, details={"case_id": case.case_id}
-    )
+    tell_released(uow, lease)
     return lease_details(uow, project_id, lease_id)
 
 
@@ -157,6 +156,19 @@ def own_lease(uow: UnitOfWork, principal: Principal, project_id: ProjectId, leas
     if lease.annotator_id != uow.annotators.find(principal):
         raise PermissionDenied("the lease is somebody else's", reason="NOT_YOUR_LEASE")
     return lease
+
+
+def tell_released(uow: UnitOfWork, lease: Lease) -> None:
+    """Add the release to the project's history."""
+    uow.events.add(
+        Event(
+            project_id=lease.project_id,
+            kind=EventKind.CASE_RELEASED,
+            message="a case was given back",
+            round=lease.round,
+            details={"case_id": lease.case_id},
+        )
+    )
 
 
 def _locked(uow: UnitOfWork, lease: Lease) -> Lease:

@@ -9,6 +9,7 @@ from uuid import uuid4
 from rekindle.errors import FieldViolation, IllegalTransition, InvalidInput, VersionConflict
 from rekindle_servicekit.principal import Principal
 
+from rekindle_scheduler.domain.events import Event, EventKind
 from rekindle_scheduler.domain.heldout import held_out_at_close
 from rekindle_scheduler.domain.ids import ProjectId
 from rekindle_scheduler.domain.policy import Policy, validate_policy
@@ -60,7 +61,7 @@ def create_project(
     )
     uow.projects.add(project)
     uow.annotators.find_or_add(principal)
-    uow.events.add(project.project_id, "project-created", "the project was created")
+    _tell(uow, project.project_id, EventKind.PROJECT_CREATED, "the project was created")
     return project_details(uow, principal, project.project_id)
 
 
@@ -107,7 +108,7 @@ def start_project(
         first = replace(first, snapshot_digest=snapshot.digest)
     uow.rounds.add(first)
     uow.projects.update(replace(project, state=ProjectState.IGNITING))
-    uow.events.add(project_id, "project-started", "the project was started")
+    _tell(uow, project_id, EventKind.PROJECT_STARTED, "the project was started")
     return project_details(uow, principal, project_id)
 
 
@@ -125,7 +126,7 @@ def update_policy(
     _check_fixed_parts(uow, project, policy)
     version = project.policy_version + 1
     uow.projects.update(replace(project, policy=policy, policy_version=version))
-    uow.events.add(project_id, "policy-updated", f"the policy is at version {version}")
+    _tell(uow, project_id, EventKind.POLICY_UPDATED, f"the policy is at version {version}")
     return project_details(uow, principal, project_id)
 
 
@@ -140,7 +141,7 @@ def close_registration(uow: UnitOfWork, principal: Principal, project_id: Projec
         uow.projects.update(replace(project, registration_open=False))
         counts = uow.tallies.counts(project_id)
         message = f"{counted(counts.registered, 'case')} registered, {counts.held_out} of them held out"
-        uow.events.add(project_id, "registration-closed", message)
+        _tell(uow, project_id, EventKind.REGISTRATION_CLOSED, message)
     return project_details(uow, principal, project_id)
 
 
@@ -158,8 +159,12 @@ def retry_project(uow: UnitOfWork, principal: Principal, project_id: ProjectId) 
     uow.predictions.retry_failed(project_id)
     state = ProjectState.IGNITING if working is not None and working.number == 0 else ProjectState.ACTIVE
     uow.projects.update(replace(project, state=state, state_reason=""))
-    uow.events.add(project_id, "retried", "the failed step is tried again")
+    _tell(uow, project_id, EventKind.RETRIED, "the failed step is tried again")
     return project_details(uow, principal, project_id)
+
+
+def _tell(uow: UnitOfWork, project_id: ProjectId, kind: EventKind, message: str) -> None:
+    uow.events.add(Event(project_id=project_id, kind=kind, message=message))
 
 
 def _without_failed_run(working: Round) -> Round:

@@ -8,6 +8,7 @@ from uuid import uuid4
 from rekindle.errors import FieldViolation, IllegalTransition, NotFound
 from rekindle_servicekit.principal import Principal
 
+from rekindle_scheduler.domain.events import Event, EventKind
 from rekindle_scheduler.domain.ids import CaseId, ProjectId
 from rekindle_scheduler.domain.purges import Purge, PurgeId, PurgeWork, begin_again, is_training, without
 from rekindle_scheduler.domain.records import Case
@@ -59,7 +60,14 @@ def purge_group(
     purge = replace(purge, submissions=uow.purges.tombstone(purge))
     uow.purges.add(purge)
     cases = "1 case is" if len(doomed) == 1 else f"{len(doomed)} cases are"
-    uow.events.add(project_id, "purge-started", f"{cases} erased", details={"purge_id": purge.purge_id})
+    uow.events.add(
+        Event(
+            project_id=project_id,
+            kind=EventKind.PURGE_STARTED,
+            message=f"{cases} erased",
+            details={"purge_id": purge.purge_id},
+        )
+    )
     return purge
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from rekindle.errors import InvalidInput, PermissionDenied
 from rekindle_servicekit.principal import Principal
 
+from rekindle_scheduler.domain.events import EventKind
 from rekindle_scheduler.domain.ids import ProjectId, SubmissionId
 from rekindle_scheduler.domain.minutes import not_booked
 from rekindle_scheduler.domain.records import Case, Submission
@@ -20,7 +21,7 @@ from rekindle_scheduler.domain.words import ReviewState, ReviewVerdict
 from rekindle_scheduler.ports import UnitOfWork
 from rekindle_scheduler.usecases.callers import may_review
 from rekindle_scheduler.usecases.ledger import book_submission, booked_for, check_time
-from rekindle_scheduler.usecases.submissions import round_for
+from rekindle_scheduler.usecases.submissions import round_for, tell_of_label
 from rekindle_scheduler.usecases.texts import check_text
 
 
@@ -57,14 +58,14 @@ def review_submission(
     reviewed = replace(submission, reviewed_by=reviewer, review_time=uow.now, review_comment=comment)
     if verdict == ReviewVerdict.REJECT:
         _stop_counting(uow, case, replace(reviewed, review_state=ReviewState.REJECTED))
-        _tell(uow, reviewed, "label-rejected", "a label was rejected by a reviewer")
+        tell_of_label(uow, reviewed, EventKind.LABEL_REJECTED, "a label was rejected by a reviewer")
     elif submission.review_state == ReviewState.ACCEPTED:
         uow.submissions.update(reviewed)
         uow.publications.owe(project_id, case_id)
-        _tell(uow, reviewed, "label-reviewed", "a label that counts was reviewed")
+        tell_of_label(uow, reviewed, EventKind.LABEL_REVIEWED, "a label that counts was reviewed")
     else:
         accepted = _accept(uow, case, reviewed)
-        _tell(uow, accepted, "label-accepted", "a label was accepted by a reviewer")
+        tell_of_label(uow, accepted, EventKind.LABEL_ACCEPTED, "a label was accepted by a reviewer")
     return _judged(uow, submission)
 
 
@@ -82,7 +83,7 @@ def withdraw_submission(
     check_withdrawal(case, submission)
     withdrawn = replace(submission, review_state=ReviewState.WITHDRAWN, withdraw_time=uow.now, withdraw_reason=reason)
     _stop_counting(uow, case, withdrawn)
-    _tell(uow, withdrawn, "label-withdrawn", "a label was withdrawn")
+    tell_of_label(uow, withdrawn, EventKind.LABEL_WITHDRAWN, "a label was withdrawn")
     return _judged(uow, submission)
 
 
@@ -114,7 +115,8 @@ def _book_late(uow: UnitOfWork, late: Submission) -> Submission:
     try:
         check_time(uow, lease, fresh)
     except InvalidInput:
-        _tell(uow, late, "time-not-booked", "the time of a late label does not fit what was held: it is not booked")
+        message = "the time of a late label does not fit what was held: it is not booked"
+        tell_of_label(uow, late, EventKind.TIME_NOT_BOOKED, message)
         fresh = ()
     uow.ledger.assign(lease.lease_id, late)
     book_submission(uow, late, fresh)
@@ -131,11 +133,6 @@ def _stop_counting(uow: UnitOfWork, case: Case, submission: Submission) -> None:
         uow.publications.owe(case.project_id, case.case_id)
         # Whoever corrects it at the moment corrects what counts now.
         uow.leases.redirect(case.case_id, submission.submission_id, before)
-
-
-def _tell(uow: UnitOfWork, submission: Submission, kind: str, message: str) -> None:
-    details = {"case_id": submission.case_id, "submission_id": submission.submission_id}
-    uow.events.add(submission.project_id, kind, message, round=submission.round, details=details)
 
 
 def _judged(uow: UnitOfWork, submission: Submission) -> Judged:

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from rekindle.errors import IllegalTransition
 from rekindle_servicekit.principal import Principal
 
+from rekindle_scheduler.domain.events import Event, EventKind, RoundEvent
 from rekindle_scheduler.domain.ids import ProjectId
 from rekindle_scheduler.domain.reconcile import working_round
-from rekindle_scheduler.domain.records import Round, RoundEvent
+from rekindle_scheduler.domain.records import Round
 from rekindle_scheduler.domain.sentences import counted
 from rekindle_scheduler.domain.words import RoundState
 from rekindle_scheduler.ports import UnitOfWork
@@ -45,6 +46,13 @@ def with_minutes(uow: UnitOfWork, project_id: ProjectId, rounds: list[Round]) ->
     return [RoundDetails(round=each, minutes=minutes.get(each.number, 0.0)) for each in rounds]
 
 
+def begin_round(uow: UnitOfWork, project_id: ProjectId, number: int) -> None:
+    """Add the round; labels count for it from now on."""
+    uow.rounds.add(Round(project_id=project_id, number=number, state=RoundState.SELECTING, start_time=uow.now))
+    message = f"round {number} takes labels"
+    uow.events.add(Event(project_id=project_id, kind=EventKind.ROUND_SELECTING, message=message, round=number))
+
+
 def train_now(uow: UnitOfWork, principal: Principal, project_id: ProjectId) -> RoundDetails:
     """Close the open round with what it has. IllegalTransition without a new label."""
     uow.projects.lock(project_id)
@@ -58,7 +66,7 @@ def train_now(uow: UnitOfWork, principal: Principal, project_id: ProjectId) -> R
     if not working.train_requested:
         uow.rounds.update(replace(working, train_requested=True))
         message = f"round {working.number} is closed with {counted(working.labelled_cases, 'label')}"
-        uow.events.add(project_id, "train-now", message, round=working.number)
+        uow.events.add(Event(project_id=project_id, kind=EventKind.TRAIN_NOW, message=message, round=working.number))
     return get_round(uow, principal, project_id, working.number)
 
 

@@ -29,6 +29,7 @@ from rekindle_scheduler.usecases.leases import (
     grant,
     no_case,
     open_head,
+    tell_released,
 )
 from rekindle_scheduler.usecases.texts import MAX_TOOL, check_text
 
@@ -135,8 +136,7 @@ def end_session(
         wanted = not held or held.get(lease.lease_id) == lease.fencing_token
         if wanted and is_live(lease, uow.now):
             uow.leases.end(lease, LeaseState.RELEASED, reason="the session ended")
-            details = {"case_id": lease.case_id}
-            uow.events.add(project_id, "case-released", "a case was given back", round=lease.round, details=details)
+            tell_released(uow, lease)
     if session.end_time is None:
         uow.sessions.end(session)
     return _details(uow, uow.sessions.get(project_id, session_id))

@@ -10,15 +10,17 @@ from uuid import uuid4
 from rekindle.errors import FieldViolation
 from rekindle_servicekit.principal import Principal
 
+from rekindle_scheduler.domain.events import Event, EventKind
 from rekindle_scheduler.domain.ids import LeaseId, ModelVersionId, ProjectId, SubmissionId
 from rekindle_scheduler.domain.leases import decide_submission
 from rekindle_scheduler.domain.minutes import not_booked
-from rekindle_scheduler.domain.records import Case, Lease, OrganState, Round, Submission, TimeSegment
-from rekindle_scheduler.domain.words import LeaseState, ProjectState, ReviewState, RoundState
+from rekindle_scheduler.domain.records import Case, Lease, OrganState, Submission, TimeSegment
+from rekindle_scheduler.domain.words import LeaseState, ProjectState, ReviewState
 from rekindle_scheduler.ports import Receipt, SubmissionFilter, UnitOfWork
 from rekindle_scheduler.usecases.leases import counting_round, open_head, own_lease
 from rekindle_scheduler.usecases.ledger import book_submission, booked_for, check_time
 from rekindle_scheduler.usecases.organs import check_states, refuse
+from rekindle_scheduler.usecases.rounds import begin_round
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,8 +123,7 @@ def round_for(uow: UnitOfWork, project_id: ProjectId) -> int:
     number = counting_round(uow, project_id)
     if open_head(uow, project_id) is None:
         # Labels always have a round to count for: the newest has been closed to them.
-        uow.rounds.add(Round(project_id=project_id, number=number, state=RoundState.SELECTING, start_time=uow.now))
-        uow.events.add(project_id, "round-selecting", f"round {number} takes labels", round=number)
+        begin_round(uow, project_id, number)
         project = uow.projects.get(project_id)
         if project.state == ProjectState.COMPLETE:
             uow.projects.update(replace(project, state=ProjectState.ACTIVE))
@@ -164,12 +165,12 @@ def _take(uow: UnitOfWork, lease: Lease, submission: Submission, fresh: Sequence
         uow.drafts.remove(draft.draft_id)
     if submission.review_state == ReviewState.PENDING:
         uow.cases.set_pending(submission.case_id, submission.submission_id)
-        _tell(uow, submission, "review-requested", "a label waits for a reviewer")
+        tell_of_label(uow, submission, EventKind.REVIEW_REQUESTED, "a label waits for a reviewer")
     else:
         uow.cases.set_submission(submission.case_id, submission.submission_id)
         uow.publications.owe(submission.project_id, submission.case_id)
         seconds = fsum(s.active_seconds for s in (*before, *fresh))
-        _tell(uow, submission, "case-submitted", _words(submission), seconds=f"{seconds:.1f}")
+        tell_of_label(uow, submission, EventKind.CASE_SUBMITTED, _words(submission), seconds)
     return submission
 
 
@@ -181,10 +182,21 @@ def _words(submission: Submission) -> str:
 
 def _keep(uow: UnitOfWork, submission: Submission, reason: str) -> Submission:
     uow.submissions.add(submission)
-    _tell(uow, submission, "draft-kept", reason)
+    tell_of_label(uow, submission, EventKind.DRAFT_KEPT, reason)
     return submission
 
 
-def _tell(uow: UnitOfWork, submission: Submission, kind: str, message: str, **more: str) -> None:
-    details = {"case_id": submission.case_id, "submission_id": submission.submission_id, **more}
-    uow.events.add(submission.project_id, kind, message, round=submission.round, details=details)
+def tell_of_label(
+    uow: UnitOfWork, submission: Submission, kind: EventKind, message: str, seconds: float | None = None
+) -> None:
+    """Add what became of a label to the project's history."""
+    uow.events.add(
+        Event(
+            project_id=submission.project_id,
+            kind=kind,
+            message=message,
+            round=submission.round,
+            seconds=seconds,
+            details={"case_id": submission.case_id, "submission_id": submission.submission_id},
+        )
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from uuid import uuid4
 
 import sqlalchemy as sa
@@ -11,9 +10,8 @@ from rekindle_servicekit.principal import Principal
 
 from rekindle_scheduler.adapters.sql.rows import Repository
 from rekindle_scheduler.adapters.sql.tables import annotators, events
+from rekindle_scheduler.domain.events import Event, RoundEvent
 from rekindle_scheduler.domain.ids import AnnotatorId, ProjectId
-from rekindle_scheduler.domain.records import RoundEvent
-from rekindle_scheduler.ports import Noted
 
 
 class SqlRequests(Repository):
@@ -52,27 +50,18 @@ class SqlAnnotators(Repository):
 class SqlEvents(Repository):
     """A project's history."""
 
-    def add(
-        self,
-        project_id: ProjectId,
-        kind: str,
-        message: str,
-        *,
-        round: int = 0,
-        details: Mapping[str, str] | None = None,
-    ) -> None:
+    def add(self, event: Event) -> None:
         values = {
-            "project_id": project_id,
-            "cursor": self._take_number(project_id, "last_cursor"),
+            "project_id": event.project_id,
+            "cursor": self._take_number(event.project_id, "last_cursor"),
             "time": self._now,
-            "kind": kind,
-            "message": message,
-            "round": round,
-            "details": dict(details or {}),
+            "kind": event.kind,
+            "message": event.message,
+            "round": event.round,
+            "details": event.delivered_details(),
         }
         self._connection.execute(sa.insert(events).values(values))
-        seconds = (details or {}).get("seconds")
-        self._noted.append(Noted(what=kind, seconds=None if seconds is None else float(seconds)))
+        self._occurrences.append(event)
 
     def after(self, project_id: ProjectId, cursor: int, *, limit: int) -> list[RoundEvent]:
         statement = (

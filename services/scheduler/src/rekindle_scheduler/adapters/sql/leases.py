@@ -9,10 +9,10 @@ import sqlalchemy as sa
 
 from rekindle_scheduler.adapters.sql.rows import Repository
 from rekindle_scheduler.adapters.sql.tables import cases, leases
+from rekindle_scheduler.domain.events import LeasesExpired
 from rekindle_scheduler.domain.ids import AnnotatorId, CaseId, LeaseId, ProjectId, SessionId, SubmissionId
 from rekindle_scheduler.domain.records import Lease
 from rekindle_scheduler.domain.words import LeaseState
-from rekindle_scheduler.ports import Noted
 
 
 class SqlLeases(Repository):
@@ -92,7 +92,7 @@ class SqlLeases(Repository):
             statement.values(state=LeaseState.EXPIRED, end_time=leases.c.expire_time)
         ).rowcount
         if expired:
-            self._noted.append(Noted(what="lease-expired", amount=expired))
+            self._occurrences.append(LeasesExpired(number=expired))
 
     def _update(self, lease: Lease, values: dict[str, Any]) -> None:
         statement = sa.update(leases).where(leases.c.lease_id == lease.lease_id)

@@ -10,10 +10,10 @@ import sqlalchemy as sa
 
 from rekindle_scheduler.adapters.sql.rows import Repository
 from rekindle_scheduler.adapters.sql.tables import ledger
+from rekindle_scheduler.domain.events import TimeBooked
 from rekindle_scheduler.domain.ids import AnnotatorId, LeaseId, ProjectId
 from rekindle_scheduler.domain.records import LedgerEntry, Submission, TimeSegment
 from rekindle_scheduler.domain.words import TimeKind, TimeSource
-from rekindle_scheduler.ports import Noted
 
 
 class SqlLedger(Repository):
@@ -25,8 +25,8 @@ class SqlLedger(Repository):
             first = self._next_segment(_source(entries[0]))
             rows = [_values(entry, first + index) for index, entry in enumerate(entries)]
             self._connection.execute(sa.insert(ledger), rows)
-            self._noted += [
-                Noted(what="time-booked", label=entry.segment.source, amount=entry.segment.active_seconds)
+            self._occurrences += [
+                TimeBooked(source=entry.segment.source, active_seconds=entry.segment.active_seconds)
                 for entry in entries
             ]
 

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from rekindle.errors import NotFound, quoted_id
 
 from rekindle_scheduler.adapters.sql.tables import projects
-from rekindle_scheduler.ports import Noted
+from rekindle_scheduler.domain.events import Occurrence
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +20,8 @@ class Transaction:
     connection: sa.Connection
     #: By the database's clock.
     now: datetime
-    #: What was done, for whoever counts.
-    noted: list[Noted] = field(default_factory=list[Noted])
+    #: Occurrences so far, for metrics.
+    occurrences: list[Occurrence] = field(default_factory=list[Occurrence])
 
 
 class Repository:
@@ -30,7 +30,7 @@ class Repository:
     def __init__(self, transaction: Transaction) -> None:
         self._connection = transaction.connection
         self._now = transaction.now
-        self._noted = transaction.noted
+        self._occurrences = transaction.occurrences
 
     def _one(self, statement: sa.Select[Any], what: str) -> sa.Row[Any]:
         row = self._connection.execute(statement).one_or_none()

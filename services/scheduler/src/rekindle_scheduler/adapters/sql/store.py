@@ -23,10 +23,10 @@ from rekindle_scheduler.adapters.sql.rows import Transaction
 from rekindle_scheduler.adapters.sql.sessions import SqlSessions
 from rekindle_scheduler.adapters.sql.submissions import SqlSubmissions
 from rekindle_scheduler.adapters.sql.tallies import SqlTallies
-from rekindle_scheduler.ports import Noted
+from rekindle_scheduler.domain.events import Occurrence
 
 #: Told of what each committed transaction did.
-Observer = Callable[[Sequence[Noted]], None]
+Observer = Callable[[Sequence[Occurrence]], None]
 Clock = Callable[[sa.Connection], datetime]
 
 
@@ -45,7 +45,7 @@ class SqlUnitOfWork:
     def __init__(self, connection: sa.Connection, now: datetime) -> None:
         transaction = Transaction(connection, now)
         self.now = now
-        self.noted = transaction.noted
+        self.occurrences = transaction.occurrences
         self.requests = SqlRequests(transaction)
         self.annotators = SqlAnnotators(transaction)
         self.projects = SqlProjects(transaction)
@@ -87,7 +87,7 @@ class SqlStore:
             yield uow
         # Only what was committed has happened.
         if self._observe is not None:
-            self._observe(uow.noted)
+            self._observe(uow.occurrences)
 
     @contextmanager
     def read(self) -> Generator[SqlUnitOfWork]:
