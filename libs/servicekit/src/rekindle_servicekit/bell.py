@@ -31,3 +31,12 @@ class Bell:
             await asyncio.wait_for(self._changed.wait(), timeout_s)
         except TimeoutError:
             return
+
+    async def wait_unless(self, stopping: asyncio.Event, heard: int, timeout_s: float) -> None:
+        """As `wait`, but return at once when `stopping` is set."""
+        tasks = [asyncio.ensure_future(stopping.wait()), asyncio.ensure_future(self.wait(heard, timeout_s))]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()

@@ -100,6 +100,15 @@ def make_engine(
     raise _unusable(f"its kind is {kind!r}")
 
 
+def database_now(connection: sa.Connection) -> datetime:
+    """The moment by the database's clock in UTC, so that all processes agree on what has expired."""
+    if connection.dialect.name == "sqlite":
+        text = connection.exec_driver_sql("SELECT strftime('%Y-%m-%dT%H:%M:%f', 'now')").scalar_one()
+        return datetime.fromisoformat(str(text)).replace(tzinfo=UTC)
+    moment: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+    return moment.astimezone(UTC)
+
+
 @contextmanager
 def write(engine: sa.Engine) -> Generator[sa.Connection]:
     """A transaction that may write; on SQLite the only one of its kind from its first statement on.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -36,6 +37,39 @@ def define_requests(metadata: sa.MetaData) -> sa.Table:
 def digest_request(request: bytes) -> str:
     """SHA-256 in hex of a request that was serialised deterministically."""
     return hashlib.sha256(request).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestKey:
+    """Identity of a mutation: who asks for what, under which id."""
+
+    principal: Principal
+    #: Full name of the request's message.
+    method: str
+    request_id: str
+    #: SHA-256 of the request: tells a retry from another request under the same id.
+    digest: str
+
+    @classmethod
+    def of(cls, principal: Principal, method: str, request_id: str, request: bytes) -> RequestKey:
+        """The key of a request that was serialised deterministically."""
+        return cls(principal=principal, method=method, request_id=request_id, digest=digest_request(request))
+
+
+class Requests:
+    """Repository of answered requests, in the transaction of a unit of work."""
+
+    def __init__(self, connection: sa.Connection, now: datetime) -> None:
+        self._connection = connection
+        self._now = now
+
+    def find(self, key: RequestKey) -> bytes | None:
+        """The response that this request had before, None for a new one; errors as of `remember`."""
+        return remember(self._connection, key.principal, key.method, key.request_id, key.digest)
+
+    def add(self, key: RequestKey, response: bytes) -> None:
+        """Keep the response of a request; errors as of `store`."""
+        store(self._connection, key.principal, key.method, key.request_id, key.digest, response, now=self._now)
 
 
 def remember(
