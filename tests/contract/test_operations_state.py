@@ -71,7 +71,7 @@ def test_texts_are_struck_out_of_answers(make_database: MakeDatabase) -> None:
 
 @pytest.fixture
 def state(make_database: MakeDatabase) -> Iterator[SqlState]:
-    state = SqlState(make_database(lambda url: SqlState(url).close()), clock=lambda: NOON)
+    state = SqlState(make_database(lambda url: SqlState(url).close()), clock=lambda _: NOON)
     yield state
     state.close()
 

@@ -1,7 +1,9 @@
 """Durable segmentations and results on every database that state is kept in, with a clock that is set by hand."""
 
+import sys
 import threading
-from datetime import timedelta
+from contextlib import closing
+from datetime import datetime, timedelta
 
 import pytest
 from rekindle.errors import DependencyUnavailable
@@ -38,7 +40,7 @@ class Clock:
     def __init__(self):
         self.now = NOW
 
-    def __call__(self):
+    def __call__(self, _connection):
         return self.now
 
 
@@ -110,6 +112,37 @@ def test_takes_up_only_priorities_that_have_a_free_worker(state):
     add(state, segmentation("stat", Priority.STAT), segmentation("routine"), segmentation("batch", Priority.BATCH))
     assert ["batch"] == taken(state, [Priority.BATCH])
     assert ["stat", "routine"] == taken(state)
+
+
+class FiveMinutesAhead(datetime):
+    """The clock of a process that goes wrong."""
+
+    @classmethod
+    def now(cls, tz=None):
+        return super().now(tz) + timedelta(minutes=5)
+
+
+def test_a_process_whose_clock_is_ahead_takes_over_no_claim(make_database, monkeypatch):
+    """All processes go by the database's clock, whatever their own say."""
+    url = make_database(lambda url: SqlState(url).close())
+    with closing(SqlState(url)) as first, closing(SqlState(url)) as ahead:
+        with first.write() as writes:
+            claim = {"claim": "first", "now": writes.now, "until": writes.now + timedelta(seconds=20)}
+            held = segmentation("held", expire_at=writes.now + HOUR)
+            writes.segmentations.add(domain.start(held, model_version_id="m1", **claim))
+        for name, module in list(sys.modules.items()):
+            if name.startswith("rekindle_inference.") and getattr(module, "datetime", None) is datetime:
+                monkeypatch.setattr(module, "datetime", FiveMinutesAhead)
+        assert [] == taken(ahead)
+
+
+def test_reading_goes_by_the_same_clock_as_writing(make_database):
+    """What a writer calls now is never ahead of what a reader calls now afterwards."""
+    with closing(SqlState(make_database(lambda url: SqlState(url).close()))) as state:
+        with state.write() as writes:
+            written = writes.now
+        with state.read() as reads:
+            assert timedelta(0) <= reads.now - written < timedelta(minutes=1)
 
 
 def test_a_claim_that_ran_out_is_taken_over_and_its_first_holder_writes_no_more(state, clock):

@@ -80,7 +80,7 @@ def migrated(url):
 
 @pytest.fixture
 def state(make_database):
-    state = SqlState(make_database(migrated), clock=lambda: NOW)
+    state = SqlState(make_database(migrated), clock=lambda _: NOW)
     yield state
     state.close()
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 from rekindle.errors import DependencyUnavailable
 from rekindle_servicekit import idempotency
-from rekindle_servicekit.database import hold_names, make_engine, prepare_schema, read, write
+from rekindle_servicekit.database import database_now, hold_names, make_engine, prepare_schema, read, write
 from sqlalchemy.exc import IntegrityError
 
 from rekindle_inference.adapters import rows
@@ -48,14 +48,14 @@ from rekindle_inference.ports import Request
 _IDS_AT_ONCE = 500
 
 
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
+#: How a transaction learns what time it is.
+Clock = Callable[[sa.Connection], datetime]
 
 
 class SqlState:
     """The service's database; its schema is brought up to date when it is opened, unless another step does that."""
 
-    def __init__(self, url: str, *, clock: Callable[[], datetime] = _utc_now, migrates: bool = True) -> None:
+    def __init__(self, url: str, *, clock: Clock = database_now, migrates: bool = True) -> None:
         self._engine = make_engine(url)
         self._clock = clock
         prepare_schema(self._engine, "rekindle_inference:migrations", migrates=migrates)
@@ -68,13 +68,13 @@ class SqlState:
     @contextmanager
     def read(self) -> Generator[SqlReads]:
         with read(self._engine) as connection:
-            yield SqlReads(connection, self._clock())
+            yield SqlReads(connection, self._clock(connection))
 
     @contextmanager
     def write(self) -> Generator[SqlWrites]:
         try:
             with write(self._engine) as connection:
-                yield SqlWrites(connection, self._clock())
+                yield SqlWrites(connection, self._clock(connection))
         except IntegrityError as error:
             raise DependencyUnavailable(
                 "the same thing was written at this moment by another call: try again",
@@ -95,6 +95,10 @@ class SqlReads(SqlUploadReads):
         self._now = now
         self.segmentations = SqlSegmentations(connection, now)
         self.results = SqlResults(connection)
+
+    @property
+    def now(self) -> datetime:
+        return self._now
 
     def answer_to(self, request: Request) -> str | None:
         response = idempotency.remember(
@@ -212,10 +216,6 @@ class SqlReads(SqlUploadReads):
 
 class SqlWrites(SqlReads, SqlUploadWrites):
     """A transaction that writes."""
-
-    @property
-    def now(self) -> datetime:
-        return self._now
 
     def answer(self, request: Request, answer: str) -> None:
         idempotency.store(

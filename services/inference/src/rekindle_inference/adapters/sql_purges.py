@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Iterable, Sequence
+from collections.abc import Collection, Generator, Iterable, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
-from rekindle_servicekit.database import UtcDateTime, hold_names, wipe, write
+from rekindle_servicekit.database import UtcDateTime, database_now, hold_names, wipe, write
 from rekindle_servicekit.idempotency import strike
 
-from rekindle_inference.adapters.sql import SqlWrites
+from rekindle_inference.adapters.sql import Clock, SqlWrites
 from rekindle_inference.adapters.tables import (
     models,
     predictions,
@@ -32,21 +31,17 @@ from rekindle_inference.usecases.purges import Doomed
 _IDS_AT_ONCE = 500
 
 
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
 class SqlPurges:
     """usecases.purges.Purges over a database."""
 
-    def __init__(self, engine: sa.Engine, clock: Callable[[], datetime] = _utc_now) -> None:
+    def __init__(self, engine: sa.Engine, clock: Clock = database_now) -> None:
         self._engine = engine
         self._clock = clock
 
     @contextmanager
     def write(self) -> Generator[SqlPurgeWrites]:
         with write(self._engine) as connection:
-            yield SqlPurgeWrites(connection, self._clock())
+            yield SqlPurgeWrites(connection, self._clock(connection))
 
     def wipe(self) -> None:
         wipe(self._engine)

@@ -101,6 +101,11 @@ class UploadWrites(UploadReads, Protocol):
 class Reads(UploadReads, Protocol):
     """One consistent state of everything; None where something does not exist in that project."""
 
+    @property
+    def now(self) -> datetime:
+        """The moment by the database's clock, so that all processes agree on what has expired."""
+        ...
+
     def answer_to(self, request: Request) -> str | None:
         """What the request was answered with before; AlreadyExists where its id was another request's."""
         ...
@@ -166,9 +171,6 @@ class Writes(Reads, UploadWrites, Protocol):
     def set_quality_limits(self, project_id: ProjectId, limits: Iterable[QualityLimit]) -> None:
         """These, and no others."""
         ...
-
-    @property
-    def now(self) -> datetime: ...
 
     def answer(self, request: Request, answer: str) -> None:
         """Remember the answer together with what this transaction does."""

@@ -206,11 +206,10 @@ def _write_segmented(
     """The mask beside the file that came, without the organs below the project's limits."""
     with predictions.state.read() as reads:
         abstentions = decide_abstentions(result.quality, reads.quality_limits(model.project_id))
+        origin = Origin(is_corrected=False, model=model, created_at=reads.now)
     mask = Volume(without_organs(result.mask.voxels, model.organs, abstentions), result.mask.geometry)
     if format is FileFormat.DICOM_SEG:
         source = SegmentationSource(path=file, series_instance_uid=source_reference.series_instance_uid)
-        with predictions.state.write() as writes:
-            origin = Origin(is_corrected=False, model=model, created_at=writes.now)
         write = predictions.segmentations.write
         path = write(source, mask, kept_organs(model.organs, abstentions), origin, file.parent, cancellation)
     else:

@@ -145,9 +145,8 @@ def put_chunk(uploads: Uploads, chunk: Chunk) -> int:
 
 def query_upload(uploads: Uploads, project_id: str, upload_id: str) -> UploadRecord:
     """What has arrived; also of a file that was sent to the object store. NotFound."""
-    with uploads.state.write() as writes:
-        upload = require_upload(writes, project_id, upload_id)
-        upload = _as_of(upload, writes)
+    with uploads.state.read() as reads:
+        upload = _as_of(require_upload(reads, project_id, upload_id), reads)
     if upload.state is UploadState.OPEN and upload.presigned and upload.received_bytes == 0:
         with suppress(NotFound):
             size = uploads.objects.size(whole_key(upload.upload_id))
@@ -258,9 +257,9 @@ def _new(
     )
 
 
-def _as_of(upload: UploadRecord, writes: Writes) -> UploadRecord:
+def _as_of(upload: UploadRecord, reads: Reads) -> UploadRecord:
     """Expired as soon as its time is over, whether or not the sweep has come by."""
-    is_over = upload.state is UploadState.OPEN and upload.expires_at <= writes.now
+    is_over = upload.state is UploadState.OPEN and upload.expires_at <= reads.now
     return replace(upload, state=UploadState.EXPIRED, received_bytes=0) if is_over else upload
 
 
