@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from itertools import cycle
 from pathlib import Path
 
-from rekindle_scheduler.adapters.sql.store import SqlStore, SqlUnitOfWork, open_store
 from rekindle_scheduler.domain.ids import CaseId, Digest, ModelVersionId, ProjectId, ReceiptId, VolumeId
 from rekindle_scheduler.domain.policy import HeldOutPolicy, Policy, RoundSizes
 from rekindle_scheduler.domain.records import (
@@ -19,6 +18,7 @@ from rekindle_scheduler.domain.records import (
     Round,
     TimeSegment,
 )  # fmt: skip
+from rekindle_scheduler.domain.volumes import Receipt, Volume
 from rekindle_scheduler.domain.words import (
     Modality,
     OrganStatus,
@@ -28,7 +28,7 @@ from rekindle_scheduler.domain.words import (
     TimeKind,
     TimeSource,
 )  # fmt: skip
-from rekindle_scheduler.ports import Receipt, Volume
+from rekindle_scheduler.state import State, UnitOfWork, open_state
 from rekindle_scheduler.usecases.cases import Registration, register_cases
 from rekindle_scheduler.usecases.leases import LeaseDetails, lease_next_case
 from rekindle_scheduler.usecases.projects import create_project
@@ -53,7 +53,7 @@ def _compare(folder: Path, count: int, turns: int) -> list[Row]:
     folder = folder / str(count)
     folder.mkdir()
     names = [f"case-{number:05}" for number in range(count)]
-    store = open_store(f"sqlite:///{folder / 'scheduler.sqlite3'}")
+    store = open_state(f"sqlite:///{folder / 'scheduler.sqlite3'}")
     # One more turn than is counted.
     project_id = annotating(store, names, selected=turns + 1)
     states = JsonStates(folder / "states.json")
@@ -79,7 +79,7 @@ def _json_turn(states: JsonStates, who: Principal) -> None:
     states.submit(states.lease(who.subject), who.subject, "mask.nii.gz")
 
 
-def turn(store: SqlStore, who: Principal, project_id: ProjectId) -> None:
+def turn(store: State, who: Principal, project_id: ProjectId) -> None:
     """Two transactions, as the service's two calls make them; the receipt is what inference would answer."""
     with store.write() as uow:
         leased = lease_next_case(uow, who, project_id, None)
@@ -101,7 +101,7 @@ def turn(store: SqlStore, who: Principal, project_id: ProjectId) -> None:
         submit(uow, who, project_id, label)
 
 
-def annotating(store: SqlStore, names: list[str], *, selected: int) -> ProjectId:
+def annotating(store: State, names: list[str], *, selected: int) -> ProjectId:
     """A project whose cases all have coarse labels, the first of them selected in round 1, which hands them out."""
     with store.write() as uow:
         policy = Policy(sizing=RoundSizes(cases=(selected,)), held_out=HeldOutPolicy(number=0))
@@ -118,7 +118,7 @@ def annotating(store: SqlStore, names: list[str], *, selected: int) -> ProjectId
     return project_id
 
 
-def _registered(uow: SqlUnitOfWork, project_id: ProjectId, names: list[str]) -> list[CaseId]:
+def _registered(uow: UnitOfWork, project_id: ProjectId, names: list[str]) -> list[CaseId]:
     case_ids: list[CaseId] = []
     for first in range(0, len(names), 500):
         ids = [VolumeId(name) for name in names[first : first + 500]]
@@ -131,7 +131,7 @@ def _registered(uow: SqlUnitOfWork, project_id: ProjectId, names: list[str]) -> 
     return case_ids
 
 
-def _predicted(uow: SqlUnitOfWork, project_id: ProjectId, case_ids: list[CaseId]) -> None:
+def _predicted(uow: UnitOfWork, project_id: ProjectId, case_ids: list[CaseId]) -> None:
     for rank, case_id in enumerate(case_ids):
         label = CoarseLabel(
             mask_volume_id=VolumeId(f"coarse {case_id}"), mask_digest=Digest("c" * 64),

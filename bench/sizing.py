@@ -24,7 +24,7 @@ from rekindle_inference.domain import records
 from rekindle_inference.domain.records import VolumeId, VolumeKind, VolumeRecord
 from rekindle_inference.domain.slices import SliceRank, SliceRanks
 from rekindle_inference.usecases.predictions import made_mask
-from rekindle_scheduler.adapters.sql.store import open_store
+from rekindle_scheduler.state import open_state
 from rekindle_servicekit.database import make_engine
 
 from bench import scheduler
@@ -113,7 +113,7 @@ def _inference_rows(url: str, cases: int) -> Iterator[tuple[str, str, float]]:
 
 
 def _scheduler_rows(url: str, cases: int) -> Iterator[tuple[str, str, float]]:
-    store = open_store(url)
+    store = open_state(url)
     engine = make_engine(url)
     size, labelled = _database_bytes(engine), min(500, cases - 1)
     project_id = scheduler.annotating(store, [str(uuid4()) for _ in range(cases)], selected=labelled)

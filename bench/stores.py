@@ -10,8 +10,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from uuid import uuid4
 
-from rekindle_scheduler.adapters.sql.store import SqlStore, open_store
 from rekindle_scheduler.domain.ids import ProjectId
+from rekindle_scheduler.state import State, open_state
 from rekindle_scheduler.usecases.leases import LeaseDetails, lease_next_case
 from rekindle_servicekit.principal import Principal
 from rekindle_servicekit.s3 import S3Objects
@@ -98,7 +98,7 @@ def _get(store: S3Objects, key: str) -> bytes:
 
 def _leases(postgresql: PostgresqlServer, many: int, turns: int) -> list[Row]:
     """One lease is one transaction, as the service's call makes it; the disk is waited for."""
-    stores = {count: open_store(postgresql.create_database()) for count in (many, FEW)}
+    stores = {count: open_state(postgresql.create_database()) for count in (many, FEW)}
     projects = {count: fill(store, cases=count, selected=count) for count, store in stores.items()}
     turns = min(turns, FEW // 4)
     alone = alternate(turns, *(lambda s=stores[c], p=projects[c]: _lease(s, p) for c in (many, FEW)))
@@ -122,14 +122,14 @@ def _leases(postgresql: PostgresqlServer, many: int, turns: int) -> list[Row]:
     ]  # fmt: skip
 
 
-def _lease(store: SqlStore, project_id: ProjectId) -> None:
+def _lease(store: State, project_id: ProjectId) -> None:
     who = Principal(issuer="bench", subject="alone", display_name="")
     with store.write() as uow:
         if not isinstance(lease_next_case(uow, who, project_id, None), LeaseDetails):
             raise RuntimeError("there is no case left")
 
 
-def _rate(store: SqlStore, *, people: int, cases: int) -> float:
+def _rate(store: State, *, people: int, cases: int) -> float:
     began = time.monotonic()
     return len(lease_all(store, PROJECT, people=people, cases=cases)) / (time.monotonic() - began)
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from rekindle_inference.adapters import archive as inference
 from rekindle_inference.adapters import tables as inference_tables
-from rekindle_scheduler.adapters.sql import archive as scheduler
-from rekindle_scheduler.adapters.sql import tables as scheduler_tables
+from rekindle_scheduler.state import archive as scheduler
+from rekindle_scheduler.state import tables as scheduler_tables
 from rekindle_trainer.adapters import archive as trainer
 from rekindle_trainer.adapters import tables as trainer_tables
 

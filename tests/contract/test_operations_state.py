@@ -17,16 +17,17 @@ from rekindle_inference.adapters.sql_purges import SqlPurges
 from rekindle_inference.domain.records import FileFormat, Modality, SourceReference, VolumeKind, VolumeRecord
 from rekindle_inference.ports import Request
 from rekindle_inference.usecases.purges import purge_volumes
-from rekindle_scheduler.adapters.sql.archive import project_archive
-from rekindle_scheduler.adapters.sql.store import SqlStore, open_store
+from rekindle_scheduler.actions.world import World
 from rekindle_scheduler.domain import words
 from rekindle_scheduler.domain.events import Event, EventKind
 from rekindle_scheduler.domain.ids import Digest, ProjectId, VolumeId
 from rekindle_scheduler.domain.policy import Policy
 from rekindle_scheduler.domain.purges import PurgeState
 from rekindle_scheduler.domain.records import Organ, Project
-from rekindle_scheduler.ports import Volume
+from rekindle_scheduler.domain.volumes import Volume
 from rekindle_scheduler.purger import advance_purges
+from rekindle_scheduler.state import State, open_state
+from rekindle_scheduler.state.archive import project_archive
 from rekindle_scheduler.usecases.purges import Patient, purge_group
 from rekindle_servicekit.database import make_engine, read, write
 from rekindle_servicekit.idempotency import define_requests, remember, store, strike
@@ -129,13 +130,13 @@ def test_volumes_are_erased_but_for_bytes_of_others(state: SqlState) -> None:
 
 
 @pytest.fixture
-def scheduler(make_database: MakeDatabase) -> Iterator[SqlStore]:
-    store = open_store(make_database(lambda url: open_store(url).close()))
+def scheduler(make_database: MakeDatabase) -> Iterator[State]:
+    store = open_state(make_database(lambda url: open_state(url).close()))
     yield store
     store.close()
 
 
-def fill(store: SqlStore) -> None:
+def fill(store: State) -> None:
     """A project with a patient of two cases and another one."""
     with store.write() as uow:
         uow.projects.add(
@@ -170,12 +171,12 @@ class Services:
         return () if _ else PurgedVolumes(volumes=2, objects=4, erased_digests=(Digest(sha("a")),), marked=())
 
 
-def test_a_patient_is_erased_from_the_scheduler(scheduler: SqlStore) -> None:
+def test_a_patient_is_erased_from_the_scheduler(scheduler: State) -> None:
     """The tombstones are listed as such, counted nowhere, and cannot be worked on; the purge ends once."""
     fill(scheduler)
     with scheduler.write() as uow:
         purge = purge_group(uow, ALICE, PROJECT, Patient(group_key="patient"), reason="asked for")
-    world: Any = type("World", (), {"store": scheduler, "inference": Services(), "trainer": Services()})
+    world = World(state=scheduler, inference=Services(), trainer=Services())  # type: ignore[arg-type]
 
     assert advance_purges(world)
 
@@ -191,9 +192,9 @@ def test_a_patient_is_erased_from_the_scheduler(scheduler: SqlStore) -> None:
         assert [each.purge_id for _, each in uow.purges.page(PROJECT, before=None, limit=5)] == [purge.purge_id]
 
 
-def test_an_archive_is_the_same_on_every_database(scheduler: SqlStore, tmp_path: Path) -> None:
+def test_an_archive_is_the_same_on_every_database(scheduler: State, tmp_path: Path) -> None:
     """What SQLite gave is taken in here, and given again byte for byte."""
-    source = open_store(f"sqlite:///{tmp_path / 'source.sqlite3'}")
+    source = open_state(f"sqlite:///{tmp_path / 'source.sqlite3'}")
     fill(source)
     data = b"".join(project_archive(source.engine).export(PROJECT, Cancellation()))
     source.close()

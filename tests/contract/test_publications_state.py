@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from rekindle_scheduler.adapters.sql.store import open_store
 from rekindle_scheduler.domain.publications import PublicationOrigin, Published
+from rekindle_scheduler.state import open_state
 from scheduler_labels import hand_in, take
 from scheduler_ports import Bench
 from servers.fixtures import MakeDatabase
@@ -14,7 +14,7 @@ from servers.fixtures import MakeDatabase
 
 @pytest.fixture
 def bench(make_database: MakeDatabase) -> Iterator[Bench]:
-    bench = Bench(url=make_database(lambda url: open_store(url).close()))
+    bench = Bench(url=make_database(lambda url: open_state(url).close()))
     bench.annotating("v1", "v2")
     yield bench
     bench.store.close()

@@ -11,10 +11,9 @@ from importlib import import_module
 import pytest
 import sqlalchemy as sa
 from rekindle.errors import InvalidInput, LeaseLost, NotFound
-from rekindle_scheduler.adapters.sql.store import open_store
 from rekindle_scheduler.domain.ids import CaseId, DraftId, ProjectId, SubmissionId
 from rekindle_scheduler.domain.words import CaseState, ReviewState, RoundState
-from rekindle_scheduler.ports import SubmissionFilter
+from rekindle_scheduler.state import SubmissionFilter, open_state
 from rekindle_scheduler.usecases import drafts, sessions
 from rekindle_servicekit.database import make_engine
 from scheduler_labels import ACCEPT, hand_in, other_mask, review, save, take, take_again, take_up
@@ -24,7 +23,7 @@ from servers.fixtures import MakeDatabase
 
 def migrated(url: str) -> None:
     """The schema of a new database."""
-    open_store(url).close()
+    open_state(url).close()
 
 
 @pytest.fixture

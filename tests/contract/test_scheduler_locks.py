@@ -6,9 +6,9 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from rekindle_scheduler.adapters.sql.store import open_store
 from rekindle_scheduler.domain.ids import CaseId
 from rekindle_scheduler.domain.words import CaseMark, CaseState, LeaseState
+from rekindle_scheduler.state import open_state
 from rekindle_scheduler.usecases import cases, leases, purges
 from scheduler_labels import case_of
 from scheduler_ports import ALICE, BOB, Bench
@@ -17,7 +17,7 @@ from servers.fixtures import MakeDatabase
 
 @pytest.fixture
 def bench(make_database: MakeDatabase) -> Iterator[Bench]:
-    bench = Bench(url=make_database(lambda url: open_store(url).close()))
+    bench = Bench(url=make_database(lambda url: open_state(url).close()))
     yield bench
     bench.store.close()
 

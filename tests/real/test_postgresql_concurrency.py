@@ -9,7 +9,7 @@ import pytest
 from leasing import lease_all, together
 from many_cases import PROJECT, fill
 from rekindle_inference.adapters.sql import SqlState as InferenceState
-from rekindle_scheduler.adapters.sql.store import open_store
+from rekindle_scheduler.state import open_state
 from rekindle_servicekit import database
 from rekindle_servicekit.database import make_engine, read
 from rekindle_trainer.adapters.sql import MIGRATIONS, SqlState
@@ -34,7 +34,7 @@ def url(request: pytest.FixtureRequest, postgresql: PostgresqlServer) -> str:
 
 def test_each_case_is_leased_once(url: str) -> None:
     """Twelve annotators at once take all of 150 cases: none twice, none left, and in the round's order by and large."""
-    store = open_store(url)
+    store = open_state(url)
     fill(store, cases=150, selected=150)
     taken = lease_all(store, PROJECT, people=12, cases=10**6)
     assert {1} == set(Counter(taken).values())

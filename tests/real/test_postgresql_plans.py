@@ -9,21 +9,20 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from many_cases import PROJECT, fill
-from rekindle_scheduler.adapters.sql.store import SqlStore, SqlUnitOfWork, open_store
-from rekindle_scheduler.ports import CaseFilter
+from rekindle_scheduler.state import CaseFilter, State, UnitOfWork, open_state
 from servers.postgresql import PostgresqlServer
 
 
 @pytest.fixture(scope="module")
-def store(postgresql: PostgresqlServer) -> Iterator[SqlStore]:
+def store(postgresql: PostgresqlServer) -> Iterator[State]:
     """120,000 cases, half of them in the round, half of those labelled."""
-    store = open_store(postgresql.create_database())
+    store = open_state(postgresql.create_database())
     fill(store, cases=120_000, selected=60_000, labelled=30_000)
     yield store
     store.close()
 
 
-def plan_of(uow: SqlUnitOfWork, ask: Any) -> list[dict[str, Any]]:
+def plan_of(uow: UnitOfWork, ask: Any) -> list[dict[str, Any]]:
     """The nodes of the plan that PostgreSQL carries out for the first statement of `ask`, the outermost first."""
     connection, statements = uow.cases._connection, list[tuple[str, Any]]()
 
@@ -43,7 +42,7 @@ def plan_of(uow: SqlUnitOfWork, ask: Any) -> list[dict[str, Any]]:
     return nodes
 
 
-def test_the_next_case_is_one_row_of_an_index(store: SqlStore) -> None:
+def test_the_next_case_is_one_row_of_an_index(store: State) -> None:
     """No sequential scan and no sort: the first row that the index gives is the answer, and nothing else is read."""
     with store.write() as uow:
         plan = plan_of(uow, lambda: uow.cases.next_in_round(PROJECT, 1))
@@ -53,7 +52,7 @@ def test_the_next_case_is_one_row_of_an_index(store: SqlStore) -> None:
 
 
 @pytest.mark.parametrize("ranked", [True, False])
-def test_a_page_of_cases_is_a_stretch_of_an_index(store: SqlStore, ranked: bool) -> None:
+def test_a_page_of_cases_is_a_stretch_of_an_index(store: State, ranked: bool) -> None:
     """A page deep in the list costs as much as the first one."""
     after = (110_000, 110_000) if ranked else (0, 110_000)
     with store.read() as uow:
@@ -63,7 +62,7 @@ def test_a_page_of_cases_is_a_stretch_of_an_index(store: SqlStore, ranked: bool)
 
 
 @pytest.mark.parametrize("ask", ["has_open", "open_in_round"])
-def test_whoever_waits_makes_nobody_count(store: SqlStore, ask: str) -> None:
+def test_whoever_waits_makes_nobody_count(store: State, ask: str) -> None:
     """Whether there is an open case, and how many of the round, come from the index of those: not from all cases."""
     arguments = () if ask == "has_open" else (2,)
     with store.read() as uow:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from rekindle_scheduler.adapters.sql.store import SqlStore
 from rekindle_scheduler.domain.ids import CaseId, ProjectId
+from rekindle_scheduler.state import State
 from rekindle_scheduler.usecases.leases import LeaseDetails, lease_next_case
 from rekindle_servicekit.principal import Principal
 
 
-def lease_all(store: SqlStore, project_id: ProjectId, *, people: int, cases: int) -> list[CaseId]:
+def lease_all(store: State, project_id: ProjectId, *, people: int, cases: int) -> list[CaseId]:
     """Annotators lease until there is nothing left or so many cases are leased; all that they got, with repeats."""
     taken: list[CaseId] = []
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
-from rekindle_scheduler.adapters.sql.store import SqlStore
 from rekindle_scheduler.domain.ids import ProjectId
 from rekindle_scheduler.domain.policy import MinutesBudget, Policy
 from rekindle_scheduler.domain.records import Organ, Project, Round
 from rekindle_scheduler.domain.words import Modality, ProjectState, RoundState
+from rekindle_scheduler.state import State
 from rekindle_servicekit.database import write
 
 PROJECT = ProjectId("6f1c0f2e-3a39-4bd2-9f3e-3b8f1f0d6a01")
@@ -28,7 +28,7 @@ FROM generate_series(1, :cases) AS n
 """)
 
 
-def fill(store: SqlStore, *, cases: int, selected: int, labelled: int = 0) -> ProjectId:
+def fill(store: State, *, cases: int, selected: int, labelled: int = 0) -> ProjectId:
     """One project whose round 1 hands out its cases."""
     moment = datetime.now(UTC)
     with store.write() as uow:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from rekindle_scheduler.adapters.sql.store import SqlStore, SqlUnitOfWork, open_store
 from rekindle_scheduler.domain.ids import CaseId, Digest, ModelVersionId, ProjectId, ReceiptId, VolumeId
 from rekindle_scheduler.domain.policy import HeldOutPolicy, Policy, RoundSizes
 from rekindle_scheduler.domain.records import (
@@ -23,6 +22,7 @@ from rekindle_scheduler.domain.records import (
     Round,
     TimeSegment,
 )
+from rekindle_scheduler.domain.volumes import Receipt, Volume
 from rekindle_scheduler.domain.words import (
     Modality,
     OrganStatus,
@@ -32,7 +32,7 @@ from rekindle_scheduler.domain.words import (
     TimeKind,
     TimeSource,
 )
-from rekindle_scheduler.ports import Receipt, Volume
+from rekindle_scheduler.state import State, UnitOfWork, open_state
 from rekindle_scheduler.usecases import cases, projects
 from rekindle_scheduler.usecases.submissions import Label
 from rekindle_servicekit.database import make_engine
@@ -50,7 +50,7 @@ def _empty_database() -> bytes:
     """A database with the newest schema, made once: migrations are tested elsewhere."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "empty.sqlite3"
-        open_store(f"sqlite:///{file}").close()
+        open_state(f"sqlite:///{file}").close()
         return file.read_bytes()
 
 
@@ -62,19 +62,19 @@ class Bench:
     folder: Path | None = None
     now: datetime = START
     url: str = ""
-    store: SqlStore = field(init=False)
+    store: State = field(init=False)
     project_id: ProjectId = field(init=False)
 
     def __post_init__(self) -> None:
         if self.folder is not None:
             database = self.folder / "bench.sqlite3"
             database.write_bytes(_empty_database())
-            self.store = SqlStore(make_engine(f"sqlite:///{database}"), self._clock)
+            self.store = State(make_engine(f"sqlite:///{database}"), self._clock)
         else:
             new = Path(self.url.removeprefix("sqlite:///"))
             if self.url.startswith("sqlite") and not new.exists():
                 new.write_bytes(_empty_database())
-            self.store = SqlStore(make_engine(self.url), self._clock)
+            self.store = State(make_engine(self.url), self._clock)
 
     def _clock(self, _: sa.Connection) -> datetime:
         return self.now
@@ -123,7 +123,7 @@ class Bench:
             uow.projects.update(running(project))
         return case_ids
 
-    def _predict(self, uow: SqlUnitOfWork, case_ids: list[CaseId]) -> None:
+    def _predict(self, uow: UnitOfWork, case_ids: list[CaseId]) -> None:
         for rank, case_id in enumerate(case_ids):
             label = coarse_label(case_id)
             task = PredictionTask(

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
-from rekindle_scheduler.adapters.sql.store import SqlStore, open_store
 from rekindle_scheduler.domain.ids import CaseId, Digest, ModelVersionId, ProjectId, VolumeId
 from rekindle_scheduler.domain.policy import MinutesBudget, Policy
 from rekindle_scheduler.domain.records import CoarseLabel, Organ, OrganQuality, PredictionTask, Project, Round
+from rekindle_scheduler.domain.volumes import Volume
 from rekindle_scheduler.domain.words import Modality, RoundState
-from rekindle_scheduler.ports import Volume
+from rekindle_scheduler.state import State, open_state
 from rekindle_scheduler.usecases import leases
 from rekindle_servicekit.principal import Principal
 
@@ -33,10 +33,10 @@ class Clock:
 
 def migrated(url: str) -> None:
     """The schema of a new database."""
-    open_store(url).close()
+    open_state(url).close()
 
 
-def add_project(store: SqlStore) -> None:
+def add_project(store: State) -> None:
     """PROJECT."""
     with store.write() as uow:
         uow.projects.add(
@@ -51,7 +51,7 @@ def add_project(store: SqlStore) -> None:
         )
 
 
-def add_cases(store: SqlStore, count: int, *, predicted: bool = True) -> list[CaseId]:
+def add_cases(store: State, count: int, *, predicted: bool = True) -> list[CaseId]:
     """Cases of round 1 in the order of their ranks."""
     with store.write() as uow:
         added = [uow.cases.add(PROJECT, volume(f"v{index}"), "", held_out=False).case_id for index in range(count)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from rekindle_scheduler.adapters.sql.store import SqlStore, open_store
+from rekindle_scheduler.state import State, open_state
 from scheduler_rows import Clock, add_project, migrated
 from servers.fixtures import MakeDatabase
 
@@ -16,8 +16,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def store(make_database: MakeDatabase, clock: Clock) -> Iterator[SqlStore]:
-    store = open_store(make_database(migrated), clock)
+def store(make_database: MakeDatabase, clock: Clock) -> Iterator[State]:
+    store = open_state(make_database(migrated), clock)
     add_project(store)
     yield store
     store.close()

@@ -9,17 +9,16 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from rekindle.errors import NotFound
-from rekindle_scheduler.adapters.sql.store import SqlStore, open_store
 from rekindle_scheduler.domain.ids import CaseId, ModelVersionId, ProjectId, SubmissionId
 from rekindle_scheduler.domain.words import CaseMark, CaseState, LeaseState
-from rekindle_scheduler.ports import CaseFilter
+from rekindle_scheduler.state import CaseFilter, State, open_state
 from rekindle_scheduler.usecases import leases
 from rekindle_scheduler.usecases.purges import Patient, purge_group
 from rekindle_servicekit.principal import Principal
 from scheduler_rows import ALICE, BOB, PROJECT, Clock, add_cases, add_project, coarse_label, lease_next, task, volume
 
 
-def test_a_case_of_another_project_is_not_found(store: SqlStore) -> None:
+def test_a_case_of_another_project_is_not_found(store: State) -> None:
     """Ids are looked up inside their project only."""
     (case_id,) = add_cases(store, 1)
     other = ProjectId("00000000-0000-4000-8000-000000000000")
@@ -27,7 +26,7 @@ def test_a_case_of_another_project_is_not_found(store: SqlStore) -> None:
         uow.cases.get(other, case_id)
 
 
-def test_the_next_case_is_the_first_free_one(store: SqlStore) -> None:
+def test_the_next_case_is_the_first_free_one(store: State) -> None:
     """Leased, labelled and put-off cases are passed over, and so are those without a coarse label."""
     first, second, third, fourth = add_cases(store, 4)
     with store.write() as uow:
@@ -40,7 +39,7 @@ def test_the_next_case_is_the_first_free_one(store: SqlStore) -> None:
 
 def test_the_next_case_is_found_by_an_index(tmp_path: Path, clock: Clock) -> None:
     """No scan over the project's cases, and no sort; PostgreSQL, which plans by statistics, is asked elsewhere."""
-    store = open_store(f"sqlite:///{tmp_path / 'state.sqlite3'}", clock)
+    store = open_state(f"sqlite:///{tmp_path / 'state.sqlite3'}", clock)
     add_project(store)
     add_cases(store, 3)
     with store.write() as uow:
@@ -56,7 +55,7 @@ def test_the_next_case_is_found_by_an_index(tmp_path: Path, clock: Clock) -> Non
     assert not any("SCAN" in str(row) or "TEMP B-TREE" in str(row) for row in plan)
 
 
-def test_concurrent_callers_never_get_the_same_case(store: SqlStore) -> None:
+def test_concurrent_callers_never_get_the_same_case(store: State) -> None:
     """Eight threads lease eight cases: eight different ones."""
     add_cases(store, 8)
     taken: list[CaseId] = []
@@ -77,7 +76,7 @@ def test_concurrent_callers_never_get_the_same_case(store: SqlStore) -> None:
     assert 8 == len(set(taken))
 
 
-def test_erasing_waits_for_whoever_is_given_the_case_at_the_moment(store: SqlStore) -> None:
+def test_erasing_waits_for_whoever_is_given_the_case_at_the_moment(store: State) -> None:
     """A lease that is granted while a purge begins is seen by it, and ends with it."""
     (case_id,) = add_cases(store, 1)
     with store.write() as uow:
@@ -100,7 +99,7 @@ def test_erasing_waits_for_whoever_is_given_the_case_at_the_moment(store: SqlSto
             assert CaseState.PURGED == uow.cases.get(PROJECT, case).state
 
 
-def test_an_expired_lease_frees_its_case_under_a_greater_token(store: SqlStore, clock: Clock) -> None:
+def test_an_expired_lease_frees_its_case_under_a_greater_token(store: State, clock: Clock) -> None:
     """The next lease of the case has the next fencing token, and the old one shows as expired."""
     add_cases(store, 1)
     with store.write() as uow:
@@ -113,7 +112,7 @@ def test_an_expired_lease_frees_its_case_under_a_greater_token(store: SqlStore, 
         assert [] == leases.my_leases(uow, ALICE, PROJECT)
 
 
-def test_very_many_cases_are_held_out_at_once(store: SqlStore) -> None:
+def test_very_many_cases_are_held_out_at_once(store: State) -> None:
     """70,000 ids are more than one statement of PostgreSQL takes; those that are none change nothing."""
     first, second = add_cases(store, 2)
     others = [CaseId(f"no case {number}") for number in range(70_000)]
@@ -122,7 +121,7 @@ def test_very_many_cases_are_held_out_at_once(store: SqlStore) -> None:
         assert (True, False) == tuple(uow.cases.get(PROJECT, each).held_out for each in (first, second))
 
 
-def test_open_cases_are_found_without_counting_all(store: SqlStore) -> None:
+def test_open_cases_are_found_without_counting_all(store: State) -> None:
     """Leased ones are open, those that are put off or labelled are not; of a round only its own count."""
     first, second, third = add_cases(store, 3)
     with store.write() as uow:
@@ -136,9 +135,9 @@ def test_open_cases_are_found_without_counting_all(store: SqlStore) -> None:
         assert not uow.tallies.has_open(PROJECT)
 
 
-def test_cases_are_read_a_page_at_a_time(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cases_are_read_a_page_at_a_time(store: State, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each once, as registered, however many pages they fill; without those that are labelled or have a task."""
-    monkeypatch.setattr("rekindle_scheduler.adapters.sql.cases._AT_ONCE", 2)
+    monkeypatch.setattr("rekindle_scheduler.state.cases._AT_ONCE", 2)
     first, second, third, fourth, fifth = add_cases(store, 5)
     with store.write() as uow:
         uow.cases.set_submission(second, SubmissionId("submission"))
@@ -152,7 +151,7 @@ def test_cases_are_read_a_page_at_a_time(store: SqlStore, monkeypatch: pytest.Mo
     assert [second] == labelled
 
 
-def test_held_out_cases_are_found_labelled_or_not(store: SqlStore) -> None:
+def test_held_out_cases_are_found_labelled_or_not(store: State) -> None:
     """And no others."""
     first, second, _ = add_cases(store, 3)
     with store.write() as uow:
@@ -161,7 +160,7 @@ def test_held_out_cases_are_found_labelled_or_not(store: SqlStore) -> None:
         assert [first, second] == [case.case_id for case in uow.cases.held_out(PROJECT)]
 
 
-def test_places_are_kept_from_where_the_last_ones_ended(store: SqlStore) -> None:
+def test_places_are_kept_from_where_the_last_ones_ended(store: State) -> None:
     """Written in two parts, listed as one order; what stays as it is is not written."""
     first, second, third = add_cases(store, 3)
     with store.write() as uow:
@@ -171,7 +170,7 @@ def test_places_are_kept_from_where_the_last_ones_ended(store: SqlStore) -> None
     assert [third, first, second] == [case.case_id for _, case in listed]
 
 
-def test_the_states_of_the_filter_are_those_of_the_cases(store: SqlStore) -> None:
+def test_the_states_of_the_filter_are_those_of_the_cases(store: State) -> None:
     """Each filter lists exactly the cases that show its state."""
     first, second, _third, fourth = add_cases(store, 4)
     add = volume("unpredicted")

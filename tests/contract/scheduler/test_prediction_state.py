@@ -6,14 +6,14 @@ from dataclasses import replace
 from datetime import timedelta
 
 import sqlalchemy as sa
-from rekindle_scheduler.adapters.sql.store import SqlStore
 from rekindle_scheduler.domain.ids import ModelVersionId, SubmissionId, VolumeId
 from rekindle_scheduler.domain.records import PredictionTask
 from rekindle_scheduler.domain.words import PredictionState
+from rekindle_scheduler.state import State
 from scheduler_rows import PROJECT, START, Clock, add_cases, coarse_label, task
 
 
-def test_predictions_are_claimed_once_and_again_after_the_claim(store: SqlStore, clock: Clock) -> None:
+def test_predictions_are_claimed_once_and_again_after_the_claim(store: State, clock: Clock) -> None:
     """The pool first, no task twice while the claim lasts, all of it again afterwards."""
     first, second, third = add_cases(store, 3, predicted=False)
     version, until = ModelVersionId("model-2"), START + timedelta(seconds=20)
@@ -27,7 +27,7 @@ def test_predictions_are_claimed_once_and_again_after_the_claim(store: SqlStore,
         assert 3 == len(uow.predictions.claim(PROJECT, version, limit=9, until=until))
 
 
-def test_queueing_many_predictions_takes_few_statements(store: SqlStore) -> None:
+def test_queueing_many_predictions_takes_few_statements(store: State) -> None:
     """300 cases whose tasks were skipped once, in a handful: others wait for the project meanwhile."""
     case_ids = add_cases(store, 300)
     tasks = [task(case_id, rank) for rank, case_id in enumerate(case_ids)]
@@ -48,7 +48,7 @@ def test_queueing_many_predictions_takes_few_statements(store: SqlStore) -> None
     assert case_ids == [each.case_id for each in claimed]
 
 
-def test_what_was_not_tried_is_as_if_it_had_not_been_claimed(store: SqlStore, clock: Clock) -> None:
+def test_what_was_not_tried_is_as_if_it_had_not_been_claimed(store: State, clock: Clock) -> None:
     """An attempt counts where its task is released as tried, and not where it is released as not tried."""
     (case_id,) = add_cases(store, 1)
     with store.write() as uow:
@@ -63,7 +63,7 @@ def test_what_was_not_tried_is_as_if_it_had_not_been_claimed(store: SqlStore, cl
         assert expected == found.attempts
 
 
-def test_the_labels_of_a_version_are_shown_again(store: SqlStore) -> None:
+def test_the_labels_of_a_version_are_shown_again(store: State) -> None:
     """Of cases that it has predicted and that are not labelled; the others keep what they show."""
     case_ids = add_cases(store, 4)
     version = ModelVersionId("model-2")
@@ -79,7 +79,7 @@ def test_the_labels_of_a_version_are_shown_again(store: SqlStore) -> None:
     assert ["model-2", "model-1", "model-1", "model-1"] == [each and each.model_version_id for each in shown]
 
 
-def test_a_prediction_that_was_queued_meanwhile_stays_as_it_is(store: SqlStore) -> None:
+def test_a_prediction_that_was_queued_meanwhile_stays_as_it_is(store: State) -> None:
     """Two schedulers that queue the same cases at a time do no harm: what is done is not to be done again."""
     first, second = add_cases(store, 2)
     version = ModelVersionId("model-2")
@@ -91,7 +91,7 @@ def test_a_prediction_that_was_queued_meanwhile_stays_as_it_is(store: SqlStore) 
         assert [second] == [each.case_id for each in claimed]
 
 
-def test_a_skipped_prediction_can_be_queued_again(store: SqlStore) -> None:
+def test_a_skipped_prediction_can_be_queued_again(store: State) -> None:
     """As when an older version serves again after a roll-back."""
     (case_id,) = add_cases(store, 1)
     version = ModelVersionId("model-2")
@@ -104,7 +104,7 @@ def test_a_skipped_prediction_can_be_queued_again(store: SqlStore) -> None:
         assert 1 == uow.tallies.predictions(PROJECT, version).pending
 
 
-def test_a_finished_prediction_is_found_by_its_mask(store: SqlStore) -> None:
+def test_a_finished_prediction_is_found_by_its_mask(store: State) -> None:
     """Also after a newer version has replaced the coarse label that is shown."""
     (case_id,) = add_cases(store, 1, predicted=False)
     label = coarse_label("model-2", "v0")

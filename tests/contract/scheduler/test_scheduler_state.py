@@ -9,14 +9,14 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from rekindle.errors import AlreadyExists, VersionConflict
-from rekindle_scheduler.adapters.sql.store import SqlStore, database_now, open_store
-from rekindle_scheduler.adapters.sql.tables import metadata
 from rekindle_scheduler.domain.events import Event, EventKind
 from rekindle_scheduler.domain.ids import Digest
 from rekindle_scheduler.domain.policy import MinutesBudget, Policy
 from rekindle_scheduler.domain.records import Organ, Round
 from rekindle_scheduler.domain.runs import RunPackage, RunResult, TrainingRun
 from rekindle_scheduler.domain.words import CaseState, Modality, ProjectState, RoundState, RunState
+from rekindle_scheduler.state import State, database_now, open_state
+from rekindle_scheduler.state.tables import metadata
 from rekindle_servicekit.database import make_engine
 from rekindle_servicekit.principal import Principal
 from scheduler_rows import ALICE, BOB, PROJECT, START, Clock, a_round, add_cases, lease_next, migrated, volume
@@ -26,7 +26,7 @@ from servers.fixtures import MakeDatabase
 def test_the_migrations_make_the_tables_of_the_code(make_database: MakeDatabase) -> None:
     """Nothing differs between the migrated schema and the one that the repositories use."""
     url = make_database(migrated)
-    open_store(url).close()
+    open_state(url).close()
     engine = make_engine(url)
     with engine.connect() as connection:
         differences = compare_metadata(MigrationContext.configure(connection), metadata)
@@ -34,7 +34,7 @@ def test_the_migrations_make_the_tables_of_the_code(make_database: MakeDatabase)
     assert [] == [each for each in differences if "alembic_version" not in str(each)]
 
 
-def test_the_moment_is_the_databases_in_utc(store: SqlStore) -> None:
+def test_the_moment_is_the_databases_in_utc(store: State) -> None:
     """To the millisecond, and with its zone."""
     before = datetime.now(UTC) - timedelta(milliseconds=2)
     with store._engine.connect() as connection:  # the clock is the one thing that needs the connection itself
@@ -42,7 +42,7 @@ def test_the_moment_is_the_databases_in_utc(store: SqlStore) -> None:
     assert before <= moment <= datetime.now(UTC) + timedelta(milliseconds=2)
 
 
-def test_a_project_comes_back_as_it_was_stored(store: SqlStore) -> None:
+def test_a_project_comes_back_as_it_was_stored(store: State) -> None:
     """Policy, organs and times survive."""
     with store.read() as uow:
         project = uow.projects.get(PROJECT)
@@ -51,7 +51,7 @@ def test_a_project_comes_back_as_it_was_stored(store: SqlStore) -> None:
     assert START == project.create_time
 
 
-def test_a_round_comes_back_with_its_run(store: SqlStore) -> None:
+def test_a_round_comes_back_with_its_run(store: State) -> None:
     """Results and enums survive the way through JSON."""
     package = RunPackage(modality=Modality.CT, package_digest=Digest("a" * 64))
     run = TrainingRun(
@@ -66,7 +66,7 @@ def test_a_round_comes_back_with_its_run(store: SqlStore) -> None:
         assert stored == uow.rounds.get(PROJECT, 3)
 
 
-def test_a_round_is_changed_by_one_of_two(store: SqlStore) -> None:
+def test_a_round_is_changed_by_one_of_two(store: State) -> None:
     """What was read in an earlier state cannot be written any more."""
     with store.write() as uow:
         uow.rounds.add(a_round(1, RoundState.SELECTING))
@@ -78,7 +78,7 @@ def test_a_round_is_changed_by_one_of_two(store: SqlStore) -> None:
             uow.rounds.update(stale)
 
 
-def test_the_head_is_the_newest_round(store: SqlStore) -> None:
+def test_the_head_is_the_newest_round(store: State) -> None:
     """Its number and whether it takes labels; none before the first, and never round 0."""
     heads = []
     for number, state in ((0, RoundState.TRAINING), (1, RoundState.SELECTING), (2, RoundState.PROMOTING)):
@@ -90,7 +90,7 @@ def test_the_head_is_the_newest_round(store: SqlStore) -> None:
     assert [None, (0, False), (1, True), (2, False)] == [head and (head.number, head.is_open) for head in heads]
 
 
-def test_the_overview_counts_over_all_projects(store: SqlStore, clock: Clock) -> None:
+def test_the_overview_counts_over_all_projects(store: State, clock: Clock) -> None:
     """States as they are at the moment, when the oldest ready case was registered, live leases."""
     add_cases(store, 2)
     clock.now += timedelta(minutes=7)
@@ -105,7 +105,7 @@ def test_the_overview_counts_over_all_projects(store: SqlStore, clock: Clock) ->
         assert {PROJECT: 1} == dict(uow.tallies.overview().rounds)
 
 
-def test_events_have_growing_cursors(store: SqlStore) -> None:
+def test_events_have_growing_cursors(store: State) -> None:
     """And are read from behind any of them."""
     told = (EventKind.PROJECT_CREATED, EventKind.PROJECT_STARTED, EventKind.ROUND_OPENED)
     with store.write() as uow:
@@ -119,7 +119,7 @@ def test_events_have_growing_cursors(store: SqlStore) -> None:
         assert {"key": "value"} == events[0].details
 
 
-def test_numbers_of_an_event_are_delivered_as_texts(store: SqlStore) -> None:
+def test_numbers_of_an_event_are_delivered_as_texts(store: State) -> None:
     """Seconds with one decimal, among the other details."""
     with store.write() as uow:
         event = Event(
@@ -137,7 +137,7 @@ def test_numbers_of_an_event_are_delivered_as_texts(store: SqlStore) -> None:
     assert {"model_version_id": "m", "seconds": "61.0", "cases": "3"} == stored.details
 
 
-def test_one_caller_is_one_annotator(store: SqlStore) -> None:
+def test_one_caller_is_one_annotator(store: State) -> None:
     """By issuer and subject; the display name decides nothing."""
     renamed = Principal(issuer="test", subject="alice", display_name="Dr Alice")
     with store.write() as uow:
@@ -146,7 +146,7 @@ def test_one_caller_is_one_annotator(store: SqlStore) -> None:
         assert uow.annotators.find_or_add(ALICE) != uow.annotators.find_or_add(BOB)
 
 
-def test_an_answered_request_is_remembered_for_its_caller(store: SqlStore) -> None:
+def test_an_answered_request_is_remembered_for_its_caller(store: State) -> None:
     """Another caller may use the same id; the same caller may not for another request."""
     with store.write() as uow:
         uow.requests.store(ALICE, "Method", "id-1", "digest", b"response")

@@ -15,7 +15,7 @@ from rekindle_scheduler.adapters.trainer import GrpcTrainer
 from rekindle_scheduler.domain.ids import CaseId, Digest, ProjectId, RunId
 from rekindle_scheduler.domain.records import Example, Organ, OrganState
 from rekindle_scheduler.domain.words import ExampleSource, Modality, OrganStatus, RunKind, RunState
-from rekindle_scheduler.ports.services import RunLimits, RunRequest
+from rekindle_scheduler.ports import RunLimits, RunRequest
 from rekindle_servicekit.server import MAX_MESSAGE_BYTES, MAX_TRAINER_MESSAGE_BYTES
 from trainer_process import TrainerProcess, put
 

@@ -25,7 +25,7 @@ def servicer(tmp_path: Path) -> Iterator[tuple[SchedulerServicer, Bench, Backend
     bench, workers = Bench(tmp_path), Workers(max_threads=1)
     bench.annotating("v1")
     nobody: Any = None
-    backend = Backend(store=bench.store, inference=nobody, bell=Bell(), workers=workers, stopping=asyncio.Event())
+    backend = Backend(state=bench.store, inference=nobody, bell=Bell(), workers=workers, stopping=asyncio.Event())
     yield SchedulerServicer(backend), bench, backend
     workers.close()
 

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from rekindle.api.scheduler.v1 import records_pb2, scheduler_pb2
 from rekindle.errors import InvalidInput
 from rekindle_scheduler import wire
-from rekindle_scheduler.adapters.sql.codec import decode, encode
 from rekindle_scheduler.domain.policy import (
     GeometricSizes,
     HeldOutPolicy,
@@ -29,6 +28,7 @@ from rekindle_scheduler.domain.records import TimeSegment
 from rekindle_scheduler.domain.words import HeldOutSchedule, OrderingName, TimeKind, TimeSource, Weekday
 from rekindle_scheduler.grpc.pages import next_token, page_size, place_of
 from rekindle_scheduler.grpc.policies import policy_from_api, policy_to_api
+from rekindle_scheduler.state.codec import decode, encode
 
 _counts = st.integers(1, 1_000_000)
 _shares = st.floats(0.01, 0.9)

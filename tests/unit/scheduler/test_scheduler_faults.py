@@ -103,7 +103,7 @@ class FakeInference:
 
 def make_world(bench: Bench, inference: Any = None) -> World:
     nobody: Any = None
-    return World(store=bench.store, inference=inference, trainer=nobody)
+    return World(state=bench.store, inference=inference, trainer=nobody)
 
 
 def test_an_outage_spends_no_attempt_of_a_prediction(tmp_path: Path) -> None:

@@ -14,12 +14,12 @@ from rekindle.errors import VersionConflict
 from rekindle_scheduler.actions import predictions
 from rekindle_scheduler.actions import rounds as rounds_actions
 from rekindle_scheduler.actions.world import World, read_view
-from rekindle_scheduler.adapters.sql import predictions as sql_predictions
-from rekindle_scheduler.adapters.sql.store import SqlUnitOfWork
 from rekindle_scheduler.domain import steps
 from rekindle_scheduler.domain.ids import ModelVersionId
 from rekindle_scheduler.domain.policy import RoundSizes
 from rekindle_scheduler.domain.words import LeaseState, ReviewState, RoundState
+from rekindle_scheduler.state import UnitOfWork
+from rekindle_scheduler.state import predictions as sql_predictions
 from rekindle_scheduler.usecases import leases, projects, rounds, sessions, submissions
 from scheduler_labels import hand_in, take
 from scheduler_ports import ALICE, START, Bench, label, measured
@@ -45,18 +45,18 @@ def statements(bench: Bench) -> Iterator[list[str]]:
     sa.event.remove(bench.store.engine, "before_cursor_execute", note)
 
 
-def lease(uow: SqlUnitOfWork, bench: Bench) -> None:
+def lease(uow: UnitOfWork, bench: Bench) -> None:
     leases.lease_next_case(uow, ALICE, bench.project_id, None)
 
 
-def ask_in_vain(uow: SqlUnitOfWork, bench: Bench) -> None:
+def ask_in_vain(uow: UnitOfWork, bench: Bench) -> None:
     project = uow.projects.get(bench.project_id)
     leases.no_case(uow, project, 1)
 
 
 @pytest.mark.parametrize("call", [lease, ask_in_vain])
 def test_asking_for_a_case_reads_no_labels_and_no_whole_rounds(
-    bench: Bench, call: Callable[[SqlUnitOfWork, Bench], None]
+    bench: Bench, call: Callable[[UnitOfWork, Bench], None]
 ) -> None:
     """Of the rounds the newest one's state, of the submissions nothing, and no count over all cases."""
     with statements(bench) as seen, bench.store.write() as uow:
@@ -96,7 +96,7 @@ def test_a_rounds_minutes_are_summed_where_they_lie(bench: Bench, monkeypatch: p
     def unread(*_: Any, **__: Any) -> Any:
         raise AssertionError("the ledger was read as a whole")
 
-    monkeypatch.setattr("rekindle_scheduler.adapters.sql.ledger._entry", unread)
+    monkeypatch.setattr("rekindle_scheduler.state.ledger._entry", unread)
     with bench.store.read() as uow:
         found = rounds.list_rounds(uow, ALICE, bench.project_id, after=-1, limit=10)
     assert [(0, 0.0), (1, pytest.approx(2.0))] == [(each.round.number, each.minutes) for each in found]
@@ -128,7 +128,7 @@ def selecting(bench: Bench, names: list[str]) -> World:
         uow.rounds.update(replace(uow.rounds.get(bench.project_id, 1), state=RoundState.SELECTING))
         uow.projects.update(replace(uow.projects.get(bench.project_id), active_model_version_id=NEXT))
     nobody: Any = None
-    return World(store=bench.store, inference=nobody, trainer=nobody)
+    return World(state=bench.store, inference=nobody, trainer=nobody)
 
 
 @pytest.fixture

@@ -177,7 +177,7 @@ class Labels:
 
     def cut(self) -> None:
         """The round is cut as the reconciler does, and the next one hands out cases."""
-        world = World(store=self.bench.store, inference=None, trainer=None)  # type: ignore[arg-type]
+        world = World(state=self.bench.store, inference=None, trainer=None)  # type: ignore[arg-type]
         view = read_view(self.bench.store, self.bench.project_id)
         number = view.rounds[-1].number
         if view.rounds[-1].state != RoundState.ANNOTATING or not view.cases.round_training_labels:

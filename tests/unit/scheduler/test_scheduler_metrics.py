@@ -8,8 +8,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 from rekindle.errors import LeaseLost
 from rekindle_scheduler.adapters.prometheus import SchedulerMetrics, queue_metrics
-from rekindle_scheduler.adapters.sql.store import SqlStore
 from rekindle_scheduler.domain.ids import CaseId
+from rekindle_scheduler.state import State
 from rekindle_scheduler.usecases import leases, submissions
 from rekindle_servicekit.database import make_engine
 from rekindle_servicekit.metrics import StateCollector
@@ -24,7 +24,7 @@ class Watched(Bench):
         self.registry = CollectorRegistry()
         self.metrics = SchedulerMetrics(self.registry)
         engine = make_engine(f"sqlite:///{self.folder / 'bench.sqlite3'}")
-        self.store = SqlStore(engine, self._clock, self.metrics.observe)
+        self.store = State(engine, self._clock, self.metrics.observe)
         self.registry.register(StateCollector(lambda: queue_metrics(self.store), every_s=0))
 
     def told(self, name: str, **labels: str) -> float | None:

@@ -12,7 +12,7 @@ from rekindle_scheduler.actions.models import _started_from
 from rekindle_scheduler.domain.ids import SubmissionId
 from rekindle_scheduler.domain.policy import HeldOutPolicy, ReviewPolicy
 from rekindle_scheduler.domain.words import CaseState, ReviewState
-from rekindle_scheduler.ports import SubmissionFilter
+from rekindle_scheduler.state import SubmissionFilter
 from rekindle_scheduler.usecases import ledger, projects, submissions
 from scheduler_labels import (
     ACCEPT,

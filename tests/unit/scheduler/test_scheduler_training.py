@@ -6,7 +6,7 @@ import pytest
 from rekindle_scheduler.adapters.trainer import _spec  # pyright: ignore[reportPrivateUsage]
 from rekindle_scheduler.domain.ids import ProjectId, RunId
 from rekindle_scheduler.domain.words import Modality, RunKind
-from rekindle_scheduler.ports.services import RunLimits, RunRequest
+from rekindle_scheduler.ports import RunLimits, RunRequest
 
 
 @pytest.mark.parametrize("largest", [True, False])

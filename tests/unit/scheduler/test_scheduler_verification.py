@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from rekindle.errors import DependencyUnavailable, ModelNotReady, NotFound
-from rekindle_scheduler.usecases.verification import IdNamed, Verification, VolumeNamed
+from rekindle_scheduler.state.inventory import IdReference, VolumeReference
+from rekindle_scheduler.usecases.verification import Verification
 from rekindle_servicekit.verification import Finding, Summary, VerifyOptions
 from rekindle_servicekit.workers import Cancellation
 
@@ -45,18 +46,18 @@ class Known:
 class Rows:
     """An inventory of lists."""
 
-    volumes_: list[VolumeNamed] = field(default_factory=list)
-    receipts_: list[IdNamed] = field(default_factory=list)
-    models_: list[IdNamed] = field(default_factory=list)
-    runs_: list[IdNamed] = field(default_factory=list)
-    pointers_: list[IdNamed] = field(default_factory=list)
+    volumes_: list[VolumeReference] = field(default_factory=list)
+    receipts_: list[IdReference] = field(default_factory=list)
+    models_: list[IdReference] = field(default_factory=list)
+    runs_: list[IdReference] = field(default_factory=list)
+    pointers_: list[IdReference] = field(default_factory=list)
 
     def __getattr__(self, name: str) -> Any:
         return lambda: iter(self.__dict__[f"{name}_"])
 
 
-def named(volume_id: str, digest: str | None = "d", row: str = "") -> VolumeNamed:
-    return VolumeNamed(row=row or f"cases/{volume_id}", project_id="p", volume_id=volume_id, digest=digest)  # type: ignore[arg-type]
+def named(volume_id: str, digest: str | None = "d", row: str = "") -> VolumeReference:
+    return VolumeReference(row=row or f"cases/{volume_id}", project_id="p", volume_id=volume_id, digest=digest)  # type: ignore[arg-type]
 
 
 def look(rows: Rows, known: Known, *, deep: bool = False) -> Iterator[Finding]:
@@ -96,7 +97,7 @@ def test_other_pixels_under_the_same_id_are_inconsistent() -> None:
 
 def test_receipts_are_looked_at_only_when_deep() -> None:
     """Each takes a call of its own."""
-    rows = Rows(receipts_=[IdNamed(row="submissions/1", project_id="p", id="r")])  # type: ignore[arg-type]
+    rows = Rows(receipts_=[IdReference(row="submissions/1", project_id="p", id="r")])  # type: ignore[arg-type]
 
     assert list(look(rows, Known())) == []
     assert [finding.where for finding in look(rows, Known(), deep=True)] == ["submissions/1"]
@@ -105,9 +106,9 @@ def test_receipts_are_looked_at_only_when_deep() -> None:
 def test_models_runs_and_pointers_are_compared() -> None:
     """A run that the trainer lost is missing; a pointer that inference has elsewhere is inconsistent."""
     rows = Rows(
-        models_=[IdNamed(row="rounds/0", project_id="p", id="m")],  # type: ignore[arg-type]
-        runs_=[IdNamed(row="rounds/0", project_id="p", id="lost")],  # type: ignore[arg-type]
-        pointers_=[IdNamed(row="projects/p", project_id="p", id="m")],  # type: ignore[arg-type]
+        models_=[IdReference(row="rounds/0", project_id="p", id="m")],  # type: ignore[arg-type]
+        runs_=[IdReference(row="rounds/0", project_id="p", id="lost")],  # type: ignore[arg-type]
+        pointers_=[IdReference(row="projects/p", project_id="p", id="m")],  # type: ignore[arg-type]
     )
 
     found = list(look(rows, Known(others={"m"}, serving="n")))

@@ -25,9 +25,6 @@ from rekindle_scheduler.actions.world import World
 from rekindle_scheduler.adapters.channels import open_channel
 from rekindle_scheduler.adapters.inference import GrpcInference
 from rekindle_scheduler.adapters.prometheus import SchedulerMetrics, queue_metrics
-from rekindle_scheduler.adapters.sql.archive import project_archive
-from rekindle_scheduler.adapters.sql.inventory import SqlInventory
-from rekindle_scheduler.adapters.sql.store import open_store
 from rekindle_scheduler.adapters.trainer import GrpcTrainer
 from rekindle_scheduler.grpc.base import Backend
 from rekindle_scheduler.grpc.servicer import SERVICE_NAME, SchedulerServicer
@@ -35,6 +32,9 @@ from rekindle_scheduler.publisher import Publisher
 from rekindle_scheduler.purger import Purger
 from rekindle_scheduler.reconciler import Reconciler
 from rekindle_scheduler.settings import Settings
+from rekindle_scheduler.state import open_state
+from rekindle_scheduler.state.archive import project_archive
+from rekindle_scheduler.state.inventory import Inventory
 from rekindle_scheduler.usecases.verification import Verification
 
 
@@ -46,7 +46,7 @@ def main() -> int:
         settings = Settings.load()
         install_logging("scheduler", level=settings.log_level)
         if arguments.command == "migrate":
-            open_store(settings.database_url).close()
+            open_state(settings.database_url).close()
         else:
             asyncio.run(_serve(settings))
     except RekindleError as error:
@@ -61,8 +61,8 @@ async def _serve(settings: Settings) -> None:
     access = _access(settings)
     metrics = SchedulerMetrics(server.metrics.registry)
     server.metrics.on_error(metrics.call_refused)
-    store = open_store(settings.database_url, migrates=settings.migrate_on_start, observe=metrics.observe)
-    server.metrics.registry.register(StateCollector(partial(queue_metrics, store)))
+    state = open_state(settings.database_url, migrates=settings.migrate_on_start, observe=metrics.observe)
+    server.metrics.registry.register(StateCollector(partial(queue_metrics, state)))
     bell = Bell()
     workers = Workers(max_threads=settings.max_threads, name="call")
     # Threads of their own: a pass may wait for minutes, and no call should wait for a pass.
@@ -76,9 +76,9 @@ async def _serve(settings: Settings) -> None:
         inference.close()
         trainer.close()
 
-    backend = Backend(store=store, inference=GrpcInference(calls), bell=bell, workers=workers, stopping=server.stopping)
+    backend = Backend(state=state, inference=GrpcInference(calls), bell=bell, workers=workers, stopping=server.stopping)
     world = World(
-        store=store,
+        state=state,
         inference=GrpcInference(inference),
         trainer=GrpcTrainer(trainer),
         prediction_batch=settings.prediction_batch,
@@ -93,7 +93,7 @@ async def _serve(settings: Settings) -> None:
         on_stop=cut_off,
     )
     publisher = Publisher(
-        store,
+        state,
         world.inference,
         bell,
         pass_workers,
@@ -102,17 +102,17 @@ async def _serve(settings: Settings) -> None:
     )
     server.add(SERVICE_NAME, SchedulerServicer(backend), add_SchedulerServiceServicer_to_server)
     serve_info(server, _facts(settings))
-    verification = Verification(SqlInventory(store.engine), backend.inference, GrpcTrainer(trainer))
-    serve_admin(server, workers, verify=verification, archive=project_archive(store.engine))
+    verification = Verification(Inventory(state.engine), backend.inference, GrpcTrainer(trainer))
+    serve_admin(server, workers, verify=verification, archive=project_archive(state.engine))
     try:
-        retention = Retention(store.engine, workers, days=settings.request_retention_days)
+        retention = Retention(state.engine, workers, days=settings.request_retention_days)
         await serve(server, [reconciler.run, purger.run, publisher.run, retention])
     finally:
         cut_off()
         calls.close()
         workers.close()
         pass_workers.close()
-        store.close()
+        state.close()
 
 
 def _facts(settings: Settings) -> ServerFacts:

@@ -10,7 +10,8 @@ from rekindle_servicekit.bell import Bell
 from rekindle_servicekit.workers import Workers
 
 from rekindle_scheduler.actions.publications import deliver_owed
-from rekindle_scheduler.ports import Inference, Store
+from rekindle_scheduler.ports import Inference
+from rekindle_scheduler.state import State
 
 _log = logging.getLogger(__name__)
 
@@ -22,7 +23,7 @@ class Publisher:
 
     def __init__(
         self,
-        store: Store,
+        state: State,
         inference: Inference,
         bell: Bell,
         workers: Workers,
@@ -30,7 +31,7 @@ class Publisher:
         interval_s: float = 1.0,
         backoff_max_s: float = 30.0,
     ) -> None:
-        self._store = store
+        self._state = state
         self._inference = inference
         self._bell = bell
         self._workers = workers
@@ -57,7 +58,7 @@ class Publisher:
 
     async def _deliver(self) -> int:
         try:
-            delivered = await self._workers.run_blocking(deliver_owed, self._store, self._inference)
+            delivered = await self._workers.run_blocking(deliver_owed, self._state, self._inference)
         except Cancelled:
             return 0
         except RekindleError as error:

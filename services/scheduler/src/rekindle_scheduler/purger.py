@@ -59,7 +59,7 @@ class Purger:
 
 def advance_purges(world: World) -> bool:
     """Take every erasure as far as the services allow; whether all have ended."""
-    with world.store.read() as uow:
+    with world.state.read() as uow:
         erasing = uow.purges.erasing()
     done = [_advance(world, purge) for purge in erasing]
     return all(done)
@@ -114,8 +114,8 @@ def _erase_volumes(world: World, purge: Purge, work: PurgeWork) -> Purge:
 
 
 def _keep(world: World, before: Purge, after: Purge) -> Purge:
-    """Store how far it is, unless another scheduler was faster: then its word counts."""
-    with world.store.write() as uow:
+    """State how far it is, unless another scheduler was faster: then its word counts."""
+    with world.state.write() as uow:
         current = uow.purges.lock(before)
         if replace(current, waiting_for="") != replace(before, waiting_for=""):
             return current
@@ -126,7 +126,7 @@ def _keep(world: World, before: Purge, after: Purge) -> Purge:
 
 def _strike(world: World, purge: Purge, work: PurgeWork) -> Purge:
     """Take the last traces out of the rows; what was to be done is forgotten with them."""
-    with world.store.write() as uow:
+    with world.state.write() as uow:
         current = uow.purges.lock(purge)
         if current.state is PurgeState.DONE or current.work is None:
             return current
@@ -138,8 +138,8 @@ def _strike(world: World, purge: Purge, work: PurgeWork) -> Purge:
 
 def _finish(world: World, purge: Purge) -> Purge:
     """Done is only what has also left the database's log, whoever reads it the moment after."""
-    world.store.wipe()
-    with world.store.write() as uow:
+    world.state.wipe()
+    with world.state.write() as uow:
         current = uow.purges.lock(purge)
         if current.state is PurgeState.DONE:
             return current
@@ -161,7 +161,7 @@ def _finish(world: World, purge: Purge) -> Purge:
 def _note_waiting(world: World, purge: Purge, error: RekindleError) -> None:
     _log.warning("a purge waits: %s", error.message, extra={"action": "purge.waiting", "reason": error.reason})
     try:
-        with world.store.write() as uow:
+        with world.state.write() as uow:
             current = uow.purges.lock(purge)
             if current.state is PurgeState.ERASING and current.waiting_for != error.message:
                 uow.purges.update(replace(current, waiting_for=error.message))

@@ -179,5 +179,5 @@ class Reconciler:
         self._bell.ring()
 
     def _projects(self) -> list[ProjectId]:
-        with self._world.store.read() as uow:
+        with self._world.state.read() as uow:
             return uow.projects.running()

@@ -51,7 +51,7 @@ def run_pass(world: World, project_id: ProjectId) -> bool:
 
     Raises the errors of TRANSIENT, to be tried again later. Other errors of a step stall the project.
     """
-    view = read_view(world.store, project_id)
+    view = read_view(world.state, project_id)
     step = next_step(view)
     moved = _carry_out_safely(world, view, step)
     if moved or not isinstance(step, IDLE_STEPS):
@@ -62,7 +62,7 @@ def run_pass(world: World, project_id: ProjectId) -> bool:
 
 def note_waiting(world: World, project_id: ProjectId, why: str) -> None:
     """Write down what the working round waits for, once, however often it is tried."""
-    with world.store.write() as uow:
+    with world.state.write() as uow:
         uow.projects.lock(project_id)
         working = working_round(tuple(uow.rounds.all(project_id)))
         if working is None or working.reason == why:
@@ -73,7 +73,7 @@ def note_waiting(world: World, project_id: ProjectId, why: str) -> None:
 
 def clear_waiting(world: World, project_id: ProjectId) -> None:
     """The working round does not wait any more."""
-    with world.store.write() as uow:
+    with world.state.write() as uow:
         project = uow.projects.lock(project_id)
         working = working_round(tuple(uow.rounds.all(project_id)))
         if working is not None and working.reason and not project.state_reason:

@@ -14,7 +14,7 @@ from rekindle_scheduler.domain.promotion import decide_promotion, decide_roll_ba
 from rekindle_scheduler.domain.reconcile import ProjectView, predecessor
 from rekindle_scheduler.domain.records import Submission
 from rekindle_scheduler.domain.words import RunKind
-from rekindle_scheduler.ports import UnitOfWork
+from rekindle_scheduler.state import UnitOfWork
 
 
 def register_candidate(world: World, view: ProjectView, step: steps.RegisterCandidate) -> bool:

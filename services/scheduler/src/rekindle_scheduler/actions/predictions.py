@@ -31,7 +31,7 @@ _CLAIM = timedelta(seconds=20)
 def enqueue(world: World, view: ProjectView, step: steps.EnqueuePredictions) -> bool:
     """Whether any case was queued; some at a time, as labels of the project wait for whoever writes to it."""
     policy, project_id = view.project.policy, view.project.project_id
-    with world.store.read() as uow:
+    with world.state.read() as uow:
         found = [*candidates(policy, uow.cases.without_task(project_id, step.model_version_id))]
     tasks = plan_predictions(policy, step.model_version_id, found)
     with changing_project(world, view) as (uow, _):
@@ -83,7 +83,7 @@ def predict_batch(world: World, view: ProjectView, step: steps.PredictBatch) -> 
         raise broken.error from None
     finally:
         if waiting:
-            with world.store.write() as uow:
+            with world.state.write() as uow:
                 # Inference said nothing of these: an outage is no fault of a case.
                 uow.predictions.release(waiting.values(), were_tried=False)
     return settled
@@ -91,7 +91,7 @@ def predict_batch(world: World, view: ProjectView, step: steps.PredictBatch) -> 
 
 def _claim(world: World, view: ProjectView, step: steps.PredictBatch, *, limit: int) -> dict[VolumeId, PredictionTask]:
     project_id = view.project.project_id
-    with world.store.write() as uow:
+    with world.state.write() as uow:
         tasks = uow.predictions.claim(project_id, step.model_version_id, limit=limit, until=uow.now + _CLAIM)
         return {uow.cases.get(project_id, task.case_id).volume_id: task for task in tasks}
 
@@ -107,7 +107,7 @@ def _predict(
 
 def _settle(world: World, task: PredictionTask, outcome: PredictionOutcome, others: list[PredictionTask]) -> bool:
     """Keep what came of one case; the claim on the others lasts on."""
-    with world.store.write() as uow:
+    with world.state.write() as uow:
         if outcome.coarse_label is None:
             # The project before tasks and cases, as everybody else locks them: the failure is told in its history.
             uow.projects.lock(task.project_id)

@@ -18,7 +18,8 @@ from rekindle_servicekit import context
 from rekindle_scheduler.domain.events import Event, EventKind
 from rekindle_scheduler.domain.publications import Delivery, Publication, decide_delivery
 from rekindle_scheduler.domain.records import Submission
-from rekindle_scheduler.ports import Inference, Store, UnitOfWork
+from rekindle_scheduler.ports import Inference
+from rekindle_scheduler.state import State, UnitOfWork
 
 _log = logging.getLogger(__name__)
 
@@ -29,23 +30,23 @@ _FINAL = (NotFound, InvalidInput, AlreadyExists)
 _ALL_WAIT = (DependencyUnavailable, CapacityExceeded)
 
 
-def deliver_owed(store: Store, inference: Inference) -> int:
+def deliver_owed(state: State, inference: Inference) -> int:
     """Deliver the longest owed; how many that were, so that there may be more where it is not 0.
 
     One that cannot be delivered now goes behind all others, so that it holds none of them up. Raises what may pass by
     itself, such as DependencyUnavailable; what was delivered before is written down.
     """
-    with store.read() as uow:
+    with state.read() as uow:
         owed = uow.publications.owed(limit=_AT_A_TIME)
     failures: list[Exception] = []
     for publication in owed:
         with context.bind(project=publication.project_id):
             try:
-                _settle(store, inference, publication)
+                _settle(state, inference, publication)
             except Cancelled:
                 raise
             except Exception as error:
-                with store.write() as uow:
+                with state.write() as uow:
                     uow.publications.postpone(publication)
                 if isinstance(error, _ALL_WAIT):
                     raise
@@ -56,12 +57,12 @@ def deliver_owed(store: Store, inference: Inference) -> int:
     return len(owed) - len(failures)
 
 
-def _settle(store: Store, inference: Inference, publication: Publication) -> None:
+def _settle(state: State, inference: Inference, publication: Publication) -> None:
     """Decided at the last moment: another scheduler may have delivered what came since."""
-    with store.read() as uow:
+    with state.read() as uow:
         delivery = _decide(uow, publication)
     delivered = delivery is None or _deliver(inference, publication, delivery)
-    with store.write() as uow:
+    with state.write() as uow:
         made = delivery.published() if delivery is not None and delivered else None
         uow.publications.settle(publication, made)
         if not delivered:

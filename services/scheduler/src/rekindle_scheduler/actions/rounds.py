@@ -19,7 +19,7 @@ from rekindle_scheduler.domain.selection import select_cases
 from rekindle_scheduler.domain.sentences import counted
 from rekindle_scheduler.domain.snapshot import cut_snapshot
 from rekindle_scheduler.domain.words import CaseState, DecisionBasis, ProjectState, RoundState
-from rekindle_scheduler.ports import UnitOfWork
+from rekindle_scheduler.state import UnitOfWork
 from rekindle_scheduler.usecases.calibration import minutes_factor
 from rekindle_scheduler.usecases.rounds import begin_round
 
@@ -38,7 +38,7 @@ def open_round(world: World, view: ProjectView, step: steps.OpenRound) -> bool:
 def open_selection(world: World, view: ProjectView, step: steps.OpenSelection) -> bool:
     """Write the selection, once. Cases are ranked before, so that labels of the project need not wait for that."""
     policy, project_id = view.project.policy, view.project.project_id
-    with world.store.read() as uow:
+    with world.state.read() as uow:
         found = [*candidates(policy, uow.cases.unlabelled(project_id))]
         factor = minutes_factor(uow, project_id)
     others_open = sum(_may_come_later(case) for case in found)
@@ -68,7 +68,7 @@ def _write_ordering(world: World, found: Iterable[Candidate]) -> None:
     ranked = iter([case.case_id for case in rank(found)])
     first = 0
     while some := [*islice(ranked, AT_ONCE)]:
-        with world.store.write() as uow:
+        with world.state.write() as uow:
             uow.cases.set_ordering(some, first=first)
         first += len(some)
 

@@ -119,7 +119,7 @@ def _request(world: World, view: ProjectView, step: steps.StartRun) -> RunReques
 
 
 def _snapshot(world: World, view: ProjectView, number: int) -> Snapshot:
-    with world.store.read() as uow:
+    with world.state.read() as uow:
         snapshot = uow.rounds.snapshot(view.project.project_id, number)
     if snapshot is None:
         raise NotFound(f"round {number} has no snapshot", reason="SNAPSHOT_NOT_FOUND")

@@ -13,7 +13,8 @@ from rekindle_scheduler.domain.events import Event, EventKind
 from rekindle_scheduler.domain.ids import ModelVersionId, ProjectId
 from rekindle_scheduler.domain.reconcile import ProjectView, working_round
 from rekindle_scheduler.domain.records import Project, Round
-from rekindle_scheduler.ports import Inference, Store, Trainer, UnitOfWork
+from rekindle_scheduler.ports import Inference, Trainer
+from rekindle_scheduler.state import State, UnitOfWork
 
 #: Cases that are written in one transaction, so that others come in between.
 AT_ONCE: Final = 5_000
@@ -23,7 +24,7 @@ AT_ONCE: Final = 5_000
 class World:
     """The ports, and how much is done at a time."""
 
-    store: Store
+    state: State
     inference: Inference
     trainer: Trainer
     prediction_batch: int = 4
@@ -40,7 +41,7 @@ class Change:
     round: Round
 
     def update(self, changed: Round) -> None:
-        """Store the round; whatever it waited for is over."""
+        """State the round; whatever it waited for is over."""
         if self.round.reason:
             self.tell(EventKind.RESUMED, "what the round waited for is there again")
         self.uow.rounds.update(replace(changed, reason=""))
@@ -61,9 +62,9 @@ class Change:
         self.uow.events.add(event)
 
 
-def read_view(store: Store, project_id: ProjectId) -> ProjectView:
+def read_view(state: State, project_id: ProjectId) -> ProjectView:
     """All that the next step is decided on, of one moment."""
-    with store.read() as uow:
+    with state.read() as uow:
         project = uow.projects.get(project_id)
         rounds = tuple(uow.rounds.all(project_id))
         working = working_round(rounds)
@@ -93,7 +94,7 @@ def changing(world: World, view: ProjectView, number: int) -> Generator[Change]:
 @contextmanager
 def changing_project(world: World, view: ProjectView) -> Generator[tuple[UnitOfWork, Project]]:
     """As `changing`, for steps that belong to no round."""
-    with world.store.write() as uow:
+    with world.state.write() as uow:
         project = uow.projects.lock(view.project.project_id)
         if _pointers(project) != _pointers(view.project):
             raise VersionConflict("the project has moved on", reason="STEP_OUTDATED")

@@ -21,8 +21,9 @@ from rekindle_scheduler.adapters.channels import Remote
 from rekindle_scheduler.domain.ids import Digest, ModelVersionId, ProjectId, ReceiptId, VolumeId
 from rekindle_scheduler.domain.publications import Delivery
 from rekindle_scheduler.domain.records import CoarseLabel, Organ
+from rekindle_scheduler.domain.volumes import Receipt, Volume
 from rekindle_scheduler.domain.words import RunKind
-from rekindle_scheduler.ports import ModelVersion, PredictionOutcome, PurgedVolumes, Receipt, Volume
+from rekindle_scheduler.ports import ModelVersion, PredictionOutcome, PurgedVolumes
 
 _READ_TIMEOUT_S = 30.0
 #: Loading a graph and smoke-testing it, on a slow machine that trains beside it.

@@ -11,7 +11,7 @@ from rekindle.errors import LeaseLost, RekindleError
 
 from rekindle_scheduler.domain.events import Event, EventKind, LeasesExpired, Occurrence, TimeBooked
 from rekindle_scheduler.domain.words import CaseState
-from rekindle_scheduler.ports import Store
+from rekindle_scheduler.state import State
 
 #: Kinds of events that say what became of a label.
 _RESULTS: Final = {
@@ -83,13 +83,13 @@ class SchedulerMetrics:
             durations[event.kind].observe(event.seconds)
 
 
-def queue_metrics(store: Store) -> Iterable[Metric]:
+def queue_metrics(state: State) -> Iterable[Metric]:
     """Cases by state over all projects, the oldest that waits, live leases, the round of each running project."""
-    with store.read() as uow:
+    with state.read() as uow:
         overview, now = uow.tallies.overview(), uow.now
     cases = GaugeMetricFamily("rekindle_queue_cases", "Cases by state", labels=["state"])
-    for state in CaseState:
-        cases.add_metric([state.value], overview.cases.get(state, 0))
+    for case_state in CaseState:
+        cases.add_metric([case_state.value], overview.cases.get(case_state, 0))
     oldest = overview.oldest_ready
     age = GaugeMetricFamily(
         "rekindle_queue_oldest_age_seconds",

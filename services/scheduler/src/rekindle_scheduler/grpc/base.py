@@ -14,7 +14,8 @@ from rekindle_servicekit.bell import Bell
 from rekindle_servicekit.principal import Principal
 from rekindle_servicekit.workers import Workers
 
-from rekindle_scheduler.ports import Inference, Store, UnitOfWork
+from rekindle_scheduler.ports import Inference
+from rekindle_scheduler.state import State, UnitOfWork
 
 M = TypeVar("M", bound=Message)
 P = TypeVar("P")
@@ -25,7 +26,7 @@ T = TypeVar("T")
 class Backend:
     """What the servicer works with."""
 
-    store: Store
+    state: State
     inference: Inference
     bell: Bell
     workers: Workers
@@ -46,7 +47,7 @@ class Handlers:
         principal = context.principal()
 
         def run() -> T:
-            with self._backend.store.read() as uow:
+            with self._backend.state.read() as uow:
                 return work(uow, principal)
 
         return await self._backend.workers.run_blocking(run)
@@ -80,7 +81,7 @@ class Handlers:
         principal = context.principal()
         with context.bind(project=getattr(request, "project_id", None) or None):
             response = await self._backend.workers.run_blocking(
-                _answer, self._backend.store, principal, request, response_type, prepare, work, changed
+                _answer, self._backend.state, principal, request, response_type, prepare, work, changed
             )
         if changed(response):
             self._backend.bell.ring()
@@ -103,7 +104,7 @@ class Handlers:
 
 
 def _answer(
-    store: Store,
+    state: State,
     principal: Principal,
     request: Any,
     response_type: type[M],
@@ -114,12 +115,12 @@ def _answer(
     method = str(request.DESCRIPTOR.full_name)
     digest = idempotency.digest_request(request.SerializeToString(deterministic=True))
     key = (principal, method, str(request.request_id), digest)
-    with store.read() as uow:
+    with state.read() as uow:
         known = uow.requests.remember(*key)
     if known is not None:
         return response_type.FromString(known)
     prepared = prepare()
-    with store.write() as uow:
+    with state.write() as uow:
         known = uow.requests.remember(*key)
         if known is not None:
             return response_type.FromString(known)

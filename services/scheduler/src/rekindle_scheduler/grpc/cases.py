@@ -19,7 +19,7 @@ from rekindle_scheduler.grpc.base import Handlers
 from rekindle_scheduler.grpc.batches import in_batches
 from rekindle_scheduler.grpc.convert import case_to_api
 from rekindle_scheduler.grpc.pages import next_token, page_size, place_of
-from rekindle_scheduler.ports import CaseFilter
+from rekindle_scheduler.state import CaseFilter
 from rekindle_scheduler.usecases import cases
 
 #: One look-up and one transaction for so many cases, where they come fast.
@@ -92,14 +92,14 @@ class CaseHandlers(Handlers):
         volume_ids = [each.volume_id for each in registrations]
 
         def work() -> list[tuple[Case, bool]]:
-            with backend.store.read() as uow:
+            with backend.state.read() as uow:
                 unknown = cases.unregistered(uow, principal, project_id, volume_ids)
             volumes = backend.inference.volumes(project_id, unknown) if unknown else []
             by_id = {volume.volume_id: volume for volume in volumes}
             missing = [volume_id for volume_id in unknown if volume_id not in by_id]
             if missing:
                 raise NotFound(f"volume {quoted_id(missing[0])} does not exist, or not in this project")
-            with backend.store.write() as uow:
+            with backend.state.write() as uow:
                 return cases.register_cases(uow, principal, project_id, registrations, by_id)
 
         answers = await backend.workers.run_blocking(work)

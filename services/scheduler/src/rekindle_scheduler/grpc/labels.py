@@ -8,7 +8,7 @@ from rekindle.api.scheduler.v1 import annotation_pb2, scheduler_pb2
 
 from rekindle_scheduler import wire
 from rekindle_scheduler.domain.ids import LeaseId
-from rekindle_scheduler.ports import Receipt
+from rekindle_scheduler.domain.volumes import Receipt
 from rekindle_scheduler.usecases.submissions import Label
 
 

@@ -9,11 +9,13 @@ from rekindle.api.scheduler.v1 import scheduler_pb2 as pb
 
 from rekindle_scheduler import wire
 from rekindle_scheduler.domain.ids import ModelVersionId, ProjectId, ReceiptId, VolumeId
+from rekindle_scheduler.domain.volumes import Receipt, Volume
 from rekindle_scheduler.grpc.base import Handlers
 from rekindle_scheduler.grpc.convert import project_to_api, seed_case_to_api
 from rekindle_scheduler.grpc.pages import next_token, page_size, place_of
 from rekindle_scheduler.grpc.policies import policy_from_api
-from rekindle_scheduler.ports import ModelVersion, Receipt, UnitOfWork, Volume
+from rekindle_scheduler.ports import ModelVersion
+from rekindle_scheduler.state import UnitOfWork
 from rekindle_scheduler.usecases import cases, projects
 
 

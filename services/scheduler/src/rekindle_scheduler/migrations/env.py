@@ -2,6 +2,6 @@
 
 from rekindle_servicekit.database import run_migrations
 
-from rekindle_scheduler.adapters.sql.tables import metadata
+from rekindle_scheduler.state.tables import metadata
 
 run_migrations(metadata)

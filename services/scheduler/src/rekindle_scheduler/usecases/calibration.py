@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rekindle_scheduler.domain.ids import ProjectId
 from rekindle_scheduler.domain.minutes import active_minutes, calibration_factor
-from rekindle_scheduler.ports import UnitOfWork
+from rekindle_scheduler.state import UnitOfWork
 
 
 def minutes_factor(uow: UnitOfWork, project_id: ProjectId) -> float:

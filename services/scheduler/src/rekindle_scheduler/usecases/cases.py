@@ -13,8 +13,9 @@ from rekindle_scheduler.domain.events import Event, EventKind
 from rekindle_scheduler.domain.heldout import held_out_at_registration
 from rekindle_scheduler.domain.ids import CaseId, ProjectId, SeedCaseId, VolumeId
 from rekindle_scheduler.domain.records import Case, Project, SeedCase
+from rekindle_scheduler.domain.volumes import Receipt, Volume
 from rekindle_scheduler.domain.words import CaseMark, CaseState, ProjectState
-from rekindle_scheduler.ports import CaseFilter, Receipt, UnitOfWork, Volume
+from rekindle_scheduler.state import CaseFilter, UnitOfWork
 from rekindle_scheduler.usecases.organs import refuse, states_of_seed
 
 _MAX_GROUP_KEY = 128

@@ -17,7 +17,7 @@ from rekindle_scheduler.domain.leases import check_leasable, check_revisable, is
 from rekindle_scheduler.domain.reconcile import RoundHead
 from rekindle_scheduler.domain.records import Case, Lease, Project, TimeSegment
 from rekindle_scheduler.domain.words import LeaseState, ProjectState, RoundState
-from rekindle_scheduler.ports import UnitOfWork
+from rekindle_scheduler.state import UnitOfWork
 from rekindle_scheduler.usecases.ledger import book_release
 from rekindle_scheduler.usecases.texts import MAX_TOOL, check_text
 

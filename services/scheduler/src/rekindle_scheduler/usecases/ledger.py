@@ -19,7 +19,7 @@ from rekindle_scheduler.domain.records import (
     Submission,
     TimeSegment,
 )
-from rekindle_scheduler.ports import UnitOfWork
+from rekindle_scheduler.state import UnitOfWork
 from rekindle_scheduler.usecases.projects import ProjectDetails, project_details
 from rekindle_scheduler.usecases.rounds import RoundDetails, with_minutes
 

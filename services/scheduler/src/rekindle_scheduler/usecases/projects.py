@@ -18,7 +18,8 @@ from rekindle_scheduler.domain.records import Organ, Project, Round
 from rekindle_scheduler.domain.sentences import counted
 from rekindle_scheduler.domain.snapshot import seed_snapshot
 from rekindle_scheduler.domain.words import Modality, ProjectState, RoundState, RunState
-from rekindle_scheduler.ports import CaseCounts, ModelVersion, UnitOfWork
+from rekindle_scheduler.ports import ModelVersion
+from rekindle_scheduler.state import CaseCounts, UnitOfWork
 from rekindle_scheduler.usecases.organs import check_organs, refuse
 
 _MAX_NAME = 200

@@ -18,7 +18,7 @@ from rekindle_scheduler.domain.reviews import (
     standing_before,
 )
 from rekindle_scheduler.domain.words import ReviewState, ReviewVerdict
-from rekindle_scheduler.ports import UnitOfWork
+from rekindle_scheduler.state import UnitOfWork
 from rekindle_scheduler.usecases.callers import may_review
 from rekindle_scheduler.usecases.ledger import book_submission, booked_for, check_time
 from rekindle_scheduler.usecases.submissions import round_for, tell_of_label

@@ -13,7 +13,7 @@ from rekindle_scheduler.domain.reconcile import working_round
 from rekindle_scheduler.domain.records import Round
 from rekindle_scheduler.domain.sentences import counted
 from rekindle_scheduler.domain.words import RoundState
-from rekindle_scheduler.ports import UnitOfWork
+from rekindle_scheduler.state import UnitOfWork
 
 
 @dataclass(frozen=True, kw_only=True)

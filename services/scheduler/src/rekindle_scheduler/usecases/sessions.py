@@ -20,7 +20,7 @@ from rekindle_scheduler.domain.ids import LeaseId, ProjectId, SessionId
 from rekindle_scheduler.domain.leases import is_live, lease_end
 from rekindle_scheduler.domain.selection import predicted_minutes
 from rekindle_scheduler.domain.words import LeaseState, RoundState
-from rekindle_scheduler.ports import UnitOfWork
+from rekindle_scheduler.state import UnitOfWork
 from rekindle_scheduler.usecases.calibration import minutes_factor
 from rekindle_scheduler.usecases.leases import (
     LeaseDetails,

@@ -15,8 +15,9 @@ from rekindle_scheduler.domain.ids import LeaseId, ModelVersionId, ProjectId, Su
 from rekindle_scheduler.domain.leases import decide_submission
 from rekindle_scheduler.domain.minutes import not_booked
 from rekindle_scheduler.domain.records import Case, Lease, OrganState, Submission, TimeSegment
+from rekindle_scheduler.domain.volumes import Receipt
 from rekindle_scheduler.domain.words import LeaseState, ProjectState, ReviewState
-from rekindle_scheduler.ports import Receipt, SubmissionFilter, UnitOfWork
+from rekindle_scheduler.state import SubmissionFilter, UnitOfWork
 from rekindle_scheduler.usecases.leases import counting_round, open_head, own_lease
 from rekindle_scheduler.usecases.ledger import book_submission, booked_for, check_time
 from rekindle_scheduler.usecases.organs import check_states, refuse
@@ -154,7 +155,7 @@ def _submission(uow: UnitOfWork, lease: Lease, case: Case, label: Label, base: B
 
 
 def _take(uow: UnitOfWork, lease: Lease, submission: Submission, fresh: Sequence[TimeSegment]) -> Submission:
-    """Store a label that was handed in in time: it counts, or waits for a reviewer; the lease's draft is done."""
+    """State a label that was handed in in time: it counts, or waits for a reviewer; the lease's draft is done."""
     before = [entry.segment for entry in uow.ledger.of_lease(lease.lease_id)]
     uow.submissions.add(submission)
     uow.leases.end(lease, LeaseState.SUBMITTED)

@@ -5,55 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Protocol
 
 from rekindle.errors import ModelNotReady, NotFound
 from rekindle_servicekit.verification import Finding, FindingKind, Summary, VerifyOptions
 from rekindle_servicekit.workers import Cancellation
 
-from rekindle_scheduler.domain.ids import Digest, ModelVersionId, ProjectId, ReceiptId, RunId, VolumeId
+from rekindle_scheduler.domain.ids import ModelVersionId, ProjectId, ReceiptId, RunId
 from rekindle_scheduler.ports import Inference, Trainer
+from rekindle_scheduler.state.inventory import IdReference, Inventory, VolumeReference
 
 #: Volumes asked for at a time.
 _BATCH = 500
 _RESTORE = "restore the databases of all services to the same moment"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VolumeNamed:
-    """A row that refers to a volume of inference."""
-
-    #: Table and id, as in "cases/3f2a".
-    row: str
-    project_id: ProjectId
-    volume_id: VolumeId
-    #: None where the row does not say it.
-    digest: Digest | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IdNamed:
-    """A row that refers to a receipt, a model version or a run."""
-
-    row: str
-    project_id: ProjectId
-    id: str
-
-
-class Inventory(Protocol):
-    """Everything that refers to another service, by project."""
-
-    def volumes(self) -> Iterator[VolumeNamed]: ...
-
-    def receipts(self) -> Iterator[IdNamed]: ...
-
-    def models(self) -> Iterator[IdNamed]: ...
-
-    def runs(self) -> Iterator[IdNamed]: ...
-
-    def pointers(self) -> Iterator[IdNamed]:
-        """Project and the version that it takes for the one that serves."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +38,7 @@ class Verification:
 
     def _volumes(self, summary: Summary, cancellation: Cancellation) -> Iterator[Finding]:
         for project_id, named in groupby(self.inventory.volumes(), lambda each: each.project_id):
-            batch: list[VolumeNamed] = []
+            batch: list[VolumeReference] = []
             for each in named:
                 summary.rows += 1
                 batch.append(each)
@@ -85,7 +48,7 @@ class Verification:
                     batch = []
             yield from self._compare(project_id, batch)
 
-    def _compare(self, project_id: ProjectId, named: Sequence[VolumeNamed]) -> Iterator[Finding]:
+    def _compare(self, project_id: ProjectId, named: Sequence[VolumeReference]) -> Iterator[Finding]:
         if not named:
             return
         try:
@@ -113,7 +76,7 @@ class Verification:
                 )
 
     def _each(
-        self, named: Iterator[IdNamed], what: str, summary: Summary, cancellation: Cancellation
+        self, named: Iterator[IdReference], what: str, summary: Summary, cancellation: Cancellation
     ) -> Iterator[Finding]:
         for each in named:
             cancellation.raise_if_set()
@@ -124,7 +87,7 @@ class Verification:
                 owner = "the trainer" if what == "run" else "inference"
                 yield _missing(each.row, each.project_id, f"{what} {each.id}", owner)
 
-    def _ask(self, each: IdNamed, what: str) -> None:
+    def _ask(self, each: IdReference, what: str) -> None:
         if what == "receipt":
             self.inference.receipt(each.project_id, ReceiptId(each.id))
         elif what == "run":
@@ -150,7 +113,7 @@ class Verification:
                 )
 
 
-def _boundary(ordered: Sequence[VolumeNamed]) -> int:
+def _boundary(ordered: Sequence[VolumeReference]) -> int:
     """Near the middle, and between two volumes, so that each half has fewer of them."""
     middle = len(ordered) // 2
     while middle > 0 and ordered[middle].volume_id == ordered[middle - 1].volume_id:

@@ -8,15 +8,15 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from rekindle_scheduler.adapters.sql.rows import Repository
-from rekindle_scheduler.adapters.sql.tables import ledger
 from rekindle_scheduler.domain.events import TimeBooked
 from rekindle_scheduler.domain.ids import AnnotatorId, LeaseId, ProjectId
 from rekindle_scheduler.domain.records import LedgerEntry, Submission, TimeSegment
 from rekindle_scheduler.domain.words import TimeKind, TimeSource
+from rekindle_scheduler.state.rows import Repository
+from rekindle_scheduler.state.tables import ledger
 
 
-class SqlLedger(Repository):
+class Ledger(Repository):
     """Time segments; the primary key is what they were sent with and their index there."""
 
     def add(self, entries: Sequence[LedgerEntry]) -> None:
@@ -31,10 +31,12 @@ class SqlLedger(Repository):
             ]
 
     def of_lease(self, lease_id: LeaseId) -> list[LedgerEntry]:
+        """What was booked for the lease itself: with drafts, or when it was given up."""
         statement = sa.select(ledger).where(ledger.c.lease_id == lease_id).order_by(ledger.c.segment)
         return [_entry(row) for row in self._connection.execute(statement)]
 
     def assign(self, lease_id: LeaseId, submission: Submission) -> None:
+        """What was booked for the lease and belongs to no other label is this label's time."""
         values = {
             "submission_id": submission.submission_id,
             "round": submission.round,
@@ -53,6 +55,7 @@ class SqlLedger(Repository):
         return [_entry(row) for row in self._connection.execute(statement.order_by(ledger.c.start_time))]
 
     def minutes_of(self, project_id: ProjectId, rounds: Iterable[int]) -> dict[int, float]:
+        """Minutes by round, of all of its cases; rounds without any are left out."""
         booked = sa.func.sum(ledger.c.active_seconds)
         statement = sa.select(ledger.c.round, booked).where(
             ledger.c.project_id == project_id, ledger.c.round.in_(list(rounds))

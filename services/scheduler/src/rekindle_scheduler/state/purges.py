@@ -11,9 +11,13 @@ import sqlalchemy as sa
 from rekindle.api.scheduler.v1 import records_pb2
 from rekindle_servicekit import idempotency
 
-from rekindle_scheduler.adapters.sql.codec import decode, encode
-from rekindle_scheduler.adapters.sql.rows import Repository
-from rekindle_scheduler.adapters.sql.tables import (
+from rekindle_scheduler.domain.ids import CaseId, Digest, ProjectId
+from rekindle_scheduler.domain.purges import Purge, PurgeId, PurgeState
+from rekindle_scheduler.domain.records import Snapshot
+from rekindle_scheduler.domain.words import CaseMark, LeaseState, ReviewState
+from rekindle_scheduler.state.codec import decode, encode
+from rekindle_scheduler.state.rows import Repository
+from rekindle_scheduler.state.tables import (
     cases,
     drafts,
     leases,
@@ -24,18 +28,14 @@ from rekindle_scheduler.adapters.sql.tables import (
     snapshots,
     submissions,
 )
-from rekindle_scheduler.domain.ids import CaseId, Digest, ProjectId
-from rekindle_scheduler.domain.purges import Purge, PurgeId, PurgeState
-from rekindle_scheduler.domain.records import Snapshot
-from rekindle_scheduler.domain.words import CaseMark, LeaseState, ReviewState
 
 #: Where digests of images and masks may stand in a project's rows beyond those of its cases.
 _RECORDS = (rounds, snapshots)
 _GROUP_KEY_FIELD: int = records_pb2.Case.DESCRIPTOR.fields_by_name["group_key"].number
 
 
-class SqlPurges(Repository):
-    """Erasures, and the rows that they change."""
+class Purges(Repository):
+    """Erasures, and the rows that they change. `get` raises NotFound."""
 
     def add(self, purge: Purge) -> None:
         newest = sa.select(sa.func.coalesce(sa.func.max(purges.c.sequence), 0)).where(
@@ -51,21 +51,24 @@ class SqlPurges(Repository):
         self._connection.execute(sa.insert(purges).values(values))
 
     def get(self, project_id: ProjectId, purge_id: PurgeId) -> Purge:
-        return _purge(self._one(_select(project_id, purge_id), f"purge {purge_id}"))
+        return _purge(self._one(_select(project_id, purge_id), "purge", purge_id))
 
     def lock(self, purge: Purge) -> Purge:
+        """As `get`; nobody else changes it before this transaction ends."""
         statement = _select(purge.project_id, purge.purge_id).with_for_update()
-        return _purge(self._one(statement, f"purge {purge.purge_id}"))
+        return _purge(self._one(statement, "purge", purge.purge_id))
 
     def update(self, purge: Purge) -> None:
         changed = sa.update(purges).where(purges.c.purge_id == purge.purge_id)
         self._connection.execute(changed.values(state=purge.state, record=encode(purge)))
 
     def erasing(self) -> list[Purge]:
+        """Of all projects, those that have not ended, oldest first."""
         found = sa.select(purges).where(purges.c.state == PurgeState.ERASING)
         return [_purge(row) for row in self._connection.execute(found.order_by(purges.c.project_id, purges.c.sequence))]
 
     def page(self, project_id: ProjectId, *, before: int | None, limit: int) -> list[tuple[int, Purge]]:
+        """Newest first."""
         found = sa.select(purges).where(purges.c.project_id == project_id)
         if before is not None:
             found = found.where(purges.c.sequence < before)
@@ -73,6 +76,7 @@ class SqlPurges(Repository):
         return [(row.sequence, _purge(row)) for row in rows]
 
     def tombstone(self, purge: Purge) -> int:
+        """Leave nothing of the cases but ids, minutes and tombstones; how many submissions they had."""
         ids = list(purge.case_ids)
         self._forget_group_keys(ids)
         for table in (predictions, drafts, publications):
@@ -130,6 +134,7 @@ class SqlPurges(Repository):
         self._connection.execute(sa.update(snapshots).where(is_it).values(new))
 
     def strike(self, project_id: ProjectId, digests: Collection[Digest]) -> None:
+        """Replace digests wherever the project's rows or answers that are kept have them."""
         # What takes their place reads as a digest, is none, and is no other one's.
         stand_ins = {digest: "0" * 32 + uuid4().hex for digest in digests}
         for table in _RECORDS:

@@ -9,19 +9,20 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from rekindle_scheduler.adapters.sql import case_states
-from rekindle_scheduler.adapters.sql.codec import decode, decode_all, encode
-from rekindle_scheduler.adapters.sql.rows import Repository
-from rekindle_scheduler.adapters.sql.tables import cases, predictions, submissions
 from rekindle_scheduler.domain.ids import CaseId, ModelVersionId, ProjectId, VolumeId
 from rekindle_scheduler.domain.records import CoarseLabel, PredictionTask, TimeSegment
 from rekindle_scheduler.domain.words import PredictionState
+from rekindle_scheduler.state import case_states
+from rekindle_scheduler.state.codec import decode, decode_all, encode
+from rekindle_scheduler.state.rows import Repository
+from rekindle_scheduler.state.tables import cases, predictions, submissions
 
 
-class SqlPredictions(Repository):
-    """The queue of predictions, and what came of them."""
+class Predictions(Repository):
+    """The queue of predictions, and what came of them: one row per case and model version."""
 
     def enqueue(self, tasks: Sequence[PredictionTask]) -> None:
+        """For cases that have no task of the version, or one that was skipped; others keep theirs."""
         if not tasks:
             return
         # What was skipped while another version served is to be done after all: a row that says so is as good as none,
@@ -63,10 +64,12 @@ class SqlPredictions(Repository):
         return claimed
 
     def extend(self, tasks: Iterable[PredictionTask], until: datetime) -> None:
+        """Keep them claimed for longer."""
         for task in tasks:
             self._connection.execute(_row_of(task).values(claimed_until=until))
 
     def release(self, tasks: Iterable[PredictionTask], *, were_tried: bool) -> None:
+        """Let others claim what was not finished; what was not tried is as if it had not been claimed."""
         for task in tasks:
             pending = predictions.c.state == PredictionState.PENDING
             values: dict[str, Any] = {"claimed_until": None} | ({} if were_tried else {"attempts": task.attempts})
@@ -83,6 +86,7 @@ class SqlPredictions(Repository):
         self._connection.execute(_row_of(task).values(values))
 
     def skip_others(self, project_id: ProjectId, model_version_id: ModelVersionId) -> int:
+        """Skip what is pending of other versions; how many that were."""
         statement = sa.update(predictions).where(
             predictions.c.project_id == project_id,
             predictions.c.model_version_id != model_version_id,
@@ -92,6 +96,7 @@ class SqlPredictions(Repository):
         return self._connection.execute(skipped).rowcount
 
     def retry_failed(self, project_id: ProjectId) -> int:
+        """Make what failed pending again; how many that were."""
         statement = sa.update(predictions).where(
             predictions.c.project_id == project_id, predictions.c.state == PredictionState.FAILED
         )
@@ -99,6 +104,7 @@ class SqlPredictions(Repository):
         return self._connection.execute(again).rowcount
 
     def label_of_mask(self, case_id: CaseId, mask_volume_id: VolumeId) -> CoarseLabel | None:
+        """The coarse label of the case, of whatever version, that this mask is."""
         statement = sa.select(predictions.c.coarse_label).where(
             predictions.c.case_id == case_id, predictions.c.mask_volume_id == mask_volume_id
         )
@@ -106,6 +112,7 @@ class SqlPredictions(Repository):
         return None if label is None else decode(CoarseLabel, label)
 
     def corrected(self, project_id: ProjectId) -> list[tuple[CoarseLabel, tuple[TimeSegment, ...]]]:
+        """Coarse labels that were corrected to a case's first label, where that counts, with the time that it took."""
         statement = (
             sa.select(predictions.c.coarse_label, submissions.c.time_segments)
             .join_from(submissions, cases, cases.c.submission_id == submissions.c.submission_id)

@@ -7,9 +7,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from rekindle_scheduler.adapters.sql.tables import cases
 from rekindle_scheduler.domain.leases import case_state
 from rekindle_scheduler.domain.words import CaseMark, CaseState
+from rekindle_scheduler.state.tables import cases
 
 
 def is_open(now: datetime) -> sa.ColumnElement[bool]:

@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, Final
 
 import sqlalchemy as sa
 
-from rekindle_scheduler.adapters.sql.codec import decode_all, encode
-from rekindle_scheduler.adapters.sql.rows import Repository
-from rekindle_scheduler.adapters.sql.tables import cases, submissions
-from rekindle_scheduler.domain.ids import CaseId, ProjectId, SubmissionId
+from rekindle_scheduler.domain.ids import AnnotatorId, CaseId, ProjectId, SubmissionId
 from rekindle_scheduler.domain.records import OrganEffort, OrganState, Submission, TimeSegment
 from rekindle_scheduler.domain.words import ReviewState
-from rekindle_scheduler.ports import SubmissionFilter
+from rekindle_scheduler.state.codec import decode_all, encode
+from rekindle_scheduler.state.rows import Repository
+from rekindle_scheduler.state.tables import cases, submissions
 
 _AT_ONCE: Final = 10_000
 
 
-class SqlSubmissions(Repository):
-    """Corrected labels."""
+@dataclass(frozen=True, kw_only=True)
+class SubmissionFilter:
+    """Which submissions a list shows; the defaults show all."""
+
+    case_id: CaseId | None = None
+    round: int = 0
+    states: frozenset[ReviewState] = frozenset()
+    annotator_id: AnnotatorId | None = None
+
+
+class Submissions(Repository):
+    """Corrected labels; what was sent is never changed once stored. `get` raises NotFound."""
 
     def add(self, submission: Submission) -> None:
         values = {
@@ -35,9 +45,10 @@ class SqlSubmissions(Repository):
         statement = sa.select(submissions).where(
             submissions.c.project_id == project_id, submissions.c.submission_id == submission_id
         )
-        return _submission(self._one(statement, f"submission {submission_id}"))
+        return _submission(self._one(statement, "submission", submission_id))
 
     def update(self, submission: Submission) -> None:
+        """State what became of it: review, withdrawal, the round that it counts for, what it supersedes."""
         values = {
             "round": submission.round,
             "held_out": submission.held_out,
@@ -54,6 +65,7 @@ class SqlSubmissions(Repository):
         self._connection.execute(statement.values(values))
 
     def freeze(self, project_id: ProjectId, round: int, left_out: Iterable[CaseId]) -> None:
+        """Those that count now, but for these cases', are in the round's snapshot."""
         counting = sa.select(cases.c.submission_id).where(
             cases.c.project_id == project_id, cases.c.submission_id.is_not(None)
         )
@@ -71,17 +83,20 @@ class SqlSubmissions(Repository):
             self._connection.execute(sa.update(submissions).where(of_some, just_now).values(snapshot_round=0))
 
     def frozen_cases(self, project_id: ProjectId) -> frozenset[CaseId]:
+        """The cases of which any submission is in a snapshot."""
         statement = sa.select(submissions.c.case_id).where(
             submissions.c.project_id == project_id, submissions.c.snapshot_round > 0
         )
         return frozenset(row.case_id for row in self._connection.execute(statement))
 
     def of_case(self, case_id: CaseId) -> list[Submission]:
+        """By revision."""
         statement = sa.select(submissions).where(submissions.c.case_id == case_id)
         rows = self._connection.execute(statement.order_by(submissions.c.revision))
         return [_submission(row) for row in rows]
 
     def counting(self, project_id: ProjectId) -> list[Submission]:
+        """The submissions that count, one per labelled case, in the order they came."""
         statement = (
             sa.select(submissions)
             .join(cases, cases.c.submission_id == submissions.c.submission_id)

@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 from uuid import uuid4
 
 import sqlalchemy as sa
 from rekindle.errors import NotFound
 
-from rekindle_scheduler.adapters.sql import case_states
-from rekindle_scheduler.adapters.sql.codec import decode, encode
-from rekindle_scheduler.adapters.sql.rows import Repository
-from rekindle_scheduler.adapters.sql.tables import cases, predictions
 from rekindle_scheduler.domain.ids import CaseId, ModelVersionId, ProjectId, SubmissionId, VolumeId
 from rekindle_scheduler.domain.records import Case, CoarseLabel
+from rekindle_scheduler.domain.volumes import Volume
 from rekindle_scheduler.domain.words import CaseMark, CaseState, PredictionState
-from rekindle_scheduler.ports import CaseFilter, Volume
+from rekindle_scheduler.state import case_states
+from rekindle_scheduler.state.codec import decode, encode
+from rekindle_scheduler.state.rows import Repository
+from rekindle_scheduler.state.tables import cases, predictions
 
 _AT_ONCE: Final = 10_000
 
 
-class SqlCases(Repository):
-    """The target set; states are as of the transaction's moment."""
+@dataclass(frozen=True, kw_only=True)
+class CaseFilter:
+    """Which cases a list shows; the defaults show all."""
+
+    states: frozenset[CaseState] = frozenset()
+    held_out: bool | None = None
+    round: int = 0
+
+
+class Cases(Repository):
+    """The target set. States are as of the transaction's moment; `get` and `lock` raise NotFound."""
 
     def add(self, project_id: ProjectId, volume: Volume, group_key: str, *, held_out: bool) -> Case:
         sequence = self._take_number(project_id, "last_case")
@@ -52,20 +62,23 @@ class SqlCases(Repository):
 
     def get(self, project_id: ProjectId, case_id: CaseId) -> Case:
         statement = self._select(project_id).where(cases.c.case_id == case_id)
-        return self._case(self._one(statement, f"case {case_id}"))
+        return self._case(self._one(statement, "case", case_id))
 
     def lock(self, project_id: ProjectId, case_id: CaseId) -> Case:
+        """As `get`, and nobody else changes the case before this transaction ends; NotFound (PURGED) too."""
         statement = self._select(project_id).where(cases.c.case_id == case_id).with_for_update()
-        found = self._case(self._one(statement, f"case {case_id}"))
+        found = self._case(self._one(statement, "case", case_id))
         if found.state == CaseState.PURGED:
             raise NotFound("the case was erased: nothing of it is left to work on", reason="PURGED")
         return found
 
     def all(self, project_id: ProjectId) -> list[Case]:
+        """Without those that were erased."""
         kept = self._select(project_id).where(cases.c.purged_at.is_(None))
         return self._rows(kept.order_by(cases.c.sequence))
 
     def of_group(self, project_id: ProjectId, group_key: str) -> list[Case]:
+        """The cases of one patient, without those that were erased."""
         in_it = sa.and_(cases.c.group_key == group_key, cases.c.purged_at.is_(None))
         return self._rows(self._select(project_id).where(in_it).order_by(cases.c.sequence))
 
@@ -88,6 +101,7 @@ class SqlCases(Repository):
         return [((row.ordering_rank if ranked else 0, row.sequence), self._case(row)) for row in rows]
 
     def next_in_round(self, project_id: ProjectId, round: int) -> Case | None:
+        """The first case of the round's selection that is free, locked."""
         statement = (
             self._select(project_id)
             .where(cases.c.round == round, case_states.is_in(CaseState.READY, self._now))
@@ -98,6 +112,10 @@ class SqlCases(Repository):
         return next(iter(self._rows(statement)), None)
 
     def without_task(self, project_id: ProjectId, version: ModelVersionId) -> Iterator[Case]:
+        """The open, free cases, without those in review, that this version is not asked to predict yet.
+
+        Read as they are asked for, some at a time.
+        """
         has_task = (
             sa.select(predictions.c.case_id)
             .where(
@@ -111,6 +129,7 @@ class SqlCases(Repository):
         return self._each_of(self._select(project_id).where(*waiting))
 
     def unlabelled(self, project_id: ProjectId) -> Iterator[Case]:
+        """Those without a label that counts, as registered, read as they are asked for."""
         # What was erased looks labelled.
         return self._each_of(self._select(project_id).where(cases.c.submission_id.is_(None)))
 
@@ -118,6 +137,7 @@ class SqlCases(Repository):
         return self._rows(self._select(project_id).where(case_states.is_labelled()).order_by(cases.c.sequence))
 
     def held_out(self, project_id: ProjectId) -> list[Case]:
+        """Labelled or not."""
         kept = cases.c.held_out.is_(True), cases.c.purged_at.is_(None)
         return self._rows(self._select(project_id).where(*kept).order_by(cases.c.sequence))
 
@@ -131,6 +151,7 @@ class SqlCases(Repository):
         self._each(case_ids, {"round": round}, "rank")
 
     def set_ordering(self, case_ids: Sequence[CaseId], *, first: int) -> None:
+        """Keep the places in the policy's ordering, from `first` on, for ranked lists."""
         self._each(case_ids, {}, "ordering_rank", first)
 
     def set_coarse_label(self, case_id: CaseId, label: CoarseLabel) -> None:
@@ -138,6 +159,7 @@ class SqlCases(Repository):
         self._update([case_id], {"coarse_label": encode(label), "coarse_model_version_id": version})
 
     def show_labels_of(self, project_id: ProjectId, version: ModelVersionId) -> None:
+        """Where this version has predicted a case that is not labelled, its coarse label is the one to show."""
         done = (
             predictions.c.model_version_id == version,
             predictions.c.state == PredictionState.DONE,
@@ -154,6 +176,7 @@ class SqlCases(Repository):
         self._update([case_id], {"submission_id": submission_id})
 
     def set_pending(self, case_id: CaseId, submission_id: SubmissionId | None) -> None:
+        """The submission that waits for a reviewer."""
         self._update([case_id], {"pending_submission_id": submission_id})
 
     def _select(self, project_id: ProjectId) -> sa.Select[Any]:

@@ -9,21 +9,21 @@ from datetime import UTC, datetime
 import sqlalchemy as sa
 from rekindle_servicekit.database import make_engine, prepare_schema, read, wipe, write
 
-from rekindle_scheduler.adapters.sql.cases import SqlCases
-from rekindle_scheduler.adapters.sql.drafts import SqlDrafts
-from rekindle_scheduler.adapters.sql.history import SqlAnnotators, SqlEvents, SqlRequests
-from rekindle_scheduler.adapters.sql.leases import SqlLeases
-from rekindle_scheduler.adapters.sql.ledger import SqlLedger
-from rekindle_scheduler.adapters.sql.predictions import SqlPredictions
-from rekindle_scheduler.adapters.sql.projects import SqlProjects, SqlSeedCases
-from rekindle_scheduler.adapters.sql.publications import SqlPublications
-from rekindle_scheduler.adapters.sql.purges import SqlPurges
-from rekindle_scheduler.adapters.sql.rounds import SqlRounds
-from rekindle_scheduler.adapters.sql.rows import Transaction
-from rekindle_scheduler.adapters.sql.sessions import SqlSessions
-from rekindle_scheduler.adapters.sql.submissions import SqlSubmissions
-from rekindle_scheduler.adapters.sql.tallies import SqlTallies
 from rekindle_scheduler.domain.events import Occurrence
+from rekindle_scheduler.state.cases import Cases
+from rekindle_scheduler.state.drafts import Drafts
+from rekindle_scheduler.state.history import Annotators, Events, Requests
+from rekindle_scheduler.state.leases import Leases
+from rekindle_scheduler.state.ledger import Ledger
+from rekindle_scheduler.state.predictions import Predictions
+from rekindle_scheduler.state.projects import Projects, SeedCases
+from rekindle_scheduler.state.publications import Publications
+from rekindle_scheduler.state.purges import Purges
+from rekindle_scheduler.state.rounds import Rounds
+from rekindle_scheduler.state.rows import Transaction
+from rekindle_scheduler.state.sessions import Sessions
+from rekindle_scheduler.state.submissions import Submissions
+from rekindle_scheduler.state.tallies import Tallies
 
 #: Told of what each committed transaction did.
 Observer = Callable[[Sequence[Occurrence]], None]
@@ -39,33 +39,33 @@ def database_now(connection: sa.Connection) -> datetime:
     return moment.astimezone(UTC)
 
 
-class SqlUnitOfWork:
+class UnitOfWork:
     """One transaction."""
 
     def __init__(self, connection: sa.Connection, now: datetime) -> None:
         transaction = Transaction(connection, now)
         self.now = now
         self.occurrences = transaction.occurrences
-        self.requests = SqlRequests(transaction)
-        self.annotators = SqlAnnotators(transaction)
-        self.projects = SqlProjects(transaction)
-        self.seed_cases = SqlSeedCases(transaction)
-        self.cases = SqlCases(transaction)
-        self.leases = SqlLeases(transaction)
-        self.submissions = SqlSubmissions(transaction)
-        self.publications = SqlPublications(transaction)
-        self.drafts = SqlDrafts(transaction)
-        self.sessions = SqlSessions(transaction)
-        self.rounds = SqlRounds(transaction)
-        self.predictions = SqlPredictions(transaction)
-        self.purges = SqlPurges(transaction)
-        self.tallies = SqlTallies(transaction)
-        self.ledger = SqlLedger(transaction)
-        self.events = SqlEvents(transaction)
+        self.requests = Requests(transaction)
+        self.annotators = Annotators(transaction)
+        self.projects = Projects(transaction)
+        self.seed_cases = SeedCases(transaction)
+        self.cases = Cases(transaction)
+        self.leases = Leases(transaction)
+        self.submissions = Submissions(transaction)
+        self.publications = Publications(transaction)
+        self.drafts = Drafts(transaction)
+        self.sessions = Sessions(transaction)
+        self.rounds = Rounds(transaction)
+        self.predictions = Predictions(transaction)
+        self.purges = Purges(transaction)
+        self.tallies = Tallies(transaction)
+        self.ledger = Ledger(transaction)
+        self.events = Events(transaction)
 
 
-class SqlStore:
-    """Units of work on one database."""
+class State:
+    """The scheduler's database. Units of work commit at the end and roll back on an exception."""
 
     def __init__(self, engine: sa.Engine, clock: Clock = database_now, observe: Observer | None = None) -> None:
         self._engine = engine
@@ -73,6 +73,8 @@ class SqlStore:
         self._observe = observe
 
     def wipe(self) -> None:
+        """Leave no trace of what was removed in the files of an embedded database."""
+        """Leave no trace of what was removed in the files of an embedded database."""
         wipe(self._engine)
 
     @property
@@ -81,28 +83,28 @@ class SqlStore:
         return self._engine
 
     @contextmanager
-    def write(self) -> Generator[SqlUnitOfWork]:
+    def write(self) -> Generator[UnitOfWork]:
         with write(self._engine) as connection:
-            uow = SqlUnitOfWork(connection, self._clock(connection))
+            uow = UnitOfWork(connection, self._clock(connection))
             yield uow
         # Only what was committed has happened.
         if self._observe is not None:
             self._observe(uow.occurrences)
 
     @contextmanager
-    def read(self) -> Generator[SqlUnitOfWork]:
+    def read(self) -> Generator[UnitOfWork]:
         with read(self._engine) as connection:
-            yield SqlUnitOfWork(connection, self._clock(connection))
+            yield UnitOfWork(connection, self._clock(connection))
 
     def close(self) -> None:
         """Give the connections back."""
         self._engine.dispose()
 
 
-def open_store(
+def open_state(
     url: str, clock: Clock = database_now, *, migrates: bool = True, observe: Observer | None = None
-) -> SqlStore:
+) -> State:
     """The store at `url`, its schema brought to the newest revision; DependencyUnavailable where it may not be."""
     engine = make_engine(url)
     prepare_schema(engine, "rekindle_scheduler:migrations", migrates=migrates)
-    return SqlStore(engine, clock, observe)
+    return State(engine, clock, observe)

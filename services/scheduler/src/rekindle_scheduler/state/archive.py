@@ -11,11 +11,12 @@ from rekindle.errors import IllegalTransition, NotFound, quoted_id
 from rekindle_servicekit.project_archive import ProjectArchive, Tables
 from rekindle_servicekit.project_rows import ProjectTable, Row
 
-from rekindle_scheduler.adapters.sql import tables
-from rekindle_scheduler.adapters.sql.store import SqlUnitOfWork, database_now
 from rekindle_scheduler.domain.ids import ProjectId
 from rekindle_scheduler.domain.purges import PurgeState
-from rekindle_scheduler.ports import CaseFilter, SubmissionFilter
+from rekindle_scheduler.state import tables
+from rekindle_scheduler.state.cases import CaseFilter
+from rekindle_scheduler.state.submissions import SubmissionFilter
+from rekindle_scheduler.state.unit_of_work import UnitOfWork, database_now
 
 LEFT_OUT = ("requests",)
 
@@ -119,7 +120,7 @@ def _renamed(row: Row, ids: dict[str, str]) -> Row:
 
 
 def _read_back(connection: sa.Connection, project_id: str) -> None:
-    uow, project = SqlUnitOfWork(connection, database_now(connection)), ProjectId(project_id)
+    uow, project = UnitOfWork(connection, database_now(connection)), ProjectId(project_id)
     uow.projects.get(project)
     uow.seed_cases.all(project)
     everything = 10**9

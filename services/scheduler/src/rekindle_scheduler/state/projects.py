@@ -7,19 +7,19 @@ from typing import Any
 import sqlalchemy as sa
 from rekindle.errors import VersionConflict
 
-from rekindle_scheduler.adapters.sql.codec import decode, decode_all, encode
-from rekindle_scheduler.adapters.sql.rows import Repository
-from rekindle_scheduler.adapters.sql.tables import projects, seed_cases
 from rekindle_scheduler.domain.ids import ProjectId, VolumeId
 from rekindle_scheduler.domain.policy import Policy
 from rekindle_scheduler.domain.records import Organ, OrganState, Project, SeedCase
 from rekindle_scheduler.domain.words import Modality, ProjectState
+from rekindle_scheduler.state.codec import decode, decode_all, encode
+from rekindle_scheduler.state.rows import Repository
+from rekindle_scheduler.state.tables import projects, seed_cases
 
 _RUNNING = (ProjectState.IGNITING, ProjectState.ACTIVE, ProjectState.COMPLETE)
 
 
-class SqlProjects(Repository):
-    """Projects."""
+class Projects(Repository):
+    """Projects. `get` raises NotFound."""
 
     def add(self, project: Project) -> None:
         newest = self._connection.execute(sa.select(sa.func.max(projects.c.sequence))).scalar_one()
@@ -28,13 +28,14 @@ class SqlProjects(Repository):
         self._connection.execute(sa.insert(projects).values(values))
 
     def get(self, project_id: ProjectId) -> Project:
-        return _project(self._one(_select(project_id), f"project {project_id}"))
+        return _project(self._one(_select(project_id), "project", project_id))
 
     def lock(self, project_id: ProjectId) -> Project:
+        """As `get`; nobody else changes the project before this transaction ends."""
         # Its key stays: whoever adds a lease to a case that is locked already need not wait for the project, which
         # somebody may hold who waits for that case.
         held = _select(project_id).with_for_update(key_share=True)
-        return _project(self._one(held, f"project {project_id}"))
+        return _project(self._one(held, "project", project_id))
 
     def page(self, *, after: int, limit: int) -> list[tuple[int, Project]]:
         statement = sa.select(projects).where(projects.c.sequence > after)
@@ -42,6 +43,7 @@ class SqlProjects(Repository):
         return [(row.sequence, _project(row)) for row in rows]
 
     def running(self) -> list[ProjectId]:
+        """The projects that may have a next step."""
         statement = sa.select(projects.c.project_id).where(projects.c.state.in_(_RUNNING))
         return [ProjectId(row.project_id) for row in self._connection.execute(statement)]
 
@@ -52,7 +54,7 @@ class SqlProjects(Repository):
             raise VersionConflict(f"project {project.project_id} was changed meanwhile")
 
 
-class SqlSeedCases(Repository):
+class SeedCases(Repository):
     """The seed set."""
 
     def add(self, seed_case: SeedCase) -> None:

@@ -2,19 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
 import sqlalchemy as sa
 
-from rekindle_scheduler.adapters.sql import case_states
-from rekindle_scheduler.adapters.sql.rows import Repository
-from rekindle_scheduler.adapters.sql.tables import cases, predictions, projects, rounds, seed_cases, submissions
 from rekindle_scheduler.domain.ids import ModelVersionId, ProjectId
 from rekindle_scheduler.domain.reconcile import CaseTally, PredictionTally
 from rekindle_scheduler.domain.words import CaseState, PredictionState, ProjectState, ReviewState
-from rekindle_scheduler.ports import CaseCounts, Overview
-from rekindle_scheduler.ports.state import MAX_OVERVIEW_PROJECTS
+from rekindle_scheduler.state import case_states
+from rekindle_scheduler.state.rows import Repository
+from rekindle_scheduler.state.tables import cases, predictions, projects, rounds, seed_cases, submissions
+
+#: Projects of which an overview names the newest round: each is a series of its own where rounds are watched.
+MAX_OVERVIEW_PROJECTS: Final = 200
 
 
-class SqlTallies(Repository):
+@dataclass(frozen=True, kw_only=True)
+class CaseCounts:
+    """How many cases of a project are where."""
+
+    seed: int = 0
+    registered: int = 0
+    predicted: int = 0
+    leased: int = 0
+    labelled: int = 0
+    held_out: int = 0
+    held_out_labelled: int = 0
+    in_review: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overview:
+    """All projects at a glance."""
+
+    cases: Mapping[CaseState, int]
+    #: When the oldest case that is READY was registered; None where none is.
+    oldest_ready: datetime | None
+    #: Live leases.
+    leases: int
+    #: Newest round of each running project, of at most `MAX_OVERVIEW_PROJECTS`.
+    rounds: Mapping[ProjectId, int]
+
+
+class Tallies(Repository):
     """Counts, each in one statement."""
 
     def counts(self, project_id: ProjectId) -> CaseCounts:
@@ -72,12 +105,14 @@ class SqlTallies(Repository):
         )
 
     def has_open(self, project_id: ProjectId) -> bool:
+        """Whether any case is open; does not count them."""
         open_case = sa.select(cases.c.case_id).where(cases.c.project_id == project_id, case_states.is_open(self._now))
         # The order is that of the index of unlabelled cases, whose first rows answer, however few there are.
         first = open_case.order_by(cases.c.round, cases.c.rank).limit(1)
         return self._connection.execute(first).first() is not None
 
     def open_in_round(self, project_id: ProjectId, round: int) -> int:
+        """Selected in this round and still open; looks at no other case."""
         of_round = cases.c.project_id == project_id, cases.c.round == round
         statement = sa.select(sa.func.count()).select_from(cases).where(*of_round, case_states.is_open(self._now))
         return self._connection.execute(statement).scalar_one()

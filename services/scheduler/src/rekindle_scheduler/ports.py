@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,38 +20,10 @@ from rekindle_scheduler.domain.records import (
     CoarseLabel,
     Example,
     Organ,
-    OrganEffort,
     TrainingRun,
 )
+from rekindle_scheduler.domain.volumes import Receipt, Volume
 from rekindle_scheduler.domain.words import Modality, RunKind
-
-
-@dataclass(frozen=True, kw_only=True)
-class Volume:
-    """What inference knows of an ingested volume, as far as the scheduler asks."""
-
-    volume_id: VolumeId
-    is_image: bool
-    #: None for masks.
-    modality: Modality | None
-    #: Of the canonical object.
-    digest: Digest
-
-
-@dataclass(frozen=True, kw_only=True)
-class Receipt:
-    """What inference says of an uploaded mask."""
-
-    receipt_id: ReceiptId
-    mask_volume_id: VolumeId
-    mask_digest: Digest
-    image_volume_id: VolumeId
-    image_digest: Digest
-    #: None when the annotator drew from nothing.
-    coarse_mask_volume_id: VolumeId | None
-    #: Voxels by organ id.
-    voxels: Mapping[str, int]
-    effort: tuple[OrganEffort, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 from rekindle.errors import NotFound, quoted_id
 
-from rekindle_scheduler.adapters.sql.tables import projects
 from rekindle_scheduler.domain.events import Occurrence
+from rekindle_scheduler.state.tables import projects
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +32,14 @@ class Repository:
         self._now = transaction.now
         self._occurrences = transaction.occurrences
 
-    def _one(self, statement: sa.Select[Any], what: str) -> sa.Row[Any]:
+    def _one(self, statement: sa.Select[Any], noun: str, name: str | int) -> sa.Row[Any]:
+        """The statement's only row. NotFound, with a reason by the noun, where there is none."""
         row = self._connection.execute(statement).one_or_none()
         if row is None:
-            noun, _, given = what.rpartition(" ")
-            raise NotFound(f"{noun} {quoted_id(given)} does not exist, or not in this project", reason=_reason(what))
+            quoted = quoted_id(name) if isinstance(name, str) else name
+            raise NotFound(
+                f"{noun} {quoted} does not exist, or not in this project", reason=f"{noun.upper()}_NOT_FOUND"
+            )
         return row
 
     def _take_number(self, project_id: str, counter: str) -> int:
@@ -49,7 +52,3 @@ class Repository:
             .returning(column)
         )
         return int(self._connection.execute(statement).scalar_one())
-
-
-def _reason(what: str) -> str:
-    return f"{what.split(' ', 1)[0].upper()}_NOT_FOUND"

@@ -8,17 +8,17 @@ from typing import Any
 import sqlalchemy as sa
 from rekindle.errors import VersionConflict
 
-from rekindle_scheduler.adapters.sql.codec import decode, encode
-from rekindle_scheduler.adapters.sql.rows import Repository, Transaction
-from rekindle_scheduler.adapters.sql.tables import rounds, snapshots, submissions
 from rekindle_scheduler.domain.ids import ProjectId
 from rekindle_scheduler.domain.reconcile import RoundHead
 from rekindle_scheduler.domain.records import Round, Snapshot
 from rekindle_scheduler.domain.words import ReviewState, RoundState
+from rekindle_scheduler.state.codec import decode, encode
+from rekindle_scheduler.state.rows import Repository, Transaction
+from rekindle_scheduler.state.tables import rounds, snapshots, submissions
 
 
-class SqlRounds(Repository):
-    """Rounds; every change is a compare-and-set on the version that this transaction has read."""
+class Rounds(Repository):
+    """Rounds. Each change is a compare-and-set on the version that this transaction read. `get` raises NotFound."""
 
     def __init__(self, transaction: Transaction) -> None:
         super().__init__(transaction)
@@ -36,7 +36,7 @@ class SqlRounds(Repository):
 
     def get(self, project_id: ProjectId, number: int) -> Round:
         statement = self._select(project_id).where(rounds.c.number == number)
-        return self._rounds(project_id, [self._one(statement, f"round {number} of project {project_id}")])[0]
+        return self._rounds(project_id, [self._one(statement, "round", number)])[0]
 
     def newest(self, project_id: ProjectId) -> Round | None:
         statement = self._select(project_id).order_by(rounds.c.number.desc()).limit(1)
@@ -44,6 +44,7 @@ class SqlRounds(Repository):
         return found[0] if found else None
 
     def head(self, project_id: ProjectId) -> RoundHead | None:
+        """The newest one's number and state; however many rounds and labels there are, it costs one row."""
         statement = sa.select(rounds.c.number, rounds.c.state).where(rounds.c.project_id == project_id)
         row = self._connection.execute(statement.order_by(rounds.c.number.desc()).limit(1)).one_or_none()
         return None if row is None else RoundHead(number=row.number, state=RoundState(row.state))
@@ -57,6 +58,7 @@ class SqlRounds(Repository):
         return self._rounds(project_id, list(rows))
 
     def update(self, round: Round) -> None:
+        """Compare-and-set. VersionConflict where somebody else has changed it since this unit of work read it."""
         key = (round.project_id, round.number)
         statement = sa.update(rounds).where(
             rounds.c.project_id == round.project_id,

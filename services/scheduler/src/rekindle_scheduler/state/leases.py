@@ -7,18 +7,19 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from rekindle_scheduler.adapters.sql.rows import Repository
-from rekindle_scheduler.adapters.sql.tables import cases, leases
 from rekindle_scheduler.domain.events import LeasesExpired
 from rekindle_scheduler.domain.ids import AnnotatorId, CaseId, LeaseId, ProjectId, SessionId, SubmissionId
 from rekindle_scheduler.domain.records import Lease
 from rekindle_scheduler.domain.words import LeaseState
+from rekindle_scheduler.state.rows import Repository
+from rekindle_scheduler.state.tables import cases, leases
 
 
-class SqlLeases(Repository):
-    """Leases; one that nobody ended counts as expired from its expire_time on."""
+class Leases(Repository):
+    """Leases. A lease that nobody ended counts as expired from its expire_time on. `get` raises NotFound."""
 
     def add(self, lease: Lease) -> None:
+        """Also makes it the one that holds the case."""
         self._expire_others(lease.case_id)
         values = {
             "lease_id": lease.lease_id,
@@ -46,23 +47,26 @@ class SqlLeases(Repository):
 
     def get(self, project_id: ProjectId, lease_id: LeaseId) -> Lease:
         statement = sa.select(leases).where(leases.c.project_id == project_id, leases.c.lease_id == lease_id)
-        return self._lease(self._one(statement, f"lease {lease_id}"))
+        return self._lease(self._one(statement, "lease", lease_id))
 
     def extend(self, lease: Lease, expire_time: datetime) -> None:
         self._update(lease, {"expire_time": expire_time})
         self._connection.execute(_held_by(lease).values(lease_expire_time=expire_time))
 
     def end(self, lease: Lease, state: LeaseState, *, reason: str = "") -> None:
+        """The lease ends now, in this state; its case is free again, if it was this lease that held it."""
         self._update(lease, {"state": state, "end_time": self._now, "reason": reason})
         self._connection.execute(_held_by(lease).values(lease_id=None, lease_expire_time=None))
 
     def take_up(self, lease: Lease, fencing_token: int, expire_time: datetime, tool: str) -> None:
+        """The same lease, live, under a new token, in another tool."""
         live = {"state": LeaseState.LIVE, "fencing_token": fencing_token, "expire_time": expire_time, "tool": tool}
         self._update(lease, live)
         holds = {"lease_expire_time": expire_time, "fencing_token": fencing_token}
         self._connection.execute(_held_by(lease).values(holds))
 
     def redirect(self, case_id: CaseId, revises: SubmissionId, instead: SubmissionId | None) -> None:
+        """A lease that is to correct the first label is to correct the second."""
         known = leases.c.case_id == case_id, leases.c.revises_submission_id == revises
         # None would make it a lease of an open case: which it is, but for what the annotator was shown.
         if instead is not None:
@@ -70,6 +74,7 @@ class SqlLeases(Repository):
             self._connection.execute(statement.values(revises_submission_id=instead))
 
     def of_session(self, session_id: SessionId) -> list[Lease]:
+        """All of them, ended ones too, in the order in which they were taken."""
         statement = sa.select(leases).join(cases, cases.c.case_id == leases.c.case_id)
         statement = statement.where(leases.c.session_id == session_id)
         # All of them were taken in one moment, in the round's order.

@@ -8,14 +8,14 @@ import sqlalchemy as sa
 from rekindle_servicekit import idempotency
 from rekindle_servicekit.principal import Principal
 
-from rekindle_scheduler.adapters.sql.rows import Repository
-from rekindle_scheduler.adapters.sql.tables import annotators, events
 from rekindle_scheduler.domain.events import Event, RoundEvent
 from rekindle_scheduler.domain.ids import AnnotatorId, ProjectId
+from rekindle_scheduler.state.rows import Repository
+from rekindle_scheduler.state.tables import annotators, events
 
 
-class SqlRequests(Repository):
-    """Mutations already answered."""
+class Requests(Repository):
+    """Mutations already answered, with their responses."""
 
     def remember(self, principal: Principal, method: str, request_id: str, request_digest: str) -> bytes | None:
         return idempotency.remember(self._connection, principal, method, request_id, request_digest)
@@ -24,8 +24,8 @@ class SqlRequests(Repository):
         idempotency.store(self._connection, principal, method, request_id, request_digest, response, now=self._now)
 
 
-class SqlAnnotators(Repository):
-    """Callers as annotators."""
+class Annotators(Repository):
+    """Callers as annotators: one id per issuer and subject."""
 
     def find(self, principal: Principal) -> AnnotatorId | None:
         statement = sa.select(annotators.c.annotator_id).where(
@@ -47,8 +47,8 @@ class SqlAnnotators(Repository):
         return AnnotatorId(values["annotator_id"])
 
 
-class SqlEvents(Repository):
-    """A project's history."""
+class Events(Repository):
+    """A project's history, under growing cursors."""
 
     def add(self, event: Event) -> None:
         values = {

@@ -7,14 +7,14 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from rekindle_scheduler.adapters.sql.rows import Repository
-from rekindle_scheduler.adapters.sql.tables import sessions
 from rekindle_scheduler.domain.annotation import Session
 from rekindle_scheduler.domain.ids import AnnotatorId, ProjectId, SessionId
+from rekindle_scheduler.state.rows import Repository
+from rekindle_scheduler.state.tables import sessions
 
 
-class SqlSessions(Repository):
-    """Sessions of cases."""
+class Sessions(Repository):
+    """Sessions of cases. `get` raises NotFound."""
 
     def add(self, session: Session) -> None:
         values = {
@@ -32,7 +32,7 @@ class SqlSessions(Repository):
 
     def get(self, project_id: ProjectId, session_id: SessionId) -> Session:
         statement = sa.select(sessions).where(sessions.c.project_id == project_id, sessions.c.session_id == session_id)
-        return _session(self._one(statement, f"session {session_id}"))
+        return _session(self._one(statement, "session", session_id))
 
     def page(
         self,
@@ -43,6 +43,7 @@ class SqlSessions(Repository):
         after: tuple[datetime, str],
         limit: int,
     ) -> list[tuple[tuple[datetime, str], Session]]:
+        """Oldest first."""
         create_time, session_id = sessions.c.create_time, sessions.c.session_id
         statement = sa.select(sessions).where(
             sessions.c.project_id == project_id,
@@ -55,6 +56,7 @@ class SqlSessions(Repository):
         return [((row.create_time, row.session_id), _session(row)) for row in rows]
 
     def end(self, session: Session) -> None:
+        """It ends now."""
         statement = sa.update(sessions).where(sessions.c.session_id == session.session_id)
         self._connection.execute(statement.values(end_time=self._now))
 

@@ -1,0 +1,38 @@
+"""Volumes and receipts, as inference answers them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from rekindle_scheduler.domain.ids import Digest, ReceiptId, VolumeId
+from rekindle_scheduler.domain.records import OrganEffort
+from rekindle_scheduler.domain.words import Modality
+
+
+@dataclass(frozen=True, kw_only=True)
+class Volume:
+    """What inference knows of an ingested volume, as far as the scheduler asks."""
+
+    volume_id: VolumeId
+    is_image: bool
+    #: None for masks.
+    modality: Modality | None
+    #: Of the canonical object.
+    digest: Digest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Receipt:
+    """What inference says of an uploaded mask."""
+
+    receipt_id: ReceiptId
+    mask_volume_id: VolumeId
+    mask_digest: Digest
+    image_volume_id: VolumeId
+    image_digest: Digest
+    #: None when the annotator drew from nothing.
+    coarse_mask_volume_id: VolumeId | None
+    #: Voxels by organ id.
+    voxels: Mapping[str, int]
+    effort: tuple[OrganEffort, ...]
