@@ -7,6 +7,15 @@ from datetime import UTC, datetime
 from itertools import cycle
 from pathlib import Path
 
+from rekindle_scheduler.domain.enums import (
+    Modality,
+    OrganStatus,
+    PredictionState,
+    ProjectState,
+    RoundState,
+    TimeKind,
+    TimeSource,
+)  # fmt: skip
 from rekindle_scheduler.domain.ids import CaseId, Digest, ModelVersionId, ProjectId, ReceiptId, VolumeId
 from rekindle_scheduler.domain.policy import HeldOutPolicy, Policy, RoundSizes
 from rekindle_scheduler.domain.records import (
@@ -19,15 +28,6 @@ from rekindle_scheduler.domain.records import (
     TimeSegment,
 )  # fmt: skip
 from rekindle_scheduler.domain.volumes import Receipt, Volume
-from rekindle_scheduler.domain.words import (
-    Modality,
-    OrganStatus,
-    PredictionState,
-    ProjectState,
-    RoundState,
-    TimeKind,
-    TimeSource,
-)  # fmt: skip
 from rekindle_scheduler.state import State, UnitOfWork, open_state
 from rekindle_scheduler.usecases.cases import Registration, register_cases
 from rekindle_scheduler.usecases.leases import LeaseDetails, lease_next_case
@@ -127,7 +127,7 @@ def _registered(uow: UnitOfWork, project_id: ProjectId, names: list[str]) -> lis
             for each in ids
         }
         wanted = [Registration(volume_id=each) for each in ids]
-        case_ids += [case.case_id for case, _ in register_cases(uow, PEOPLE[0], project_id, wanted, volumes)]
+        case_ids += [case.case_id for case, _ in register_cases(uow, project_id, wanted, volumes)]
     return case_ids
 
 

@@ -18,7 +18,7 @@ from rekindle_inference.domain.records import FileFormat, Modality, SourceRefere
 from rekindle_inference.ports import Request
 from rekindle_inference.usecases.purges import purge_volumes
 from rekindle_scheduler.actions.world import World
-from rekindle_scheduler.domain import words
+from rekindle_scheduler.domain import enums as words
 from rekindle_scheduler.domain.events import Event, EventKind
 from rekindle_scheduler.domain.ids import Digest, ProjectId, VolumeId
 from rekindle_scheduler.domain.policy import Policy
@@ -175,7 +175,7 @@ def test_a_patient_is_erased_from_the_scheduler(scheduler: State) -> None:
     """The tombstones are listed as such, counted nowhere, and cannot be worked on; the purge ends once."""
     fill(scheduler)
     with scheduler.write() as uow:
-        purge = purge_group(uow, ALICE, PROJECT, Patient(group_key="patient"), reason="asked for")
+        purge = purge_group(uow, PROJECT, Patient(group_key="patient"), reason="asked for")
     world = World(state=scheduler, inference=Services(), trainer=Services())  # type: ignore[arg-type]
 
     assert advance_purges(world)

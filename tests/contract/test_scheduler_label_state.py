@@ -11,8 +11,8 @@ from importlib import import_module
 import pytest
 import sqlalchemy as sa
 from rekindle.errors import InvalidInput, LeaseLost, NotFound
+from rekindle_scheduler.domain.enums import CaseState, ReviewState, RoundState
 from rekindle_scheduler.domain.ids import CaseId, DraftId, ProjectId, SubmissionId
-from rekindle_scheduler.domain.words import CaseState, ReviewState, RoundState
 from rekindle_scheduler.state import SubmissionFilter, open_state
 from rekindle_scheduler.usecases import drafts, sessions
 from rekindle_servicekit.database import make_engine

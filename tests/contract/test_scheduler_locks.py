@@ -6,12 +6,12 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from rekindle_scheduler.domain.enums import CaseMark, CaseState, LeaseState
 from rekindle_scheduler.domain.ids import CaseId
-from rekindle_scheduler.domain.words import CaseMark, CaseState, LeaseState
 from rekindle_scheduler.state import open_state
 from rekindle_scheduler.usecases import cases, leases, purges
 from scheduler_labels import case_of
-from scheduler_ports import ALICE, BOB, Bench
+from scheduler_ports import ALICE, Bench
 from servers.fixtures import MakeDatabase
 
 
@@ -34,7 +34,7 @@ def test_a_case_is_leased_while_somebody_waits_for_it(bench: Bench, case_id: Cas
     def mark() -> None:
         try:
             with bench.store.write() as uow:
-                cases.mark_case(uow, BOB, bench.project_id, case_id, CaseMark.HARD)
+                cases.mark_case(uow, bench.project_id, case_id, CaseMark.HARD)
         except Exception as error:
             failed.append(error)
 
@@ -57,7 +57,7 @@ def test_a_lease_that_is_given_while_its_case_is_erased_ends(bench: Bench, case_
     def erase() -> None:
         with bench.store.write() as uow:
             patient = purges.Patient(case_id=case_id)
-            purges.purge_group(uow, BOB, bench.project_id, patient, reason="asked for")
+            purges.purge_group(uow, bench.project_id, patient, reason="asked for")
 
     thread = threading.Thread(target=erase)
     with bench.store.write() as uow:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from rekindle_scheduler.domain.enums import ReviewState, ReviewVerdict, RoundState
 from rekindle_scheduler.domain.ids import CaseId, Digest, ReceiptId, VolumeId
 from rekindle_scheduler.domain.records import Case, Submission
 from rekindle_scheduler.domain.volumes import Receipt
-from rekindle_scheduler.domain.words import ReviewState, ReviewVerdict, RoundState
 from rekindle_scheduler.usecases import drafts, leases, reviews, submissions
 from rekindle_servicekit.principal import Principal
 from scheduler_ports import ALICE, BOB, Bench, label, receipt, round_of, states

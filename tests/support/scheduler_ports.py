@@ -10,6 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from rekindle_scheduler.domain.enums import (
+    Modality,
+    OrganStatus,
+    PredictionState,
+    ProjectState,
+    RoundState,
+    TimeKind,
+    TimeSource,
+)
 from rekindle_scheduler.domain.ids import CaseId, Digest, ModelVersionId, ProjectId, ReceiptId, VolumeId
 from rekindle_scheduler.domain.policy import HeldOutPolicy, Policy, RoundSizes
 from rekindle_scheduler.domain.records import (
@@ -23,15 +32,6 @@ from rekindle_scheduler.domain.records import (
     TimeSegment,
 )
 from rekindle_scheduler.domain.volumes import Receipt, Volume
-from rekindle_scheduler.domain.words import (
-    Modality,
-    OrganStatus,
-    PredictionState,
-    ProjectState,
-    RoundState,
-    TimeKind,
-    TimeSource,
-)
 from rekindle_scheduler.state import State, UnitOfWork, open_state
 from rekindle_scheduler.usecases import cases, projects
 from rekindle_scheduler.usecases.submissions import Label
@@ -107,7 +107,7 @@ class Bench:
         volumes = {VolumeId(name): image(name) for name in names}
         wanted = [cases.Registration(volume_id=volume_id) for volume_id in volumes]
         with self.store.write() as uow:
-            answers = cases.register_cases(uow, ALICE, self.project_id, wanted, volumes)
+            answers = cases.register_cases(uow, self.project_id, wanted, volumes)
         return [case.case_id for case, _ in answers]
 
     def annotating(self, *names: str, **policy: Any) -> list[CaseId]:

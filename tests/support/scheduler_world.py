@@ -12,7 +12,18 @@ from typing import Any
 from hypothesis import strategies as st
 from rekindle_scheduler.domain import steps
 from rekindle_scheduler.domain.candidates import candidates
-from rekindle_scheduler.domain.heldout import held_out_at_close, held_out_at_registration
+from rekindle_scheduler.domain.enums import (
+    CaseMark,
+    CaseState,
+    DecisionBasis,
+    HeldOutSchedule,
+    Modality,
+    OrderingName,
+    ProjectState,
+    RoundState,
+    RunState,
+)
+from rekindle_scheduler.domain.held_out import held_out_at_close, held_out_at_registration
 from rekindle_scheduler.domain.leases import case_state
 from rekindle_scheduler.domain.policy import (
     GeometricSizes,
@@ -38,17 +49,6 @@ from rekindle_scheduler.domain.records import Case, PromotionDecision, RollBackD
 from rekindle_scheduler.domain.runs import RunPackage, RunResult, TrainingRun
 from rekindle_scheduler.domain.selection import select_cases
 from rekindle_scheduler.domain.snapshot import cut_snapshot
-from rekindle_scheduler.domain.words import (
-    CaseMark,
-    CaseState,
-    DecisionBasis,
-    HeldOutSchedule,
-    Modality,
-    OrderingName,
-    ProjectState,
-    RoundState,
-    RunState,
-)
 
 ORDER = list(RoundState)
 OPEN = (CaseState.REGISTERED, CaseState.READY, CaseState.LEASED, CaseState.IN_REVIEW)

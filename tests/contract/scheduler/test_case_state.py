@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from rekindle.errors import NotFound
+from rekindle_scheduler.domain.enums import CaseMark, CaseState, LeaseState
 from rekindle_scheduler.domain.ids import CaseId, ModelVersionId, ProjectId, SubmissionId
-from rekindle_scheduler.domain.words import CaseMark, CaseState, LeaseState
 from rekindle_scheduler.state import CaseFilter, State, open_state
 from rekindle_scheduler.usecases import leases
 from rekindle_scheduler.usecases.purges import Patient, purge_group
@@ -85,7 +85,7 @@ def test_erasing_waits_for_whoever_is_given_the_case_at_the_moment(store: State)
 
     def purge(patient: Patient) -> None:
         with store.write() as uow:
-            purge_group(uow, BOB, PROJECT, patient, reason="asked for")
+            purge_group(uow, PROJECT, patient, reason="asked for")
 
     for case, patient in ((case_id, Patient(case_id=case_id)), (grouped, Patient(group_key="group"))):
         eraser = threading.Thread(target=purge, args=(patient,))

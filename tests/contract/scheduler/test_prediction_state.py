@@ -6,9 +6,9 @@ from dataclasses import replace
 from datetime import timedelta
 
 import sqlalchemy as sa
+from rekindle_scheduler.domain.enums import PredictionState
 from rekindle_scheduler.domain.ids import ModelVersionId, SubmissionId, VolumeId
 from rekindle_scheduler.domain.records import PredictionTask
-from rekindle_scheduler.domain.words import PredictionState
 from rekindle_scheduler.state import State
 from scheduler_rows import PROJECT, START, Clock, add_cases, coarse_label, task
 

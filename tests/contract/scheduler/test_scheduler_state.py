@@ -9,12 +9,12 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from rekindle.errors import AlreadyExists, VersionConflict
+from rekindle_scheduler.domain.enums import CaseState, Modality, ProjectState, RoundState, RunState
 from rekindle_scheduler.domain.events import Event, EventKind
 from rekindle_scheduler.domain.ids import Digest
 from rekindle_scheduler.domain.policy import MinutesBudget, Policy
 from rekindle_scheduler.domain.records import Organ, Round
 from rekindle_scheduler.domain.runs import RunPackage, RunResult, TrainingRun
-from rekindle_scheduler.domain.words import CaseState, Modality, ProjectState, RoundState, RunState
 from rekindle_scheduler.state import State, database_now, open_state
 from rekindle_scheduler.state.tables import metadata
 from rekindle_servicekit.database import make_engine

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from rekindle.api.scheduler.v1 import records_pb2, scheduler_pb2
 from rekindle.errors import InvalidInput
 from rekindle_scheduler import wire
+from rekindle_scheduler.domain.enums import HeldOutSchedule, OrderingName, TimeKind, TimeSource, Weekday
 from rekindle_scheduler.domain.policy import (
     GeometricSizes,
     HeldOutPolicy,
@@ -25,7 +26,6 @@ from rekindle_scheduler.domain.policy import (
     validate_policy,
 )
 from rekindle_scheduler.domain.records import TimeSegment
-from rekindle_scheduler.domain.words import HeldOutSchedule, OrderingName, TimeKind, TimeSource, Weekday
 from rekindle_scheduler.grpc.pages import next_token, page_size, place_of
 from rekindle_scheduler.grpc.policies import policy_from_api, policy_to_api
 from rekindle_scheduler.state.codec import decode, encode

@@ -7,9 +7,9 @@ from datetime import timedelta
 
 import pytest
 from rekindle.errors import IllegalTransition, PermissionDenied
-from rekindle_scheduler.domain.words import CaseState, ProjectState, ReviewState, RoundState
+from rekindle_scheduler.domain.enums import CaseState, ProjectState, ReviewState, RoundState
 from rekindle_scheduler.usecases import ledger, rounds
-from rekindle_scheduler.usecases.calibration import minutes_factor
+from rekindle_scheduler.usecases.ledger import minutes_factor
 from scheduler_labels import (
     CARLA,
     REJECT,
@@ -24,7 +24,7 @@ from scheduler_labels import (
     tally,
     withdraw,
 )
-from scheduler_ports import ALICE, BOB, START, Bench, measured, round_of
+from scheduler_ports import BOB, START, Bench, measured, round_of
 
 
 def test_a_withdrawn_label_opens_its_case_again(bench: Bench) -> None:
@@ -38,8 +38,8 @@ def test_a_withdrawn_label_opens_its_case_again(bench: Bench) -> None:
     assert (0, 2) == (tally(bench).round_labels, tally(bench).round_open)
     assert details.case.case_id == take(bench, BOB).case.case_id
     with bench.store.read() as uow:
-        assert 5.0 == pytest.approx(ledger.report(uow, ALICE, bench.project_id).ledger.minutes_total)
-        assert 0 == rounds.get_round(uow, ALICE, bench.project_id, 1).round.labelled_cases
+        assert 5.0 == pytest.approx(ledger.report(uow, bench.project_id).ledger.minutes_total)
+        assert 0 == rounds.get_round(uow, bench.project_id, 1).round.labelled_cases
 
 
 def test_a_label_in_a_snapshot_is_not_withdrawn(bench: Bench) -> None:
@@ -85,7 +85,7 @@ def test_a_correction_supersedes_the_label(bench: Bench) -> None:
     assert ["m2"] == counting(bench)
     assert 1 == tally(bench).round_labels
     with bench.store.read() as uow:
-        assert 1 == rounds.get_round(uow, ALICE, bench.project_id, 1).round.labelled_total
+        assert 1 == rounds.get_round(uow, bench.project_id, 1).round.labelled_total
 
 
 def test_a_correction_of_an_earlier_rounds_label_counts_for_the_open_round(bench: Bench) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from rekindle.errors import IllegalTransition, InvalidInput, LeaseLost, NotFound, PermissionDenied
+from rekindle_scheduler.domain.enums import CaseState, ReviewState, TimeKind, TimeSource
 from rekindle_scheduler.domain.ids import CaseId, DraftId
-from rekindle_scheduler.domain.words import CaseState, ReviewState, TimeKind, TimeSource
 from rekindle_scheduler.usecases import drafts, leases, ledger
 from scheduler_labels import CARLA, hand_in, other_mask, save, take, take_again, take_up, withdraw
 from scheduler_ports import ALICE, BOB, START, Bench, measured, states
@@ -17,7 +17,7 @@ from scheduler_ports import ALICE, BOB, START, Bench, measured, states
 
 def minutes(bench: Bench) -> float:
     with bench.store.read() as uow:
-        return ledger.report(uow, ALICE, bench.project_id).ledger.minutes_total
+        return ledger.report(uow, bench.project_id).ledger.minutes_total
 
 
 def newest(bench: Bench, case_id: CaseId, principal: Any = ALICE) -> Any:
@@ -54,7 +54,7 @@ def test_a_drafts_time_is_booked_at_once_and_once(bench: Bench) -> None:
     assert (first, second, third) == stored.time_segments
     with bench.store.read() as uow:
         entries = uow.ledger.all(bench.project_id)
-        (summary,) = ledger.report(uow, ALICE, bench.project_id).ledger.rounds
+        (summary,) = ledger.report(uow, bench.project_id).ledger.rounds
     assert {stored.submission_id} == {entry.submission_id for entry in entries}
     assert (1, 11.0) == (summary.cases, pytest.approx(summary.minutes))
 

@@ -15,9 +15,9 @@ from rekindle_scheduler.actions import predictions
 from rekindle_scheduler.actions import rounds as rounds_actions
 from rekindle_scheduler.actions.world import World, read_view
 from rekindle_scheduler.domain import steps
+from rekindle_scheduler.domain.enums import LeaseState, ReviewState, RoundState
 from rekindle_scheduler.domain.ids import ModelVersionId
 from rekindle_scheduler.domain.policy import RoundSizes
-from rekindle_scheduler.domain.words import LeaseState, ReviewState, RoundState
 from rekindle_scheduler.state import UnitOfWork
 from rekindle_scheduler.state import predictions as sql_predictions
 from rekindle_scheduler.usecases import leases, projects, rounds, sessions, submissions
@@ -98,7 +98,7 @@ def test_a_rounds_minutes_are_summed_where_they_lie(bench: Bench, monkeypatch: p
 
     monkeypatch.setattr("rekindle_scheduler.state.ledger._entry", unread)
     with bench.store.read() as uow:
-        found = rounds.list_rounds(uow, ALICE, bench.project_id, after=-1, limit=10)
+        found = rounds.list_rounds(uow, bench.project_id, after=-1, limit=10)
     assert [(0, 0.0), (1, pytest.approx(2.0))] == [(each.round.number, each.minutes) for each in found]
 
 
@@ -181,7 +181,7 @@ def test_a_selection_goes_by_the_policy_as_it_is(
         with bench.store.write() as uow:
             project = uow.projects.get(bench.project_id)
             policy = replace(project.policy, sizing=RoundSizes(cases=(1,)))
-            projects.update_policy(uow, ALICE, bench.project_id, policy, project.policy_version)
+            projects.update_policy(uow, bench.project_id, policy, project.policy_version)
 
     view = read_view(bench.store, bench.project_id)
     monkeypatch.setattr(rounds_actions, "_write_ordering", change_policy)

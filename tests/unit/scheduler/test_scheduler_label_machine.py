@@ -18,10 +18,10 @@ from rekindle.errors import IllegalTransition, LeaseLost, PermissionDenied, Vers
 from rekindle_scheduler.actions import rounds as actions
 from rekindle_scheduler.actions.world import World, read_view
 from rekindle_scheduler.domain import steps
+from rekindle_scheduler.domain.enums import CaseState, LeaseState, ReviewState, RoundState
 from rekindle_scheduler.domain.minutes import CLOCK_TOLERANCE
 from rekindle_scheduler.domain.policy import HeldOutPolicy, ReviewPolicy
 from rekindle_scheduler.domain.records import Snapshot, Submission, TimeSegment
-from rekindle_scheduler.domain.words import CaseState, LeaseState, ReviewState, RoundState
 from rekindle_scheduler.usecases import leases, sessions
 from rekindle_servicekit.principal import Principal
 from scheduler_labels import ACCEPT, CARLA, REJECT, hand_in, other_mask, review, save, take_again, take_up, withdraw

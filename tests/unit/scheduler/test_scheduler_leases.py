@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from rekindle.errors import IllegalTransition, InvalidInput, LeaseLost, NotFound, PermissionDenied
+from rekindle_scheduler.domain.enums import CaseMark, CaseState, ReviewState, RoundState
 from rekindle_scheduler.domain.ids import LeaseId, ProjectId
-from rekindle_scheduler.domain.words import CaseMark, CaseState, ReviewState, RoundState
 from rekindle_scheduler.usecases import cases, leases, ledger, rounds, submissions
 from scheduler_ports import ALICE, BOB, START, Bench, label, measured, receipt, round_of, states
 
@@ -62,7 +62,7 @@ def test_a_label_under_an_old_token_is_kept_as_a_draft(bench: Bench) -> None:
     assert ReviewState.DRAFT == draft.review_state
     with bench.store.read() as uow:
         assert CaseState.LEASED == uow.cases.get(bench.project_id, old.case.case_id).state
-        assert 0.0 == ledger.report(uow, ALICE, bench.project_id).ledger.minutes_total
+        assert 0.0 == ledger.report(uow, bench.project_id).ledger.minutes_total
     accepted = submit(bench, new, BOB)
     assert (ReviewState.ACCEPTED, 2) == (accepted.review_state, accepted.revision)
 
@@ -121,7 +121,7 @@ def test_measured_time_on_two_cases_may_not_overlap(bench: Bench) -> None:
     assert "TIME_NOT_PLAUSIBLE" == refused.value.reason
     submit(bench, second, time_segments=(measured(START + timedelta(minutes=10), 600.0),))
     with bench.store.read() as uow:
-        assert 20.0 == pytest.approx(ledger.report(uow, ALICE, bench.project_id).ledger.minutes_total)
+        assert 20.0 == pytest.approx(ledger.report(uow, bench.project_id).ledger.minutes_total)
 
 
 def test_time_on_a_released_case_is_booked(bench: Bench) -> None:
@@ -141,7 +141,7 @@ def test_time_on_a_released_case_is_booked(bench: Bench) -> None:
         )
     assert details.case.case_id == take(bench, BOB).case.case_id
     with bench.store.read() as uow:
-        assert 2.0 == pytest.approx(ledger.report(uow, ALICE, bench.project_id).ledger.minutes_total)
+        assert 2.0 == pytest.approx(ledger.report(uow, bench.project_id).ledger.minutes_total)
 
 
 def test_a_lease_is_renewed_until_it_expires(bench: Bench) -> None:
@@ -191,10 +191,10 @@ def test_a_put_off_case_is_not_handed_out(bench: Bench) -> None:
     """Until its mark is cleared."""
     with bench.store.write() as uow:
         first, second = (case.case_id for case in uow.cases.all(bench.project_id))
-        cases.mark_case(uow, ALICE, bench.project_id, first, CaseMark.PUT_OFF)
+        cases.mark_case(uow, bench.project_id, first, CaseMark.PUT_OFF)
     assert second == take(bench).case.case_id
     with bench.store.write() as uow:
-        cases.mark_case(uow, ALICE, bench.project_id, first, CaseMark.NONE)
+        cases.mark_case(uow, bench.project_id, first, CaseMark.NONE)
     assert first == take(bench).case.case_id
 
 
@@ -206,7 +206,7 @@ def test_a_label_that_comes_while_nothing_is_open_opens_the_next_round(bench: Be
         uow.rounds.update(round_of(bench.project_id, current.number, RoundState.TRAINING))
     assert 2 == submit(bench, details).round
     with bench.store.read() as uow:
-        assert RoundState.SELECTING == rounds.get_round(uow, ALICE, bench.project_id, 2).round.state
+        assert RoundState.SELECTING == rounds.get_round(uow, bench.project_id, 2).round.state
 
 
 def test_what_is_not_of_the_project_is_not_found(bench: Bench) -> None:
@@ -219,9 +219,9 @@ def test_what_is_not_of_the_project_is_not_found(bench: Bench) -> None:
         with pytest.raises(NotFound):
             leases.own_lease(uow, ALICE, bench.project_id, LeaseId("nobody"))
         with pytest.raises(NotFound):
-            cases.get_case(uow, ALICE, other, lease.case_id)
+            cases.get_case(uow, other, lease.case_id)
         with pytest.raises(NotFound):
-            rounds.get_round(uow, ALICE, bench.project_id, 9)
+            rounds.get_round(uow, bench.project_id, 9)
         with pytest.raises(NotFound):
             leases.lease_next_case(uow, ALICE, other, None)
 

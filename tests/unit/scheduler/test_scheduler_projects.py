@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 from rekindle.errors import AlreadyExists, IllegalTransition, InvalidInput, VersionConflict
+from rekindle_scheduler.domain.enums import Modality, OrganStatus, ProjectState, RoundState
 from rekindle_scheduler.domain.ids import Digest, ModelVersionId, VolumeId
 from rekindle_scheduler.domain.policy import HeldOutPolicy, Policy
 from rekindle_scheduler.domain.records import Organ
-from rekindle_scheduler.domain.words import Modality, OrganStatus, ProjectState, RoundState
 from rekindle_scheduler.ports import ModelVersion
 from rekindle_scheduler.usecases import cases, projects
 from scheduler_ports import ALICE, ORGANS, Bench, image, receipt
@@ -27,7 +27,6 @@ def add_seed(bench: Bench, name: str = "seed", spleen: int = 50, not_reviewed: t
     with bench.store.write() as uow:
         cases.add_seed_case(
             uow,
-            ALICE,
             bench.project_id,
             image=image(name, Modality.MR),
             mask_volume_id=VolumeId(f"mask {name}"),
@@ -59,7 +58,7 @@ def test_organs_that_cannot_be_told_apart_are_refused(bench: Bench, organs: list
 def test_a_project_without_seed_cases_cannot_train_an_igniter(bench: Bench) -> None:
     """It needs seed cases or a registered model."""
     with bench.store.write() as uow, pytest.raises(IllegalTransition) as refused:
-        projects.start_project(uow, ALICE, bench.project_id, None)
+        projects.start_project(uow, bench.project_id, None)
     assert "NO_SEED_CASES" == refused.value.reason
 
 
@@ -67,14 +66,14 @@ def test_starting_freezes_the_seed_set_and_opens_round_0(bench: Bench) -> None:
     """And a second start is refused."""
     add_seed(bench)
     with bench.store.write() as uow:
-        details = projects.start_project(uow, ALICE, bench.project_id, None)
+        details = projects.start_project(uow, bench.project_id, None)
         assert ProjectState.IGNITING == details.project.state
         assert RoundState.TRAINING == uow.rounds.get(bench.project_id, 0).state
         snapshot = uow.rounds.snapshot(bench.project_id, 0)
         assert snapshot is not None
         assert [Modality.MR] == [example.modality for example in snapshot.training]
         with pytest.raises(IllegalTransition):
-            projects.start_project(uow, ALICE, bench.project_id, None)
+            projects.start_project(uow, bench.project_id, None)
     with pytest.raises(IllegalTransition):
         add_seed(bench, "another")
 
@@ -90,7 +89,7 @@ def test_a_model_of_other_organs_cannot_be_the_igniter(bench: Bench, organs: tup
         modality=Modality.CT,
     )
     with bench.store.write() as uow, pytest.raises(InvalidInput) as refused:
-        projects.start_project(uow, ALICE, bench.project_id, model)
+        projects.start_project(uow, bench.project_id, model)
     assert "MODEL_MISMATCH" == refused.value.reason
 
 
@@ -98,9 +97,9 @@ def test_a_policy_is_changed_at_its_version_only(bench: Bench) -> None:
     """The second of two who read version 1 is told to read again."""
     with bench.store.write() as uow:
         policy = replace(uow.projects.get(bench.project_id).policy, candidate_pool=7)
-        assert 2 == projects.update_policy(uow, ALICE, bench.project_id, policy, 1).project.policy_version
+        assert 2 == projects.update_policy(uow, bench.project_id, policy, 1).project.policy_version
         with pytest.raises(VersionConflict):
-            projects.update_policy(uow, ALICE, bench.project_id, policy, 1)
+            projects.update_policy(uow, bench.project_id, policy, 1)
 
 
 def test_the_held_out_set_is_not_drawn_anew(bench: Bench) -> None:
@@ -108,10 +107,10 @@ def test_the_held_out_set_is_not_drawn_anew(bench: Bench) -> None:
     bench.create(held_out=HeldOutPolicy(number=1))
     bench.register("v1", "v2", "v3")
     with bench.store.write() as uow:
-        assert 1 == projects.close_registration(uow, ALICE, bench.project_id).counts.held_out
+        assert 1 == projects.close_registration(uow, bench.project_id).counts.held_out
         policy = uow.projects.get(bench.project_id).policy
         with pytest.raises(IllegalTransition) as refused:
-            projects.update_policy(uow, ALICE, bench.project_id, replace(policy, held_out=HeldOutPolicy(number=2)), 1)
+            projects.update_policy(uow, bench.project_id, replace(policy, held_out=HeldOutPolicy(number=2)), 1)
     assert "HELD_OUT_DRAWN" == refused.value.reason
 
 
@@ -123,7 +122,7 @@ def test_a_drawn_number_does_not_become_a_share_while_cases_are_registered(bench
         policy = uow.projects.get(bench.project_id).policy
         share = replace(policy, held_out=HeldOutPolicy(number=None, fraction=0.5))
         with pytest.raises(IllegalTransition) as refused:
-            projects.update_policy(uow, ALICE, bench.project_id, share, 1)
+            projects.update_policy(uow, bench.project_id, share, 1)
     assert "HELD_OUT_DRAWN" == refused.value.reason
 
 
@@ -134,7 +133,7 @@ def test_closing_twice_draws_once(bench: Bench) -> None:
     drawn: list[set[str]] = []
     for _ in range(2):
         with bench.store.write() as uow:
-            projects.close_registration(uow, ALICE, bench.project_id)
+            projects.close_registration(uow, bench.project_id)
             drawn.append({case.case_id for case in uow.cases.all(bench.project_id) if case.held_out})
     assert drawn[0] == drawn[1]
     with pytest.raises(IllegalTransition):
@@ -147,7 +146,7 @@ def test_a_volume_is_registered_once(bench: Bench) -> None:
     assert first == bench.register("v1", "v2")
     wanted = [cases.Registration(volume_id=VolumeId("v3"))] * 2
     with bench.store.write() as uow:
-        answers = cases.register_cases(uow, ALICE, bench.project_id, wanted, {VolumeId("v3"): image("v3")})
+        answers = cases.register_cases(uow, bench.project_id, wanted, {VolumeId("v3"): image("v3")})
     assert [True, False] == [created for _, created in answers]
     assert answers[0][0] == answers[1][0]
 
@@ -157,7 +156,7 @@ def test_only_images_of_the_targets_modality_are_cases(bench: Bench, volume: obj
     """A mask and an MR are refused in a CT project."""
     wanted = [cases.Registration(volume_id=VolumeId("v1"))]
     with bench.store.write() as uow, pytest.raises(InvalidInput) as refused:
-        cases.register_cases(uow, ALICE, bench.project_id, wanted, {VolumeId("v1"): volume})  # type: ignore[dict-item]
+        cases.register_cases(uow, bench.project_id, wanted, {VolumeId("v1"): volume})  # type: ignore[dict-item]
     assert "volume_id" == refused.value.violations[0].field
 
 
@@ -181,7 +180,6 @@ def test_a_seed_image_has_one_mask(bench: Bench) -> None:
         with pytest.raises(AlreadyExists):
             cases.add_seed_case(
                 uow,
-                ALICE,
                 bench.project_id,
                 image=image("seed"),
                 mask_volume_id=VolumeId("other"),
@@ -195,7 +193,6 @@ def test_a_seed_mask_lies_on_its_image(bench: Bench) -> None:
     with bench.store.write() as uow, pytest.raises(InvalidInput) as refused:
         cases.add_seed_case(
             uow,
-            ALICE,
             bench.project_id,
             image=image("seed"),
             mask_volume_id=VolumeId("mask seed"),

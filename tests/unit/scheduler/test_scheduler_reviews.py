@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from rekindle.errors import IllegalTransition, InvalidInput, NotFound, PermissionDenied
 from rekindle_scheduler.actions.models import _started_from
+from rekindle_scheduler.domain.enums import CaseState, ReviewState
 from rekindle_scheduler.domain.ids import SubmissionId
 from rekindle_scheduler.domain.policy import HeldOutPolicy, ReviewPolicy
-from rekindle_scheduler.domain.words import CaseState, ReviewState
 from rekindle_scheduler.state import SubmissionFilter
 from rekindle_scheduler.usecases import ledger, projects, submissions
 from scheduler_labels import (
@@ -167,7 +167,7 @@ def test_a_case_that_was_trained_on_is_never_held_out(tmp_path: Path) -> None:
     freeze(bench)
     review(bench, stored, REJECT)
     with bench.store.write() as uow:
-        projects.close_registration(uow, ALICE, bench.project_id)
+        projects.close_registration(uow, bench.project_id)
         held_out = {case.case_id for case in uow.cases.all(bench.project_id) if case.held_out}
     assert 2 == len(held_out)
     assert stored.case_id not in held_out
@@ -180,7 +180,7 @@ def test_a_late_label_counts_once_a_reviewer_accepts_it(bench: Bench) -> None:
     assert (ReviewState.ACCEPTED, CaseState.LABELLED) == (judged.submission.review_state, judged.case.state)
     assert ["late"] == counting(bench)
     with bench.store.read() as uow:
-        assert 10.0 == pytest.approx(ledger.report(uow, ALICE, bench.project_id).ledger.minutes_total)
+        assert 10.0 == pytest.approx(ledger.report(uow, bench.project_id).ledger.minutes_total)
 
 
 def test_time_that_a_late_label_cannot_have_taken_is_not_booked(bench: Bench) -> None:
@@ -188,7 +188,7 @@ def test_time_that_a_late_label_cannot_have_taken_is_not_booked(bench: Bench) ->
     late = late_label(bench, time_segments=(measured(START, 6 * 3600.0),))
     assert () == review(bench, late, ACCEPT).submission.time_segments
     with bench.store.read() as uow:
-        assert 0.0 == ledger.report(uow, ALICE, bench.project_id).ledger.minutes_total
+        assert 0.0 == ledger.report(uow, bench.project_id).ledger.minutes_total
 
 
 def test_a_late_label_supersedes_another_only_when_that_is_said(bench: Bench) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from rekindle.errors import InvalidInput, NotFound, PermissionDenied
+from rekindle_scheduler.domain.enums import LeaseState, ReviewState, RoundState
 from rekindle_scheduler.domain.ids import LeaseId, SessionId
-from rekindle_scheduler.domain.words import LeaseState, ReviewState, RoundState
 from rekindle_scheduler.usecases import leases, sessions
 from scheduler_labels import hand_in, take, take_up
 from scheduler_ports import ALICE, BOB, START, Bench, coarse_label, measured, round_of

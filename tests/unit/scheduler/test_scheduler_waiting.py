@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from rekindle_scheduler.domain.ids import ProjectId
-from rekindle_scheduler.grpc.batches import in_batches
+from rekindle_scheduler.grpc.cases import in_batches
 from rekindle_scheduler.reconciler import Backoff
 from rekindle_servicekit.bell import Bell
 

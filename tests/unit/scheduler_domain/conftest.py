@@ -9,6 +9,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from rekindle_scheduler.domain.enums import (
+    CaseState,
+    Modality,
+    OrganStatus,
+    ProjectState,
+    RoundState,
+    TimeKind,
+    TimeSource,
+)
 from rekindle_scheduler.domain.policy import Policy
 from rekindle_scheduler.domain.records import (
     Case,
@@ -23,15 +32,6 @@ from rekindle_scheduler.domain.records import (
     TimeSegment,
 )
 from rekindle_scheduler.domain.runs import CaseMetrics, OrganMetrics
-from rekindle_scheduler.domain.words import (
-    CaseState,
-    Modality,
-    OrganStatus,
-    ProjectState,
-    RoundState,
-    TimeKind,
-    TimeSource,
-)
 
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 PROJECT_ID = "6f9619ff-8b86-4d01-b42d-00cf4fc964ff"

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rekindle_scheduler.domain.candidates import candidates, in_labelling_order
-from rekindle_scheduler.domain.draws import draw
-from rekindle_scheduler.domain.heldout import held_out_at_close, held_out_at_registration
+from rekindle_scheduler.domain.held_out import draw, held_out_at_close, held_out_at_registration
 from rekindle_scheduler.domain.policy import HeldOutPolicy, Policy, TrainingPolicy
 
 

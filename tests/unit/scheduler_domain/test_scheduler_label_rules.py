@@ -8,13 +8,13 @@ from types import SimpleNamespace
 import pytest
 from rekindle.errors import IllegalTransition, InvalidInput
 from rekindle_scheduler.domain.annotation import check_session, session_lease_duration
-from rekindle_scheduler.domain.heldout import held_out_at_close
+from rekindle_scheduler.domain.enums import ReviewState, ReviewVerdict, RoundState
+from rekindle_scheduler.domain.held_out import held_out_at_close
 from rekindle_scheduler.domain.minutes import check_segments, not_booked
 from rekindle_scheduler.domain.policy import HeldOutPolicy, Policy
 from rekindle_scheduler.domain.reconcile import CaseTally, ProjectView, next_step
 from rekindle_scheduler.domain.reviews import check_review, check_withdrawal, standing_before
 from rekindle_scheduler.domain.steps import CutSnapshot, OpenRound, OpenSelection, SkipTraining, Wait
-from rekindle_scheduler.domain.words import ReviewState, ReviewVerdict, RoundState
 
 ACCEPT, REJECT = ReviewVerdict.ACCEPT, ReviewVerdict.REJECT
 ACCEPTED, DRAFT, PENDING = ReviewState.ACCEPTED, ReviewState.DRAFT, ReviewState.PENDING

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 from rekindle.errors import IllegalTransition, InvalidInput, LeaseLost
+from rekindle_scheduler.domain.enums import CaseMark, CaseState, LeaseState
 from rekindle_scheduler.domain.leases import (
     case_state,
     check_leasable,
@@ -20,7 +21,6 @@ from rekindle_scheduler.domain.leases import (
     taken_up_end,
 )
 from rekindle_scheduler.domain.policy import Policy
-from rekindle_scheduler.domain.words import CaseMark, CaseState, LeaseState
 
 HOUR = timedelta(hours=1)
 POLICY = Policy(lease_duration=4 * HOUR)

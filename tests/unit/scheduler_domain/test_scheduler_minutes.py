@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rekindle.errors import InvalidInput
+from rekindle_scheduler.domain.enums import TimeSource
 from rekindle_scheduler.domain.minutes import calibration_factor, check_segments, summarize
 from rekindle_scheduler.domain.records import LedgerEntry
-from rekindle_scheduler.domain.words import TimeSource
 
 MEASURED, INFERRED, SIMULATED = TimeSource.MEASURED, TimeSource.INFERRED, TimeSource.SIMULATED
 

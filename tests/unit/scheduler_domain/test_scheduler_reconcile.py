@@ -6,6 +6,14 @@ from types import SimpleNamespace
 
 import pytest
 from rekindle_scheduler.domain import steps
+from rekindle_scheduler.domain.enums import (
+    DecisionBasis,
+    Modality,
+    ProjectState,
+    RoundState,
+    RunKind,
+    RunState,
+)
 from rekindle_scheduler.domain.ids import run_id_for
 from rekindle_scheduler.domain.reconcile import (
     CaseTally,
@@ -18,14 +26,6 @@ from rekindle_scheduler.domain.reconcile import (
 )
 from rekindle_scheduler.domain.records import PromotionDecision, RollBackDecision
 from rekindle_scheduler.domain.runs import RunPackage, RunResult, TrainingRun
-from rekindle_scheduler.domain.words import (
-    DecisionBasis,
-    Modality,
-    ProjectState,
-    RoundState,
-    RunKind,
-    RunState,
-)
 
 S, A, T = RoundState.SELECTING, RoundState.ANNOTATING, RoundState.TRAINING
 PRO, PRE, C = RoundState.PROMOTING, RoundState.PREDICTING, RoundState.CLOSED

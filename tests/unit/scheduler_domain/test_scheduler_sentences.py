@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from rekindle_scheduler.domain.sentences import counted
+from rekindle_scheduler.domain.text import counted
 
 
 @pytest.mark.parametrize(("number", "expected"), [(0, "0 cases"), (1, "1 case"), (2, "2 cases")])

@@ -10,9 +10,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rekindle_scheduler.domain import steps
+from rekindle_scheduler.domain.enums import CaseState, HeldOutSchedule, ProjectState, ReviewState, RoundState
 from rekindle_scheduler.domain.policy import Policy
 from rekindle_scheduler.domain.reconcile import next_step, working_round
-from rekindle_scheduler.domain.words import CaseState, HeldOutSchedule, ProjectState, ReviewState, RoundState
 from scheduler_world import OPEN, POLICIES, World, drive
 
 

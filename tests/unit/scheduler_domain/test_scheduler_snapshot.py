@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 from types import SimpleNamespace
 
+from rekindle_scheduler.domain.enums import Modality, OrganStatus, ReviewState
 from rekindle_scheduler.domain.ids import run_id_for
 from rekindle_scheduler.domain.policy import Policy, TrainingPolicy
 from rekindle_scheduler.domain.records import OrganState, SeedCase
 from rekindle_scheduler.domain.snapshot import cut_snapshot, seed_snapshot
-from rekindle_scheduler.domain.words import Modality, OrganStatus, ReviewState
 
 LIVER = (OrganState(organ_id="liver", status=OrganStatus.EDITED),)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from rekindle_scheduler.domain.enums import Modality, RunKind
 from rekindle_scheduler.domain.ids import (
     Digest,
     ModelVersionId,
@@ -23,7 +24,6 @@ from rekindle_scheduler.domain.records import (
     TrainingRun,
 )
 from rekindle_scheduler.domain.volumes import Receipt, Volume
-from rekindle_scheduler.domain.words import Modality, RunKind
 
 
 @dataclass(frozen=True, kw_only=True)

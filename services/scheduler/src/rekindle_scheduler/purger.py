@@ -14,7 +14,7 @@ from rekindle_servicekit.workers import Workers
 from rekindle_scheduler.actions.world import World
 from rekindle_scheduler.domain.events import Event, EventKind
 from rekindle_scheduler.domain.purges import Purge, PurgeState, PurgeWork
-from rekindle_scheduler.domain.sentences import counted
+from rekindle_scheduler.domain.text import counted
 
 _log = logging.getLogger(__name__)
 

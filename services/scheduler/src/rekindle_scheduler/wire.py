@@ -13,6 +13,7 @@ from rekindle.api.common.v1 import common_pb2 as pb
 from rekindle.errors import FieldViolation, InvalidInput
 from rekindle_servicekit.moments import timestamp
 
+from rekindle_scheduler.domain.enums import Modality, OrganStatus, TimeKind, TimeSource
 from rekindle_scheduler.domain.policy import TrainingWindow
 from rekindle_scheduler.domain.records import (
     CodedConcept,
@@ -23,7 +24,6 @@ from rekindle_scheduler.domain.records import (
     OrganState,
     TimeSegment,
 )
-from rekindle_scheduler.domain.words import Modality, OrganStatus, TimeKind, TimeSource
 
 E = TypeVar("E", bound=StrEnum)
 

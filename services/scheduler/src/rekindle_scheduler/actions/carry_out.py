@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any, Final, cast
 
 from rekindle.errors import (
     Cancelled,
@@ -34,6 +36,30 @@ _log = logging.getLogger(__name__)
 #: Errors that pass by themselves.
 TRANSIENT = (DependencyUnavailable, CapacityExceeded, DeadlineExceeded)
 
+
+#: Carries out one kind of step; whether anything has changed.
+Action = Callable[[World, ProjectView, Any], bool]
+
+#: Action of each kind of step; `Wait` has none.
+_ACTIONS: Final[Mapping[type[Step], Action]] = {
+    steps.OpenRound: rounds.open_round,
+    steps.OpenSelection: rounds.open_selection,
+    steps.CutSnapshot: rounds.cut,
+    steps.AdvanceRound: rounds.advance,
+    steps.SkipTraining: rounds.skip_training,
+    steps.CloseRound: rounds.close,
+    steps.CompleteProject: rounds.complete,
+    steps.Stall: rounds.stall,
+    steps.StartRun: training.start_run,
+    steps.PollRun: training.poll_run,
+    steps.RegisterCandidate: models.register_candidate,
+    steps.DecidePromotion: models.decide,
+    steps.Activate: models.activate,
+    steps.CheckServing: models.check_serving,
+    steps.RollBack: models.roll_back,
+    steps.EnqueuePredictions: predictions.enqueue,
+    steps.PredictBatch: predictions.predict_batch,
+}
 
 #: What a person is told has failed.
 _WORDS: dict[type[Step], str] = {
@@ -103,49 +129,8 @@ def _carry_out_safely(world: World, view: ProjectView, step: Step) -> bool:
 
 def carry_out(world: World, view: ProjectView, step: Step) -> bool:
     """Whether the step has changed anything."""
-    match step:
-        case steps.StartRun():
-            return training.start_run(world, view, step)
-        case steps.PollRun():
-            return training.poll_run(world, view, step)
-        case steps.RegisterCandidate():
-            return models.register_candidate(world, view, step)
-        case steps.DecidePromotion():
-            return models.decide(world, view, step)
-        case steps.Activate():
-            return models.activate(world, view, step)
-        case steps.CheckServing():
-            return models.check_serving(world, view, step)
-        case steps.RollBack():
-            return models.roll_back(world, view, step)
-        case steps.EnqueuePredictions():
-            return predictions.enqueue(world, view, step)
-        case steps.PredictBatch():
-            return predictions.predict_batch(world, view, step)
-        case _:
-            return _change_rounds(world, view, step)
-
-
-def _change_rounds(world: World, view: ProjectView, step: Step) -> bool:
-    match step:
-        case steps.OpenRound():
-            return rounds.open_round(world, view, step)
-        case steps.OpenSelection():
-            return rounds.open_selection(world, view, step)
-        case steps.CutSnapshot():
-            return rounds.cut(world, view, step)
-        case steps.AdvanceRound():
-            return rounds.advance(world, view, step)
-        case steps.SkipTraining():
-            return rounds.skip_training(world, view, step)
-        case steps.CloseRound():
-            return rounds.close(world, view, step)
-        case steps.CompleteProject():
-            return rounds.complete(world, view)
-        case steps.Stall():
-            return rounds.stall(world, view, step)
-        case _:
-            return False
+    action = cast("Action | None", _ACTIONS.get(type(step)))
+    return action is not None and action(world, view, step)
 
 
 def _stall(world: World, view: ProjectView, step: Step, error: RekindleError) -> bool:

@@ -8,12 +8,12 @@ from rekindle.errors import VersionConflict
 
 from rekindle_scheduler.actions.world import World, changing, round_of
 from rekindle_scheduler.domain import steps
+from rekindle_scheduler.domain.enums import RunKind
 from rekindle_scheduler.domain.events import EventKind
 from rekindle_scheduler.domain.ids import ModelVersionId, ProjectId, derived_id
 from rekindle_scheduler.domain.promotion import decide_promotion, decide_roll_back
 from rekindle_scheduler.domain.reconcile import ProjectView, predecessor
 from rekindle_scheduler.domain.records import Submission
-from rekindle_scheduler.domain.words import RunKind
 from rekindle_scheduler.state import UnitOfWork
 
 

@@ -12,12 +12,12 @@ from rekindle.errors import DependencyUnavailable
 from rekindle_scheduler.actions.world import AT_ONCE, World, changing_project
 from rekindle_scheduler.domain import steps
 from rekindle_scheduler.domain.candidates import candidates
+from rekindle_scheduler.domain.enums import CaseState, PredictionState
 from rekindle_scheduler.domain.events import Event, EventKind
 from rekindle_scheduler.domain.ids import VolumeId
 from rekindle_scheduler.domain.predictions import plan_predictions
 from rekindle_scheduler.domain.reconcile import ProjectView
 from rekindle_scheduler.domain.records import PredictionTask, Project
-from rekindle_scheduler.domain.words import CaseState, PredictionState
 from rekindle_scheduler.ports import PredictionOutcome
 
 _MAX_ATTEMPTS = 3

@@ -11,16 +11,16 @@ from rekindle.errors import NotFound, VersionConflict
 from rekindle_scheduler.actions.world import AT_ONCE, Change, World, changing, changing_project
 from rekindle_scheduler.domain import steps
 from rekindle_scheduler.domain.candidates import Candidate, candidates, rank
+from rekindle_scheduler.domain.enums import CaseState, DecisionBasis, ProjectState, RoundState
 from rekindle_scheduler.domain.events import Event, EventKind
 from rekindle_scheduler.domain.ids import ProjectId
 from rekindle_scheduler.domain.reconcile import ProjectView
 from rekindle_scheduler.domain.records import PromotionDecision, Round
 from rekindle_scheduler.domain.selection import select_cases
-from rekindle_scheduler.domain.sentences import counted
 from rekindle_scheduler.domain.snapshot import cut_snapshot
-from rekindle_scheduler.domain.words import CaseState, DecisionBasis, ProjectState, RoundState
+from rekindle_scheduler.domain.text import counted
 from rekindle_scheduler.state import UnitOfWork
-from rekindle_scheduler.usecases.calibration import minutes_factor
+from rekindle_scheduler.usecases.ledger import minutes_factor
 from rekindle_scheduler.usecases.rounds import begin_round
 
 _DONE = (CaseState.LABELLED, CaseState.PUT_OFF)
@@ -124,7 +124,7 @@ def close(world: World, view: ProjectView, step: steps.CloseRound) -> bool:
     return True
 
 
-def complete(world: World, view: ProjectView) -> bool:
+def complete(world: World, view: ProjectView, _: steps.CompleteProject) -> bool:
     """Everything is labelled."""
     with changing_project(world, view) as (uow, project):
         counts = uow.tallies.counts(project.project_id)

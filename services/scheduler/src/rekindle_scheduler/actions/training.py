@@ -8,12 +8,12 @@ from rekindle.errors import AlreadyExists, NotFound
 
 from rekindle_scheduler.actions.world import World, changing, round_of
 from rekindle_scheduler.domain import steps
+from rekindle_scheduler.domain.enums import RunState
 from rekindle_scheduler.domain.events import EventKind
 from rekindle_scheduler.domain.ids import Digest
 from rekindle_scheduler.domain.reconcile import ProjectView
 from rekindle_scheduler.domain.records import Project, Snapshot, TrainingRun
-from rekindle_scheduler.domain.sentences import counted
-from rekindle_scheduler.domain.words import RunState
+from rekindle_scheduler.domain.text import counted
 from rekindle_scheduler.ports import RunLimits, RunRequest
 
 _SEEDS_PER_PROJECT = 1000

@@ -18,11 +18,11 @@ from rekindle.errors import ModelNotReady, NotFound
 
 from rekindle_scheduler import wire
 from rekindle_scheduler.adapters.channels import Remote
+from rekindle_scheduler.domain.enums import RunKind
 from rekindle_scheduler.domain.ids import Digest, ModelVersionId, ProjectId, ReceiptId, VolumeId
 from rekindle_scheduler.domain.publications import Delivery
 from rekindle_scheduler.domain.records import CoarseLabel, Organ
 from rekindle_scheduler.domain.volumes import Receipt, Volume
-from rekindle_scheduler.domain.words import RunKind
 from rekindle_scheduler.ports import ModelVersion, PredictionOutcome, PurgedVolumes
 
 _READ_TIMEOUT_S = 30.0

@@ -9,8 +9,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from rekindle.errors import LeaseLost, RekindleError
 
+from rekindle_scheduler.domain.enums import CaseState
 from rekindle_scheduler.domain.events import Event, EventKind, LeasesExpired, Occurrence, TimeBooked
-from rekindle_scheduler.domain.words import CaseState
 from rekindle_scheduler.state import State
 
 #: Kinds of events that say what became of a label.

@@ -12,9 +12,9 @@ from rekindle_servicekit.server import MAX_TRAINER_MESSAGE_BYTES
 
 from rekindle_scheduler import wire
 from rekindle_scheduler.adapters.channels import Remote
+from rekindle_scheduler.domain.enums import RunState
 from rekindle_scheduler.domain.ids import Digest, ProjectId, RunId
 from rekindle_scheduler.domain.runs import CaseMetrics, OrganMetrics, RunPackage, RunResult, TrainingRun
-from rekindle_scheduler.domain.words import RunState
 from rekindle_scheduler.ports import RunLimits, RunRequest
 
 _TIMEOUT_S = 30.0

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from rekindle_scheduler.domain.heldout import held_out_draw
+from rekindle_scheduler.domain.enums import CaseMark, CaseState
+from rekindle_scheduler.domain.held_out import held_out_draw
 from rekindle_scheduler.domain.ids import CaseId, ProjectId
 from rekindle_scheduler.domain.orderings import ORDERINGS
 from rekindle_scheduler.domain.policy import Policy
 from rekindle_scheduler.domain.records import Case
-from rekindle_scheduler.domain.words import CaseMark, CaseState
 
 #: A person's mark outweighs every ordering.
 _MARKS: Final = {CaseMark.EASY: 0, CaseMark.NONE: 1, CaseMark.PUT_OFF: 1, CaseMark.HARD: 2}
@@ -38,7 +38,7 @@ class Candidate:
 
 def candidates(policy: Policy, cases: Iterable[Case]) -> Iterator[Candidate]:
     """One for each case, as they come; the cases themselves are not kept."""
-    ordering = ORDERINGS[policy.ordering](policy.training.seed)
+    key = ORDERINGS[policy.ordering]
     for case in cases:
         draw = held_out_draw(policy.training.seed, case.group_key, case.image_digest) if case.held_out else 0.0
         yield Candidate(
@@ -48,7 +48,7 @@ def candidates(policy: Policy, cases: Iterable[Case]) -> Iterator[Candidate]:
             state=case.state,
             held_out=case.held_out,
             mark=_MARKS[case.mark],
-            key=ordering.key(case),
+            key=key(case, policy.training.seed),
             predicted_minutes=case.coarse_label.predicted_minutes if case.coarse_label else 0.0,
             draw=(draw, case.image_digest if case.held_out else ""),
         )

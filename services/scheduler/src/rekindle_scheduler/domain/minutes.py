@@ -10,8 +10,8 @@ from typing import Final
 
 from rekindle.errors import FieldViolation, InvalidInput
 
+from rekindle_scheduler.domain.enums import TimeSource
 from rekindle_scheduler.domain.records import LedgerEntry, LedgerSummary, RoundMinutes, TimeSegment
-from rekindle_scheduler.domain.words import TimeSource
 
 MAX_SEGMENT_SECONDS: Final = 24 * 3600.0
 #: Wall clocks are set while tools run: starts may be off this much against seconds counted elsewhere.

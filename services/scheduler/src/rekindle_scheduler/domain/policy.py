@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from rekindle.errors import FieldViolation, InvalidInput
 
-from rekindle_scheduler.domain.words import HeldOutSchedule, OrderingName, Weekday
+from rekindle_scheduler.domain.enums import HeldOutSchedule, OrderingName, Weekday
 
 #: Of fields that a release before does not know: they are stored only once they differ from their default, so that
 #: it can read what this one has written as long as nobody uses them.

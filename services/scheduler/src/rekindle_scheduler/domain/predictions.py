@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 
 from rekindle_scheduler.domain.candidates import Candidate, in_labelling_order, rank
+from rekindle_scheduler.domain.enums import CaseState, HeldOutSchedule
 from rekindle_scheduler.domain.ids import ModelVersionId
 from rekindle_scheduler.domain.policy import Policy
 from rekindle_scheduler.domain.records import PredictionTask
-from rekindle_scheduler.domain.words import CaseState, HeldOutSchedule
 
 
 def plan_predictions(policy: Policy, version: ModelVersionId, found: Sequence[Candidate]) -> Iterator[PredictionTask]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Final
 
+from rekindle_scheduler.domain.enums import DecisionBasis, OrganStatus
 from rekindle_scheduler.domain.ids import ModelVersionId
 from rekindle_scheduler.domain.policy import PromotionPolicy
 from rekindle_scheduler.domain.records import (
@@ -17,8 +18,7 @@ from rekindle_scheduler.domain.records import (
     Submission,
 )
 from rekindle_scheduler.domain.runs import CaseMetrics, OrganMetrics, RunResult
-from rekindle_scheduler.domain.sentences import counted
-from rekindle_scheduler.domain.words import DecisionBasis, OrganStatus
+from rekindle_scheduler.domain.text import counted
 
 #: Fewer cases per organ than this take no version out of service.
 MIN_ROLL_BACK_CASES: Final = 3

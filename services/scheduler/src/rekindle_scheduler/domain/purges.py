@@ -8,11 +8,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NewType
 
+from rekindle_scheduler.domain.enums import DecisionBasis, ExampleSource, RoundState, RunState
 from rekindle_scheduler.domain.ids import CaseId, Digest, ModelVersionId, ProjectId, VolumeId
 from rekindle_scheduler.domain.promotion import PromotionDecision
 from rekindle_scheduler.domain.records import Example, Round, Snapshot
 from rekindle_scheduler.domain.snapshot import snapshot_digest
-from rekindle_scheduler.domain.words import DecisionBasis, ExampleSource, RoundState, RunState
 
 PurgeId = NewType("PurgeId", str)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from rekindle_scheduler.domain import steps
+from rekindle_scheduler.domain.enums import DecisionBasis, ProjectState, RoundState, RunKind, RunState
 from rekindle_scheduler.domain.ids import ModelVersionId, run_id_for
 from rekindle_scheduler.domain.records import Project, Round
-from rekindle_scheduler.domain.sentences import counted
 from rekindle_scheduler.domain.steps import Step
-from rekindle_scheduler.domain.words import DecisionBasis, ProjectState, RoundState, RunKind, RunState
+from rekindle_scheduler.domain.text import counted
 
 #: Steps after which nothing of the round has changed: the reconciler may use the time for `background_step`.
 IDLE_STEPS = (steps.Wait, steps.PollRun)

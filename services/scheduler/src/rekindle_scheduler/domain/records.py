@@ -5,6 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from rekindle_scheduler.domain.enums import (
+    CaseMark,
+    CaseState,
+    DecisionBasis,
+    ExampleSource,
+    LeaseState,
+    Modality,
+    OrganStatus,
+    PredictionState,
+    ProjectState,
+    ReviewState,
+    RoundState,
+    TimeKind,
+    TimeSource,
+)
 from rekindle_scheduler.domain.ids import (
     AnnotatorId,
     CaseId,
@@ -20,21 +35,6 @@ from rekindle_scheduler.domain.ids import (
 )
 from rekindle_scheduler.domain.policy import Policy
 from rekindle_scheduler.domain.runs import TrainingRun
-from rekindle_scheduler.domain.words import (
-    CaseMark,
-    CaseState,
-    DecisionBasis,
-    ExampleSource,
-    LeaseState,
-    Modality,
-    OrganStatus,
-    PredictionState,
-    ProjectState,
-    ReviewState,
-    RoundState,
-    TimeKind,
-    TimeSource,
-)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from rekindle_scheduler.domain.enums import Modality, RunState
 from rekindle_scheduler.domain.ids import Digest, RunId
-from rekindle_scheduler.domain.words import Modality, RunState
 
 
 @dataclass(frozen=True, kw_only=True)

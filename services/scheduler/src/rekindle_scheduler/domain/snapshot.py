@@ -7,10 +7,10 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from rekindle_scheduler.domain.heldout import group_of
+from rekindle_scheduler.domain.enums import ExampleSource, ReviewState
+from rekindle_scheduler.domain.held_out import group_of
 from rekindle_scheduler.domain.ids import Digest
 from rekindle_scheduler.domain.records import Case, Example, Project, SeedCase, Snapshot, Submission
-from rekindle_scheduler.domain.words import ExampleSource, ReviewState
 
 
 def seed_snapshot(seeds: Iterable[SeedCase], held_out: Iterable[Case] = ()) -> Snapshot:

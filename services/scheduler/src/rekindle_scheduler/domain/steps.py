@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rekindle_scheduler.domain.enums import RoundState, RunKind
 from rekindle_scheduler.domain.ids import ModelVersionId, RunId
-from rekindle_scheduler.domain.words import RoundState, RunKind
 
 
 @dataclass(frozen=True, kw_only=True)

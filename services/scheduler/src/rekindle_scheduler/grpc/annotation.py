@@ -11,12 +11,19 @@ from rekindle.api.scheduler.v1 import scheduler_pb2
 from rekindle.errors import LeaseLost
 
 from rekindle_scheduler import wire
+from rekindle_scheduler.domain.enums import ReviewVerdict
 from rekindle_scheduler.domain.ids import CaseId, DraftId, LeaseId, ProjectId, ReceiptId, SessionId, SubmissionId
 from rekindle_scheduler.domain.volumes import Receipt
-from rekindle_scheduler.domain.words import ReviewVerdict
 from rekindle_scheduler.grpc.base import Handlers
-from rekindle_scheduler.grpc.convert import case_to_api, duration_of, lease_to_api, submission_to_api
-from rekindle_scheduler.grpc.convert_annotation import draft_to_api, no_case_to_api, session_to_api
+from rekindle_scheduler.grpc.convert import (
+    case_to_api,
+    draft_to_api,
+    duration_of,
+    lease_to_api,
+    no_case_to_api,
+    session_to_api,
+    submission_to_api,
+)
 from rekindle_scheduler.grpc.labels import label_from_api
 from rekindle_scheduler.grpc.pages import next_token, page_size, place_of
 from rekindle_scheduler.state import UnitOfWork

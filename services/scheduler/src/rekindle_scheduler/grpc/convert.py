@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from rekindle.api.scheduler.v1 import annotation_pb2, scheduler_pb2
 from rekindle.api.scheduler.v1 import records_pb2 as pb
 from rekindle_servicekit.moments import timestamp
 
 from rekindle_scheduler import wire
+from rekindle_scheduler.domain.annotation import Draft
+from rekindle_scheduler.domain.enums import RunState
 from rekindle_scheduler.domain.events import RoundEvent
 from rekindle_scheduler.domain.records import (
     Case,
@@ -19,11 +22,11 @@ from rekindle_scheduler.domain.records import (
     SeedCase,
     Submission,
 )
-from rekindle_scheduler.domain.words import RunState
 from rekindle_scheduler.grpc.policies import policy_to_api
-from rekindle_scheduler.usecases.leases import LeaseDetails
+from rekindle_scheduler.usecases.leases import LeaseDetails, NoCase
 from rekindle_scheduler.usecases.projects import ProjectDetails
 from rekindle_scheduler.usecases.rounds import RoundDetails
+from rekindle_scheduler.usecases.sessions import SessionDetails
 
 _WAITING = (RunState.QUEUED, RunState.PREEMPTED, RunState.FAILED, RunState.CANCELLED)
 
@@ -195,6 +198,49 @@ def ledger_to_api(summary: LedgerSummary) -> pb.LedgerSummary:
         minutes_measured=summary.minutes_measured,
         minutes_inferred=summary.minutes_inferred,
         minutes_simulated=summary.minutes_simulated,
+    )
+
+
+def draft_to_api(draft: Draft) -> annotation_pb2.Draft:
+    return annotation_pb2.Draft(
+        draft_id=draft.draft_id,
+        project_id=draft.project_id,
+        case_id=draft.case_id,
+        lease_id=draft.lease_id,
+        annotator_id=draft.annotator_id,
+        mask_volume_id=draft.mask_volume_id,
+        receipt_id=draft.receipt_id,
+        organ_states=[wire.organ_state_to_api(state) for state in draft.organ_states],
+        note=draft.note,
+        time_segments=[wire.segment_to_api(segment) for segment in draft.time_segments],
+        save_time=timestamp(draft.save_time),
+        revision=draft.revision,
+        late=draft.late,
+    )
+
+
+def session_to_api(details: SessionDetails) -> annotation_pb2.Session:
+    session = details.session
+    return annotation_pb2.Session(
+        session_id=session.session_id,
+        project_id=session.project_id,
+        annotator_id=session.annotator_id,
+        minutes=session.minutes,
+        predicted_minutes=session.predicted_minutes,
+        detached=session.detached,
+        create_time=timestamp(session.create_time),
+        expire_time=timestamp(session.expire_time),
+        leases=[lease_to_api(lease) for lease in details.leases],
+        end_time=timestamp(session.end_time),
+    )
+
+
+def no_case_to_api(outcome: NoCase) -> scheduler_pb2.NoCase:
+    retry = outcome.retry_after
+    return scheduler_pb2.NoCase(
+        reason=wire.number_of(scheduler_pb2.NoCase.Reason, outcome.reason, "REASON_"),
+        message=outcome.message,
+        retry_after=None if retry is None else wire.duration(retry.total_seconds()),
     )
 
 

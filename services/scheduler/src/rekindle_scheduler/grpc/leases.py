@@ -10,12 +10,11 @@ from rekindle.api.scheduler.v1 import scheduler_pb2 as pb
 from rekindle.errors import LeaseLost
 
 from rekindle_scheduler import wire
+from rekindle_scheduler.domain.enums import ReviewState
 from rekindle_scheduler.domain.ids import CaseId, LeaseId, ProjectId, ReceiptId
 from rekindle_scheduler.domain.volumes import Receipt
-from rekindle_scheduler.domain.words import ReviewState
 from rekindle_scheduler.grpc.base import Handlers
-from rekindle_scheduler.grpc.convert import duration_of, lease_to_api, submission_to_api
-from rekindle_scheduler.grpc.convert_annotation import no_case_to_api
+from rekindle_scheduler.grpc.convert import duration_of, lease_to_api, no_case_to_api, submission_to_api
 from rekindle_scheduler.grpc.labels import label_from_api
 from rekindle_scheduler.grpc.pages import next_token, page_size, place_of
 from rekindle_scheduler.state import SubmissionFilter, UnitOfWork

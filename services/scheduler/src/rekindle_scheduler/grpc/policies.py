@@ -10,6 +10,7 @@ from rekindle.api.common.v1 import common_pb2
 from rekindle.api.scheduler.v1 import records_pb2 as pb
 
 from rekindle_scheduler import wire
+from rekindle_scheduler.domain.enums import HeldOutSchedule, OrderingName, Weekday
 from rekindle_scheduler.domain.policy import (
     GeometricSizes,
     HeldOutPolicy,
@@ -22,7 +23,6 @@ from rekindle_scheduler.domain.policy import (
     TrainingPolicy,
     TrainingWindow,
 )
-from rekindle_scheduler.domain.words import HeldOutSchedule, OrderingName, Weekday
 
 E = TypeVar("E", bound=StrEnum)
 

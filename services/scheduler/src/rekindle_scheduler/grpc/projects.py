@@ -45,14 +45,12 @@ class ProjectHandlers(Handlers):
 
     async def GetProject(self, request: pb.GetProjectRequest, _: Any) -> pb.GetProjectResponse:
         project_id = ProjectId(request.project_id)
-        details = await self._read(lambda uow, principal: projects.project_details(uow, principal, project_id))
+        details = await self._read(lambda uow, principal: projects.project_details(uow, project_id))
         return pb.GetProjectResponse(project=project_to_api(details))
 
     async def ListProjects(self, request: pb.ListProjectsRequest, _: Any) -> pb.ListProjectsResponse:
         size, (after,) = page_size(request.page_size), place_of(request, [0])
-        found = await self._read(
-            lambda uow, principal: projects.list_projects(uow, principal, after=after, limit=size + 1)
-        )
+        found = await self._read(lambda uow, principal: projects.list_projects(uow, after=after, limit=size + 1))
         token = next_token(request, [found[size - 1][0]]) if len(found) > size else ""
         listed = [project_to_api(details) for _, details in found[:size]]
         return pb.ListProjectsResponse(projects=listed, next_page_token=token)
@@ -70,7 +68,7 @@ class ProjectHandlers(Handlers):
             pb.StartProjectResponse,
             igniter,
             lambda uow, principal, model: pb.StartProjectResponse(
-                project=project_to_api(projects.start_project(uow, principal, project_id, model))
+                project=project_to_api(projects.start_project(uow, project_id, model))
             ),
         )
 
@@ -80,7 +78,7 @@ class ProjectHandlers(Handlers):
         def work(uow: UnitOfWork, principal: Any) -> pb.UpdatePolicyResponse:
             current = uow.projects.get(project_id).policy
             policy = policy_from_api(request.policy, request.HasField("policy"), current)
-            details = projects.update_policy(uow, principal, project_id, policy, request.policy_version)
+            details = projects.update_policy(uow, project_id, policy, request.policy_version)
             return pb.UpdatePolicyResponse(project=project_to_api(details))
 
         return await self._mutate(request, pb.UpdatePolicyResponse, work)
@@ -91,7 +89,7 @@ class ProjectHandlers(Handlers):
             request,
             pb.CloseRegistrationResponse,
             lambda uow, principal: pb.CloseRegistrationResponse(
-                project=project_to_api(projects.close_registration(uow, principal, project_id))
+                project=project_to_api(projects.close_registration(uow, project_id))
             ),
         )
 
@@ -101,7 +99,7 @@ class ProjectHandlers(Handlers):
             request,
             pb.RetryProjectResponse,
             lambda uow, principal: pb.RetryProjectResponse(
-                project=project_to_api(projects.retry_project(uow, principal, project_id))
+                project=project_to_api(projects.retry_project(uow, project_id))
             ),
         )
 
@@ -122,7 +120,6 @@ class ProjectHandlers(Handlers):
                 seed_case=seed_case_to_api(
                     cases.add_seed_case(
                         uow,
-                        principal,
                         project_id,
                         image=found[0],
                         mask_volume_id=mask_id,
@@ -137,7 +134,7 @@ class ProjectHandlers(Handlers):
         size, (after,) = page_size(request.page_size), place_of(request, [0])
         project_id = ProjectId(request.project_id)
         found = await self._read(
-            lambda uow, principal: cases.list_seed_cases(uow, principal, project_id, after=after, limit=size + 1)
+            lambda uow, principal: cases.list_seed_cases(uow, project_id, after=after, limit=size + 1)
         )
         token = next_token(request, [found[size - 1][0]]) if len(found) > size else ""
         listed = [seed_case_to_api(seed_case) for _, seed_case in found[:size]]

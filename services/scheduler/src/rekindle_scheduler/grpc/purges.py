@@ -27,20 +27,20 @@ class PurgeHandlers(Handlers):
             request,
             pb.PurgeGroupResponse,
             lambda uow, principal: pb.PurgeGroupResponse(
-                purge=purge_to_api(purges.purge_group(uow, principal, project_id, patient, reason=request.reason))
+                purge=purge_to_api(purges.purge_group(uow, project_id, patient, reason=request.reason))
             ),
         )
 
     async def GetPurge(self, request: pb.GetPurgeRequest, _: Any) -> pb.GetPurgeResponse:
         project_id, purge_id = ProjectId(request.project_id), PurgeId(request.purge_id)
-        found = await self._read(lambda uow, principal: purges.get_purge(uow, principal, project_id, purge_id))
+        found = await self._read(lambda uow, principal: purges.get_purge(uow, project_id, purge_id))
         return pb.GetPurgeResponse(purge=purge_to_api(found))
 
     async def ListPurges(self, request: pb.ListPurgesRequest, _: Any) -> pb.ListPurgesResponse:
         size, (before,) = page_size(request.page_size), place_of(request, [0])
         project_id = ProjectId(request.project_id)
         found = await self._read(
-            lambda uow, principal: purges.list_purges(uow, principal, project_id, before=before or None, limit=size + 1)
+            lambda uow, principal: purges.list_purges(uow, project_id, before=before or None, limit=size + 1)
         )
         token = next_token(request, [found[size - 1][0]]) if len(found) > size else ""
         return pb.ListPurgesResponse(purges=[purge_to_api(each) for _, each in found[:size]], next_page_token=token)

@@ -28,14 +28,14 @@ class RoundHandlers(Handlers):
 
     async def GetRound(self, request: pb.GetRoundRequest, _: Any) -> pb.GetRoundResponse:
         project_id = ProjectId(request.project_id)
-        details = await self._read(lambda uow, principal: rounds.get_round(uow, principal, project_id, request.number))
+        details = await self._read(lambda uow, principal: rounds.get_round(uow, project_id, request.number))
         return pb.GetRoundResponse(round=round_to_api(details))
 
     async def ListRounds(self, request: pb.ListRoundsRequest, _: Any) -> pb.ListRoundsResponse:
         size, (after,) = page_size(request.page_size), place_of(request, [-1])
         project_id = ProjectId(request.project_id)
         found = await self._read(
-            lambda uow, principal: rounds.list_rounds(uow, principal, project_id, after=after, limit=size + 1)
+            lambda uow, principal: rounds.list_rounds(uow, project_id, after=after, limit=size + 1)
         )
         token = next_token(request, [found[size - 1].round.number]) if len(found) > size else ""
         return pb.ListRoundsResponse(rounds=[round_to_api(details) for details in found[:size]], next_page_token=token)
@@ -45,9 +45,7 @@ class RoundHandlers(Handlers):
         return await self._mutate(
             request,
             pb.TrainNowResponse,
-            lambda uow, principal: pb.TrainNowResponse(
-                round=round_to_api(rounds.train_now(uow, principal, project_id))
-            ),
+            lambda uow, principal: pb.TrainNowResponse(round=round_to_api(rounds.train_now(uow, project_id))),
         )
 
     async def WatchRounds(self, request: pb.WatchRoundsRequest, _: Any) -> AsyncIterator[pb.WatchRoundsResponse]:
@@ -57,9 +55,7 @@ class RoundHandlers(Handlers):
             heard = backend.bell.count
             after = cursor
             found = await self._read(
-                lambda uow, principal, after=after: rounds.events_after(
-                    uow, principal, project_id, after, limit=_EVENTS_AT_A_TIME
-                )
+                lambda uow, principal, after=after: rounds.events_after(uow, project_id, after, limit=_EVENTS_AT_A_TIME)
             )
             for event in found:
                 cursor = event.cursor
@@ -71,9 +67,7 @@ class RoundHandlers(Handlers):
         size, place = page_size(request.page_size), place_of(request, ["", -1])
         project_id = ProjectId(request.project_id)
         found = await self._read(
-            lambda uow, principal: ledger.list_ledger(
-                uow, principal, project_id, after=(place[0], place[1]), limit=size + 1
-            )
+            lambda uow, principal: ledger.list_ledger(uow, project_id, after=(place[0], place[1]), limit=size + 1)
         )
         token = next_token(request, list(found[size - 1][0])) if len(found) > size else ""
         return pb.ListLedgerResponse(
@@ -82,7 +76,7 @@ class RoundHandlers(Handlers):
 
     async def GetReport(self, request: pb.GetReportRequest, _: Any) -> pb.GetReportResponse:
         project_id = ProjectId(request.project_id)
-        report = await self._read(lambda uow, principal: ledger.report(uow, principal, project_id))
+        report = await self._read(lambda uow, principal: ledger.report(uow, project_id))
         return pb.GetReportResponse(
             project=project_to_api(report.details),
             rounds=[round_to_api(details) for details in report.rounds],

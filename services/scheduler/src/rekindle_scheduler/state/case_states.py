@@ -7,8 +7,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from rekindle_scheduler.domain.enums import CaseMark, CaseState
 from rekindle_scheduler.domain.leases import case_state
-from rekindle_scheduler.domain.words import CaseMark, CaseState
 from rekindle_scheduler.state.tables import cases
 
 

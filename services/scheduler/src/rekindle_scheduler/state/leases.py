@@ -7,10 +7,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from rekindle_scheduler.domain.enums import LeaseState
 from rekindle_scheduler.domain.events import LeasesExpired
 from rekindle_scheduler.domain.ids import AnnotatorId, CaseId, LeaseId, ProjectId, SessionId, SubmissionId
 from rekindle_scheduler.domain.records import Lease
-from rekindle_scheduler.domain.words import LeaseState
 from rekindle_scheduler.state.rows import Repository
 from rekindle_scheduler.state.tables import cases, leases
 

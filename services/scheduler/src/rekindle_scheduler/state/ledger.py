@@ -8,10 +8,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from rekindle_scheduler.domain.enums import TimeKind, TimeSource
 from rekindle_scheduler.domain.events import TimeBooked
 from rekindle_scheduler.domain.ids import AnnotatorId, LeaseId, ProjectId
 from rekindle_scheduler.domain.records import LedgerEntry, Submission, TimeSegment
-from rekindle_scheduler.domain.words import TimeKind, TimeSource
 from rekindle_scheduler.state.rows import Repository
 from rekindle_scheduler.state.tables import ledger
 

@@ -11,10 +11,10 @@ import sqlalchemy as sa
 from rekindle.api.scheduler.v1 import records_pb2
 from rekindle_servicekit import idempotency
 
+from rekindle_scheduler.domain.enums import CaseMark, LeaseState, ReviewState
 from rekindle_scheduler.domain.ids import CaseId, Digest, ProjectId
 from rekindle_scheduler.domain.purges import Purge, PurgeId, PurgeState
 from rekindle_scheduler.domain.records import Snapshot
-from rekindle_scheduler.domain.words import CaseMark, LeaseState, ReviewState
 from rekindle_scheduler.state.codec import decode, encode
 from rekindle_scheduler.state.rows import Repository
 from rekindle_scheduler.state.tables import (

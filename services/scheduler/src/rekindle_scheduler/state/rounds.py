@@ -8,10 +8,10 @@ from typing import Any
 import sqlalchemy as sa
 from rekindle.errors import VersionConflict
 
+from rekindle_scheduler.domain.enums import ReviewState, RoundState
 from rekindle_scheduler.domain.ids import ProjectId
 from rekindle_scheduler.domain.reconcile import RoundHead
 from rekindle_scheduler.domain.records import Round, Snapshot
-from rekindle_scheduler.domain.words import ReviewState, RoundState
 from rekindle_scheduler.state.codec import decode, encode
 from rekindle_scheduler.state.rows import Repository, Transaction
 from rekindle_scheduler.state.tables import rounds, snapshots, submissions

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from rekindle_scheduler.domain.enums import ReviewState
 from rekindle_scheduler.domain.ids import AnnotatorId, CaseId, ProjectId, SubmissionId
 from rekindle_scheduler.domain.records import OrganEffort, OrganState, Submission, TimeSegment
-from rekindle_scheduler.domain.words import ReviewState
 from rekindle_scheduler.state.codec import decode_all, encode
 from rekindle_scheduler.state.rows import Repository
 from rekindle_scheduler.state.tables import cases, submissions

@@ -9,9 +9,9 @@ from typing import Final
 
 import sqlalchemy as sa
 
+from rekindle_scheduler.domain.enums import CaseState, PredictionState, ProjectState, ReviewState
 from rekindle_scheduler.domain.ids import ModelVersionId, ProjectId
 from rekindle_scheduler.domain.reconcile import CaseTally, PredictionTally
-from rekindle_scheduler.domain.words import CaseState, PredictionState, ProjectState, ReviewState
 from rekindle_scheduler.state import case_states
 from rekindle_scheduler.state.rows import Repository
 from rekindle_scheduler.state.tables import cases, predictions, projects, rounds, seed_cases, submissions

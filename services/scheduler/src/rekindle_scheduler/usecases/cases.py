@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 from rekindle.errors import AlreadyExists, FieldViolation, IllegalTransition, InvalidInput
-from rekindle_servicekit.principal import Principal
 
+from rekindle_scheduler.domain.enums import CaseMark, CaseState, ProjectState
 from rekindle_scheduler.domain.events import Event, EventKind
-from rekindle_scheduler.domain.heldout import held_out_at_registration
+from rekindle_scheduler.domain.held_out import held_out_at_registration
 from rekindle_scheduler.domain.ids import CaseId, ProjectId, SeedCaseId, VolumeId
 from rekindle_scheduler.domain.records import Case, Project, SeedCase
 from rekindle_scheduler.domain.volumes import Receipt, Volume
-from rekindle_scheduler.domain.words import CaseMark, CaseState, ProjectState
 from rekindle_scheduler.state import CaseFilter, UnitOfWork
 from rekindle_scheduler.usecases.organs import refuse, states_of_seed
 
@@ -31,7 +30,6 @@ class Registration:
 
 def add_seed_case(
     uow: UnitOfWork,
-    principal: Principal,
     project_id: ProjectId,
     *,
     image: Volume,
@@ -40,7 +38,6 @@ def add_seed_case(
     not_reviewed: Iterable[str],
 ) -> SeedCase:
     """One labelled public volume; the same image and mask again answer the seed case that is there."""
-    del principal
     project = uow.projects.lock(project_id)
     if project.state != ProjectState.DRAFT:
         raise IllegalTransition(
@@ -70,20 +67,14 @@ def add_seed_case(
     return seed_case
 
 
-def list_seed_cases(
-    uow: UnitOfWork, principal: Principal, project_id: ProjectId, *, after: int, limit: int
-) -> list[tuple[int, SeedCase]]:
+def list_seed_cases(uow: UnitOfWork, project_id: ProjectId, *, after: int, limit: int) -> list[tuple[int, SeedCase]]:
     """Seed cases in the order in which they were added, each with its place in it."""
-    del principal
     uow.projects.get(project_id)
     return uow.seed_cases.page(project_id, after=after, limit=limit)
 
 
-def unregistered(
-    uow: UnitOfWork, principal: Principal, project_id: ProjectId, volume_ids: Sequence[VolumeId]
-) -> list[VolumeId]:
+def unregistered(uow: UnitOfWork, project_id: ProjectId, volume_ids: Sequence[VolumeId]) -> list[VolumeId]:
     """Of these volumes the ones without a case: what inference must be asked about."""
-    del principal
     uow.projects.get(project_id)
     known = uow.cases.of_volumes(project_id, volume_ids)
     return [volume_id for volume_id in dict.fromkeys(volume_ids) if volume_id not in known]
@@ -91,13 +82,11 @@ def unregistered(
 
 def register_cases(
     uow: UnitOfWork,
-    principal: Principal,
     project_id: ProjectId,
     registrations: Sequence[Registration],
     volumes: Mapping[VolumeId, Volume],
 ) -> list[tuple[Case, bool]]:
     """A case for each, in order, and whether it is new; a volume registered before answers its case."""
-    del principal
     project = uow.projects.lock(project_id)
     known = uow.cases.of_volumes(project_id, [each.volume_id for each in registrations])
     answers: list[tuple[Case, bool]] = []
@@ -112,15 +101,13 @@ def register_cases(
     return answers
 
 
-def get_case(uow: UnitOfWork, principal: Principal, project_id: ProjectId, case_id: CaseId) -> Case:
+def get_case(uow: UnitOfWork, project_id: ProjectId, case_id: CaseId) -> Case:
     """The case as it is now."""
-    del principal
     return uow.cases.get(project_id, case_id)
 
 
 def list_cases(
     uow: UnitOfWork,
-    principal: Principal,
     project_id: ProjectId,
     which: CaseFilter,
     *,
@@ -129,14 +116,12 @@ def list_cases(
     limit: int,
 ) -> list[tuple[tuple[int, int], Case]]:
     """Cases as registered, or by the policy's ordering; each with its place in that order."""
-    del principal
     uow.projects.get(project_id)
     return uow.cases.page(project_id, which, ranked=ranked, after=after, limit=limit)
 
 
-def mark_case(uow: UnitOfWork, principal: Principal, project_id: ProjectId, case_id: CaseId, mark: CaseMark) -> Case:
+def mark_case(uow: UnitOfWork, project_id: ProjectId, case_id: CaseId, mark: CaseMark) -> Case:
     """Set or clear a person's mark on an unlabelled case."""
-    del principal
     # The project before the case, as everybody else locks them: the history is numbered by it.
     uow.projects.lock(project_id)
     case = uow.cases.lock(project_id, case_id)

@@ -15,13 +15,13 @@ from rekindle_scheduler.domain.ids import CaseId, DraftId, LeaseId, ProjectId
 from rekindle_scheduler.domain.leases import decide_submission, is_live, renewed_end, taken_up_end
 from rekindle_scheduler.domain.minutes import not_booked
 from rekindle_scheduler.domain.records import Case, Lease, TimeSegment
+from rekindle_scheduler.domain.text import MAX_TOOL, check_text
 from rekindle_scheduler.state import UnitOfWork
-from rekindle_scheduler.usecases.callers import may_review
 from rekindle_scheduler.usecases.leases import LeaseDetails, lease_details, own_lease
 from rekindle_scheduler.usecases.ledger import book_lease, booked_for, check_time
 from rekindle_scheduler.usecases.organs import check_known_states
+from rekindle_scheduler.usecases.reviews import may_review
 from rekindle_scheduler.usecases.submissions import Label, base_of
-from rekindle_scheduler.usecases.texts import MAX_TOOL, check_text
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,11 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from rekindle_servicekit.principal import Principal
-
 from rekindle_scheduler.domain.ids import ProjectId
 from rekindle_scheduler.domain.leases import held_until
-from rekindle_scheduler.domain.minutes import MAX_SEGMENT_SECONDS, check_segments, not_booked, summarize
+from rekindle_scheduler.domain.minutes import (
+    MAX_SEGMENT_SECONDS,
+    active_minutes,
+    calibration_factor,
+    check_segments,
+    not_booked,
+    summarize,
+)
 from rekindle_scheduler.domain.records import (
     Case,
     Lease,
@@ -100,19 +105,27 @@ def book_submission(uow: UnitOfWork, submission: Submission, segments: Sequence[
     uow.ledger.add(entries)
 
 
+def minutes_factor(uow: UnitOfWork, project_id: ProjectId) -> float:
+    """Real minutes per predicted minute so far.
+
+    Corrections of labels are left out: their minutes are not those of correcting a coarse label.
+    """
+    corrected = uow.predictions.corrected(project_id)
+    return calibration_factor((label.predicted_minutes, active_minutes(segments)) for label, segments in corrected)
+
+
 def list_ledger(
-    uow: UnitOfWork, principal: Principal, project_id: ProjectId, *, after: tuple[str, int], limit: int
+    uow: UnitOfWork, project_id: ProjectId, *, after: tuple[str, int], limit: int
 ) -> list[tuple[tuple[str, int], LedgerEntry]]:
     """Time segments, those of one submission together, each with its place."""
-    del principal
     uow.projects.get(project_id)
     return uow.ledger.page(project_id, after=after, limit=limit)
 
 
-def report(uow: UnitOfWork, principal: Principal, project_id: ProjectId) -> Report:
+def report(uow: UnitOfWork, project_id: ProjectId) -> Report:
     """The project, its rounds and its minutes, of one moment."""
     return Report(
-        details=project_details(uow, principal, project_id),
+        details=project_details(uow, project_id),
         rounds=tuple(with_minutes(uow, project_id, uow.rounds.all(project_id))),
         ledger=summarize(uow.ledger.all(project_id)),
     )

@@ -9,15 +9,15 @@ from uuid import uuid4
 from rekindle.errors import FieldViolation, IllegalTransition, InvalidInput, VersionConflict
 from rekindle_servicekit.principal import Principal
 
+from rekindle_scheduler.domain.enums import Modality, ProjectState, RoundState, RunState
 from rekindle_scheduler.domain.events import Event, EventKind
-from rekindle_scheduler.domain.heldout import held_out_at_close
+from rekindle_scheduler.domain.held_out import held_out_at_close
 from rekindle_scheduler.domain.ids import ProjectId
 from rekindle_scheduler.domain.policy import Policy, validate_policy
 from rekindle_scheduler.domain.reconcile import working_round
 from rekindle_scheduler.domain.records import Organ, Project, Round
-from rekindle_scheduler.domain.sentences import counted
 from rekindle_scheduler.domain.snapshot import seed_snapshot
-from rekindle_scheduler.domain.words import Modality, ProjectState, RoundState, RunState
+from rekindle_scheduler.domain.text import counted
 from rekindle_scheduler.ports import ModelVersion
 from rekindle_scheduler.state import CaseCounts, UnitOfWork
 from rekindle_scheduler.usecases.organs import check_organs, refuse
@@ -63,24 +63,20 @@ def create_project(
     uow.projects.add(project)
     uow.annotators.find_or_add(principal)
     _tell(uow, project.project_id, EventKind.PROJECT_CREATED, "the project was created")
-    return project_details(uow, principal, project.project_id)
+    return project_details(uow, project.project_id)
 
 
-def project_details(uow: UnitOfWork, principal: Principal, project_id: ProjectId) -> ProjectDetails:
+def project_details(uow: UnitOfWork, project_id: ProjectId) -> ProjectDetails:
     """The project as it is now."""
-    del principal
     return _details(uow, uow.projects.get(project_id))
 
 
-def list_projects(uow: UnitOfWork, principal: Principal, *, after: int, limit: int) -> list[tuple[int, ProjectDetails]]:
+def list_projects(uow: UnitOfWork, *, after: int, limit: int) -> list[tuple[int, ProjectDetails]]:
     """Projects in the order of their creation, each with its place in it."""
-    del principal
     return [(place, _details(uow, project)) for place, project in uow.projects.page(after=after, limit=limit)]
 
 
-def start_project(
-    uow: UnitOfWork, principal: Principal, project_id: ProjectId, igniter: ModelVersion | None
-) -> ProjectDetails:
+def start_project(uow: UnitOfWork, project_id: ProjectId, igniter: ModelVersion | None) -> ProjectDetails:
     """From DRAFT to IGNITING; with `igniter` its training is left out."""
     project = uow.projects.lock(project_id)
     if project.state != ProjectState.DRAFT:
@@ -110,12 +106,10 @@ def start_project(
     uow.rounds.add(first)
     uow.projects.update(replace(project, state=ProjectState.IGNITING))
     _tell(uow, project_id, EventKind.PROJECT_STARTED, "the project was started")
-    return project_details(uow, principal, project_id)
+    return project_details(uow, project_id)
 
 
-def update_policy(
-    uow: UnitOfWork, principal: Principal, project_id: ProjectId, policy: Policy, policy_version: int
-) -> ProjectDetails:
+def update_policy(uow: UnitOfWork, project_id: ProjectId, policy: Policy, policy_version: int) -> ProjectDetails:
     """A new policy; VersionConflict where `policy_version` is not the current one."""
     project = uow.projects.lock(project_id)
     if policy_version != project.policy_version:
@@ -128,10 +122,10 @@ def update_policy(
     version = project.policy_version + 1
     uow.projects.update(replace(project, policy=policy, policy_version=version))
     _tell(uow, project_id, EventKind.POLICY_UPDATED, f"the policy is at version {version}")
-    return project_details(uow, principal, project_id)
+    return project_details(uow, project_id)
 
 
-def close_registration(uow: UnitOfWork, principal: Principal, project_id: ProjectId) -> ProjectDetails:
+def close_registration(uow: UnitOfWork, project_id: ProjectId) -> ProjectDetails:
     """No more cases; draws the held-out number. Closing what is closed changes nothing."""
     project = uow.projects.lock(project_id)
     if project.registration_open:
@@ -143,10 +137,10 @@ def close_registration(uow: UnitOfWork, principal: Principal, project_id: Projec
         counts = uow.tallies.counts(project_id)
         message = f"{counted(counts.registered, 'case')} registered, {counts.held_out} of them held out"
         _tell(uow, project_id, EventKind.REGISTRATION_CLOSED, message)
-    return project_details(uow, principal, project_id)
+    return project_details(uow, project_id)
 
 
-def retry_project(uow: UnitOfWork, principal: Principal, project_id: ProjectId) -> ProjectDetails:
+def retry_project(uow: UnitOfWork, project_id: ProjectId) -> ProjectDetails:
     """From STALLED back to work: a run that failed is started anew, predictions that failed are made again."""
     project = uow.projects.lock(project_id)
     if project.state != ProjectState.STALLED:
@@ -161,7 +155,7 @@ def retry_project(uow: UnitOfWork, principal: Principal, project_id: ProjectId) 
     state = ProjectState.IGNITING if working is not None and working.number == 0 else ProjectState.ACTIVE
     uow.projects.update(replace(project, state=state, state_reason=""))
     _tell(uow, project_id, EventKind.RETRIED, "the failed step is tried again")
-    return project_details(uow, principal, project_id)
+    return project_details(uow, project_id)
 
 
 def _tell(uow: UnitOfWork, project_id: ProjectId, kind: EventKind, message: str) -> None:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from uuid import uuid4
 
 from rekindle.errors import FieldViolation, IllegalTransition, NotFound
-from rekindle_servicekit.principal import Principal
 
 from rekindle_scheduler.domain.events import Event, EventKind
 from rekindle_scheduler.domain.ids import CaseId, ProjectId
@@ -26,14 +25,11 @@ class Patient:
     case_id: str = ""
 
 
-def purge_group(
-    uow: UnitOfWork, principal: Principal, project_id: ProjectId, patient: Patient, *, reason: str
-) -> Purge:
+def purge_group(uow: UnitOfWork, project_id: ProjectId, patient: Patient, *, reason: str) -> Purge:
     """From now on nothing of the cases is handed out, selected, predicted or trained on; the rest follows.
 
     NotFound; IllegalTransition (SEED_CASE); InvalidInput.
     """
-    del principal
     _check(patient, reason)
     uow.projects.lock(project_id)
     doomed = _cases_of(uow, project_id, patient)
@@ -71,17 +67,13 @@ def purge_group(
     return purge
 
 
-def get_purge(uow: UnitOfWork, principal: Principal, project_id: ProjectId, purge_id: PurgeId) -> Purge:
+def get_purge(uow: UnitOfWork, project_id: ProjectId, purge_id: PurgeId) -> Purge:
     """NotFound."""
-    del principal
     return uow.purges.get(project_id, purge_id)
 
 
-def list_purges(
-    uow: UnitOfWork, principal: Principal, project_id: ProjectId, *, before: int | None, limit: int
-) -> list[tuple[int, Purge]]:
+def list_purges(uow: UnitOfWork, project_id: ProjectId, *, before: int | None, limit: int) -> list[tuple[int, Purge]]:
     """Newest first, each with its place."""
-    del principal
     uow.projects.get(project_id)
     return uow.purges.page(project_id, before=before, limit=limit)
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from rekindle.errors import InvalidInput, PermissionDenied
+from rekindle_servicekit.permissions import Permission, permissions_of
 from rekindle_servicekit.principal import Principal
 
+from rekindle_scheduler.domain.enums import ReviewState, ReviewVerdict
 from rekindle_scheduler.domain.events import EventKind
 from rekindle_scheduler.domain.ids import ProjectId, SubmissionId
 from rekindle_scheduler.domain.minutes import not_booked
@@ -17,12 +19,10 @@ from rekindle_scheduler.domain.reviews import (
     check_withdrawal,
     standing_before,
 )
-from rekindle_scheduler.domain.words import ReviewState, ReviewVerdict
+from rekindle_scheduler.domain.text import check_text
 from rekindle_scheduler.state import UnitOfWork
-from rekindle_scheduler.usecases.callers import may_review
 from rekindle_scheduler.usecases.ledger import book_submission, booked_for, check_time
 from rekindle_scheduler.usecases.submissions import round_for, tell_of_label
-from rekindle_scheduler.usecases.texts import check_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +31,11 @@ class Judged:
 
     submission: Submission
     case: Case
+
+
+def may_review(principal: Principal) -> bool:
+    """Whether the caller judges what others handed in."""
+    return Permission.REVIEW in permissions_of(principal.roles)
 
 
 def review_submission(

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from rekindle.errors import IllegalTransition
-from rekindle_servicekit.principal import Principal
 
+from rekindle_scheduler.domain.enums import RoundState
 from rekindle_scheduler.domain.events import Event, EventKind, RoundEvent
 from rekindle_scheduler.domain.ids import ProjectId
 from rekindle_scheduler.domain.reconcile import working_round
 from rekindle_scheduler.domain.records import Round
-from rekindle_scheduler.domain.sentences import counted
-from rekindle_scheduler.domain.words import RoundState
+from rekindle_scheduler.domain.text import counted
 from rekindle_scheduler.state import UnitOfWork
 
 
@@ -24,18 +23,14 @@ class RoundDetails:
     minutes: float
 
 
-def get_round(uow: UnitOfWork, principal: Principal, project_id: ProjectId, number: int) -> RoundDetails:
+def get_round(uow: UnitOfWork, project_id: ProjectId, number: int) -> RoundDetails:
     """The round as it is now."""
-    del principal
     uow.projects.get(project_id)
     return with_minutes(uow, project_id, [uow.rounds.get(project_id, number)])[0]
 
 
-def list_rounds(
-    uow: UnitOfWork, principal: Principal, project_id: ProjectId, *, after: int, limit: int
-) -> list[RoundDetails]:
+def list_rounds(uow: UnitOfWork, project_id: ProjectId, *, after: int, limit: int) -> list[RoundDetails]:
     """Rounds by number."""
-    del principal
     uow.projects.get(project_id)
     return with_minutes(uow, project_id, uow.rounds.page(project_id, after=after, limit=limit))
 
@@ -53,7 +48,7 @@ def begin_round(uow: UnitOfWork, project_id: ProjectId, number: int) -> None:
     uow.events.add(Event(project_id=project_id, kind=EventKind.ROUND_SELECTING, message=message, round=number))
 
 
-def train_now(uow: UnitOfWork, principal: Principal, project_id: ProjectId) -> RoundDetails:
+def train_now(uow: UnitOfWork, project_id: ProjectId) -> RoundDetails:
     """Close the open round with what it has. IllegalTransition without a new label."""
     uow.projects.lock(project_id)
     working = working_round(tuple(uow.rounds.all(project_id)))
@@ -67,13 +62,10 @@ def train_now(uow: UnitOfWork, principal: Principal, project_id: ProjectId) -> R
         uow.rounds.update(replace(working, train_requested=True))
         message = f"round {working.number} is closed with {counted(working.labelled_cases, 'label')}"
         uow.events.add(Event(project_id=project_id, kind=EventKind.TRAIN_NOW, message=message, round=working.number))
-    return get_round(uow, principal, project_id, working.number)
+    return get_round(uow, project_id, working.number)
 
 
-def events_after(
-    uow: UnitOfWork, principal: Principal, project_id: ProjectId, cursor: int, *, limit: int
-) -> list[RoundEvent]:
+def events_after(uow: UnitOfWork, project_id: ProjectId, cursor: int, *, limit: int) -> list[RoundEvent]:
     """The project's history behind a cursor."""
-    del principal
     uow.projects.get(project_id)
     return uow.events.after(project_id, cursor, limit=limit)

@@ -16,12 +16,12 @@ from rekindle_scheduler.domain.annotation import (
     check_session,
     session_lease_duration,
 )
+from rekindle_scheduler.domain.enums import LeaseState, RoundState
 from rekindle_scheduler.domain.ids import LeaseId, ProjectId, SessionId
 from rekindle_scheduler.domain.leases import is_live, lease_end
 from rekindle_scheduler.domain.selection import predicted_minutes
-from rekindle_scheduler.domain.words import LeaseState, RoundState
+from rekindle_scheduler.domain.text import MAX_TOOL, check_text
 from rekindle_scheduler.state import UnitOfWork
-from rekindle_scheduler.usecases.calibration import minutes_factor
 from rekindle_scheduler.usecases.leases import (
     LeaseDetails,
     LeaseWish,
@@ -31,7 +31,7 @@ from rekindle_scheduler.usecases.leases import (
     open_head,
     tell_released,
 )
-from rekindle_scheduler.usecases.texts import MAX_TOOL, check_text
+from rekindle_scheduler.usecases.ledger import minutes_factor
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,11 +1,18 @@
-"""Texts of callers: bounded, and never more than that is asked of them."""
+"""Texts: how numbers read, and what callers may write."""
 
 from __future__ import annotations
 
+from typing import Final
+
 from rekindle.errors import FieldViolation, InvalidInput
 
-MAX_TEXT = 2000
-MAX_TOOL = 100
+MAX_TEXT: Final = 2000
+MAX_TOOL: Final = 100
+
+
+def counted(number: int, noun: str) -> str:
+    """1 case, 2 cases."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def check_text(field: str, text: str, largest: int = MAX_TEXT) -> None:
