@@ -23,8 +23,8 @@ FORMAT = 1
 MAX_MANIFEST_BYTES = 1024 * 1024
 #: A reference batch must not be a way to fill the memory.
 MAX_REFERENCE_VALUES = 64 * 1024 * 1024
-#: Wider than the rule for new organs: packages that were made elsewhere may begin an id with a digit.
-_ORGAN_ID = re.compile(r"[a-z0-9_]{1,64}")
+#: Organ ids that are read: packages and masks that exist may begin one with a digit, which new ones may not.
+READABLE_ORGAN_ID = re.compile(r"[a-z0-9_]{1,64}")
 _REQUIRED = {
     "format",
     "network",
@@ -179,7 +179,7 @@ def _organs(value: Any) -> tuple[Organ, ...]:
     for item in cast("list[Any]", value):
         known = _object(item, "classes", required={"id", "label_value"})
         organ_id = _text(known["id"], "classes.id")
-        if _ORGAN_ID.fullmatch(organ_id) is None:
+        if READABLE_ORGAN_ID.fullmatch(organ_id) is None:
             raise _bad("a class id has other characters than a-z, 0-9 and _, or more than 64")
         label_value = _whole(known["label_value"], "classes.label_value", low=1, high=255)
         organs.append(Organ(id=organ_id, label_value=label_value))

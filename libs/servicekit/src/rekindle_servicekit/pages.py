@@ -33,11 +33,13 @@ class Paging:
 
     `first` is the place before the first item, a list of texts and numbers. Read `limit` rows behind `after`, then
     `page` cuts them. InvalidInput for a negative `page_size`, for a token that is not one of ours, and for one that
-    belongs to a list with other filters.
+    belongs to a list with other filters. `default_size` and `max_size` are for lists of large messages.
     """
 
-    def __init__(self, request: Any, first: list[Any]) -> None:
-        self.size = _size(int(request.page_size))
+    def __init__(
+        self, request: Any, first: list[Any], *, default_size: int = DEFAULT_PAGE_SIZE, max_size: int = MAX_PAGE_SIZE
+    ) -> None:
+        self.size = _size(int(request.page_size), default_size, max_size)
         #: Rows to read: one more than the page holds tells whether there is another page.
         self.limit = self.size + 1
         self._digest = _digest(request)
@@ -69,10 +71,10 @@ class Paging:
         return place
 
 
-def _size(requested: int) -> int:
+def _size(requested: int, default_size: int, max_size: int) -> int:
     if requested < 0:
         raise _wrong("page_size", "must not be negative")
-    return min(requested or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
+    return min(requested or default_size, max_size)
 
 
 def _digest(request: Any) -> str:

@@ -251,7 +251,7 @@ def _serve_segmentations(
     return dispatcher
 
 
-def _own_part(store: Objects, installation_id: str | None) -> Objects:
+def _own_part(store: Objects, installation_id: str) -> Objects:
     """The object store, or the part of it that belongs to this installation."""
     return PrefixedObjects(store, installation_id) if installation_id else store
 
@@ -275,7 +275,7 @@ def _facts(settings: Settings, objects: Objects) -> ServerFacts:
             "max_queued_segmentations": settings.segmentation_queue_most,
             "max_time_to_live_s": settings.segmentation_longest_time_to_live_s,
         },
-        installation_id=settings.installation_id or "",
+        installation_id=settings.installation_id,
     )
 
 

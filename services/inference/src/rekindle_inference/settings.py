@@ -33,8 +33,8 @@ class Settings(ListenSettings, ObjectStoreSettings):
     objects_directory: Path = Field(
         Path("objects"), description="directory of the object store where objects_url names none; as the trainer's"
     )
-    installation_id: str | None = Field(
-        None,
+    installation_id: str = Field(
+        "",
         pattern=INSTALLATION_ID,
         description="prefix of all object keys, for installations that share a store, the same as the trainer's; "
         "empty for none",

@@ -16,7 +16,7 @@ from sqlalchemy.exc import IntegrityError
 
 from rekindle_inference.adapters import rows
 from rekindle_inference.adapters.sql_results import SqlResults
-from rekindle_inference.adapters.sql_segmentations import SqlSegmentations
+from rekindle_inference.adapters.sql_segmentations import SqlSegmentations, older_than
 from rekindle_inference.adapters.sql_uploads import SqlUploadReads, SqlUploadWrites
 from rekindle_inference.adapters.tables import (
     active_models,
@@ -170,7 +170,7 @@ class SqlReads(SqlUploadReads):
         return found[0] if found else self._model_of_reduced(project_id, mask)
 
     def find_volumes(
-        self, project_id: ProjectId, criteria: Mapping[str, str], *, limit: int, after: VolumeId | None
+        self, project_id: ProjectId, criteria: Mapping[str, str], *, limit: int, after: tuple[datetime, str] | None
     ) -> list[VolumeRecord]:
         query = sa.select(volumes).where(volumes.c.project_id == project_id)
         for kind, value in criteria.items():
@@ -181,7 +181,7 @@ class SqlReads(SqlUploadReads):
             )
             query = query.where(volumes.c.volume_id.in_(part))
         if after is not None:
-            query = query.where(_is_older_than(after))
+            query = query.where(older_than(after, volumes.c.created_at, volumes.c.volume_id))
         query = query.order_by(volumes.c.created_at.desc(), volumes.c.volume_id.desc()).limit(limit)
         return [rows.volume_of(dict(row)) for row in self._connection.execute(query).mappings()]
 
@@ -284,9 +284,3 @@ class SqlWrites(SqlReads, SqlUploadWrites):
 
     def _insert(self, table: sa.Table, row: dict[str, Any]) -> None:
         self._connection.execute(sa.insert(table).values(row))
-
-
-def _is_older_than(volume_id: VolumeId) -> sa.ColumnElement[bool]:
-    moment = sa.select(volumes.c.created_at).where(volumes.c.volume_id == volume_id).scalar_subquery()
-    same_moment = sa.and_(volumes.c.created_at == moment, volumes.c.volume_id < volume_id)
-    return sa.or_(volumes.c.created_at < moment, same_moment)

@@ -13,6 +13,15 @@ from rekindle_inference.adapters.tables import segmentations
 from rekindle_inference.domain.records import ProjectId, VolumeId
 from rekindle_inference.domain.segmentations import Priority, Segmentation, SegmentationId, SegmentationState
 
+
+def older_than(
+    place: tuple[datetime, str], moment: sa.ColumnElement[datetime], row_id: sa.ColumnElement[str]
+) -> sa.ColumnElement[bool]:
+    """Rows behind a place in a list that is ordered by moment and id, newest first."""
+    created_at, place_id = place
+    return sa.or_(moment < created_at, sa.and_(moment == created_at, row_id < place_id))
+
+
 _QUEUE_ORDER = (segmentations.c.lane, segmentations.c.due_at, segmentations.c.segmentation_id)
 
 
@@ -33,7 +42,7 @@ class SqlSegmentations:
         *,
         states: frozenset[SegmentationState],
         volume_id: VolumeId | None,
-        before: Segmentation | None,
+        after: tuple[datetime, str] | None,
         limit: int,
     ) -> list[Segmentation]:
         query = sa.select(segmentations).where(segmentations.c.project_id == project_id)
@@ -41,15 +50,8 @@ class SqlSegmentations:
             query = query.where(segmentations.c.state.in_(states))
         if volume_id is not None:
             query = query.where(segmentations.c.volume_id == volume_id)
-        if before is not None:
-            older = sa.or_(
-                segmentations.c.created_at < before.created_at,
-                sa.and_(
-                    segmentations.c.created_at == before.created_at,
-                    segmentations.c.segmentation_id < before.segmentation_id,
-                ),
-            )
-            query = query.where(older)
+        if after is not None:
+            query = query.where(older_than(after, segmentations.c.created_at, segmentations.c.segmentation_id))
         newest = (segmentations.c.created_at.desc(), segmentations.c.segmentation_id.desc())
         return self._all(query.order_by(*newest).limit(limit))
 

@@ -12,6 +12,10 @@ from rekindle_servicekit.idempotency import digest_request
 
 from rekindle_inference.ports import Request
 
+#: Entries of a page: results carry the instances of their image, which may be thousands.
+DEFAULT_PAGE_SIZE = 50
+MAX_PAGE_SIZE = 200
+
 Context = grpc.aio.ServicerContext[Any, Any]
 
 

@@ -14,13 +14,14 @@ from rekindle.api.inference.v1 import inference_pb2 as messages
 from rekindle.api.inference.v1.inference_pb2_grpc import InferenceServiceServicer
 from rekindle.errors import Cancelled, DeadlineExceeded, DependencyUnavailable, RekindleError
 from rekindle_servicekit import context as ambient
+from rekindle_servicekit.pages import Paging
 from rekindle_servicekit.workers import Workers
 
 from rekindle_inference.domain.manifest import parse_manifest
 from rekindle_inference.domain.records import FileFormat, ModelVersion
 from rekindle_inference.domain.segmentations import Priority
 from rekindle_inference.grpc import convert
-from rekindle_inference.grpc.calls import Context, Folders, make_request
+from rekindle_inference.grpc.calls import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, Context, Folders, make_request
 from rekindle_inference.grpc.convert_segmentations import from_abstentions, to_priority
 from rekindle_inference.grpc.streams import (
     check_arrived,
@@ -200,11 +201,10 @@ class InferenceServicer(InferenceServiceServicer):
             model_usecases.list_models,
             self._models,
             request.project_id,
-            request.page_size,
-            request.page_token,
+            Paging(request, [0], default_size=DEFAULT_PAGE_SIZE, max_size=MAX_PAGE_SIZE),
         )
         return messages.ListModelsResponse(
-            models=[convert.from_model(model) for model in page.models], next_page_token=page.next_page_token
+            models=[convert.from_model(model) for model in page.items], next_page_token=page.next_token
         )
 
     async def ActivateModel(

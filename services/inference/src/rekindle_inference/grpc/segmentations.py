@@ -14,10 +14,11 @@ from rekindle.api.inference.v1.segmentations_pb2_grpc import SegmentationService
 from rekindle.errors import DependencyUnavailable
 from rekindle_servicekit import context as ambient
 from rekindle_servicekit.bell import Bell
+from rekindle_servicekit.pages import Paging
 from rekindle_servicekit.workers import Workers
 
 from rekindle_inference.grpc import convert_segmentations as convert
-from rekindle_inference.grpc.calls import Context, make_request
+from rekindle_inference.grpc.calls import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, Context, make_request
 from rekindle_inference.ports import State
 from rekindle_inference.usecases import results as result_usecases
 from rekindle_inference.usecases import segmentations as usecases
@@ -78,12 +79,11 @@ class SegmentationServicer(SegmentationServiceServicer):
             request.project_id,
             states=convert.to_states(request.states),
             volume_id=request.volume_id,
-            page_size=request.page_size,
-            page_token=request.page_token,
+            paging=Paging(request, ["", ""], default_size=DEFAULT_PAGE_SIZE, max_size=MAX_PAGE_SIZE),
         )
         return messages.ListSegmentationsResponse(
-            segmentations=[convert.from_segmentation(seen) for seen in page.segmentations],
-            next_page_token=page.next_page_token,
+            segmentations=[convert.from_segmentation(seen) for seen in page.items],
+            next_page_token=page.next_token,
         )
 
     async def CancelSegmentation(
@@ -128,11 +128,10 @@ class SegmentationServicer(SegmentationServiceServicer):
             result_usecases.list_results,
             request.project_id,
             request.volume_id,
-            request.page_size,
-            request.page_token,
+            Paging(request, [0], default_size=DEFAULT_PAGE_SIZE, max_size=MAX_PAGE_SIZE),
         )
         return messages.ListResultsResponse(
-            results=[convert.from_result(result) for result in page.results], next_page_token=page.next_page_token
+            results=[convert.from_result(result) for result in page.items], next_page_token=page.next_token
         )
 
     async def WatchResults(

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from rekindle.api.inference.v1 import volumes_pb2 as messages
 from rekindle.api.inference.v1.volumes_pb2_grpc import VolumeServiceServicer
 from rekindle_servicekit import context as ambient
+from rekindle_servicekit.pages import Paging
 from rekindle_servicekit.workers import Workers
 
 from rekindle_inference.domain.records import FileFormat
@@ -107,12 +108,11 @@ class VolumeServicer(UploadCalls, SliceCalls, PurgeCalls, VolumeServiceServicer)
             self._volumes.state,
             request.project_id,
             convert.to_criteria(request),
-            request.page_size,
-            request.page_token,
+            Paging(request, ["", ""]),
         )
         return messages.FindVolumesResponse(
-            volumes=[convert.from_volume(volume, whole=False) for volume in page.volumes],
-            next_page_token=page.next_page_token,
+            volumes=[convert.from_volume(volume, whole=False) for volume in page.items],
+            next_page_token=page.next_token,
         )
 
     async def DownloadVolume(

@@ -25,10 +25,10 @@ class SegmentationReads(Protocol):
         *,
         states: frozenset[SegmentationState],
         volume_id: VolumeId | None,
-        before: Segmentation | None,
+        after: tuple[datetime, str] | None,
         limit: int,
     ) -> list[Segmentation]:
-        """Newest first, older than `before`; no states means all."""
+        """Newest first, behind the moment and id `after`; no states means all."""
         ...
 
     def positions(self, ids: Iterable[SegmentationId]) -> dict[SegmentationId, int]:

@@ -141,9 +141,12 @@ class Reads(UploadReads, Protocol):
         ...
 
     def find_volumes(
-        self, project_id: ProjectId, criteria: Mapping[str, str], *, limit: int, after: VolumeId | None
+        self, project_id: ProjectId, criteria: Mapping[str, str], *, limit: int, after: tuple[datetime, str] | None
     ) -> list[VolumeRecord]:
-        """Volumes whose source reference has all of `criteria` (kind -> value), newest first."""
+        """Volumes whose source reference has all of `criteria` (kind -> value), newest first.
+
+        `after` is the moment and the id behind which the list goes on.
+        """
         ...
 
     def slice_ranks(self, project_id: ProjectId, mask: VolumeId) -> SliceRanks | None: ...

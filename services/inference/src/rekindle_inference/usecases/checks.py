@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from datetime import datetime
 
 from rekindle.errors import FieldViolation, IntegrityError, InvalidInput, NotFound, quoted_id
+from rekindle.vocabulary import ORGAN_ID
 from rekindle_imaging import canonical
 from rekindle_imaging.errors import VolumeError
+from rekindle_imaging.package import READABLE_ORGAN_ID
 from rekindle_imaging.volume import Volume
+from rekindle_servicekit.pages import Paging
 
 from rekindle_inference.domain.records import Organ, ProjectId, VolumeId, VolumeRecord
 from rekindle_inference.ports import Objects, Reads, State
 
 _PROJECT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_ORGAN_ID = re.compile(r"[a-z0-9_]{1,64}")
 
 
 def check_project(project_id: str) -> ProjectId:
@@ -24,13 +27,17 @@ def check_project(project_id: str) -> ProjectId:
     return ProjectId(project_id)
 
 
-def check_organs(organs: Sequence[Organ]) -> tuple[Organ, ...]:
-    """InvalidInput unless they are 1 to 255 with ids and label values of their own."""
+def check_organs(organs: Sequence[Organ], *, are_new: bool = False) -> tuple[Organ, ...]:
+    """InvalidInput unless they are 1 to 255 with ids and label values of their own.
+
+    The ids of new organs follow `ORGAN_ID`; those of a package or a mask that exists may be wider.
+    """
+    rule = ORGAN_ID if are_new else READABLE_ORGAN_ID
     if not 1 <= len(organs) <= 255:
         raise wrong_field("organs", "must list 1 to 255 organs")
     for index, organ in enumerate(organs):
-        if _ORGAN_ID.fullmatch(organ.id) is None:
-            raise wrong_field(f"organs[{index}].id", "must be a-z, 0-9 and _, at most 64 of them")
+        if rule.fullmatch(organ.id) is None:
+            raise wrong_field(f"organs[{index}].id", f"must match {rule.pattern}")
         if not 1 <= organ.label_value <= 255:
             raise wrong_field(f"organs[{index}].label_value", "must be 1 to 255")
     if len({o.id for o in organs}) < len(organs) or len({o.label_value for o in organs}) < len(organs):
@@ -41,6 +48,17 @@ def check_organs(organs: Sequence[Organ]) -> tuple[Organ, ...]:
 def wrong_field(field: str, description: str) -> InvalidInput:
     """What to raise for one field of the request."""
     return InvalidInput(f"{field} {description}", violations=[FieldViolation(field, description)])
+
+
+def place_of(paging: Paging) -> tuple[datetime, str] | None:
+    """Moment and id behind which a page of a list goes on, newest first; None for the first page."""
+    moment, item_id = paging.after
+    if not moment:
+        return None
+    try:
+        return datetime.fromisoformat(moment), item_id
+    except ValueError:
+        raise wrong_field("page_token", "is not a token of this service: begin with the first page") from None
 
 
 def purged(volume_id: str, field: str) -> NotFound:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from uuid import uuid4
 
 from rekindle.errors import InvalidInput, ModelNotReady, NotFound, RekindleError, VersionConflict, quoted_id
+from rekindle_servicekit.pages import Page, Paging
 from rekindle_servicekit.workers import Cancellation
 
 from rekindle_inference.domain.records import (
@@ -19,13 +20,10 @@ from rekindle_inference.domain.records import (
     ProjectId,
 )
 from rekindle_inference.ports import Engine, Objects, Observer, Package, Reads, Request, State, Unobserved, Writes
-from rekindle_inference.usecases.checks import check_organs, check_project, wrong_field
+from rekindle_inference.usecases.checks import check_organs, check_project
 from rekindle_inference.usecases.packages import package_of, prove_package, read_package, serving_as
 
 _log = logging.getLogger(__name__)
-
-DEFAULT_PAGE = 50
-MAX_PAGE = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,14 +43,6 @@ class Activated:
     model: ModelVersion
     #: None where no version was active before.
     previous: ModelVersionId | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelPage:
-    #: Newest first.
-    models: tuple[ModelVersion, ...]
-    #: Empty at the end.
-    next_page_token: str
 
 
 def register_model(
@@ -116,16 +106,12 @@ def get_model(models: Models, project_id: str, model_version_id: str | None) -> 
         return require_model(reads, check_project(project_id), model_version_id)
 
 
-def list_models(models: Models, project_id: str, page_size: int, page_token: str) -> ModelPage:
-    """A page of a project's versions, newest first. InvalidInput for a token that is none of ours."""
-    limit = min(page_size, MAX_PAGE) if page_size > 0 else DEFAULT_PAGE
-    if page_token and not (page_token.isascii() and page_token.isdigit() and len(page_token) < 10):
-        raise wrong_field("page_token", "must be the next_page_token of an answer before, or empty")
-    before = int(page_token) if page_token else None
+def list_models(models: Models, project_id: str, paging: Paging) -> Page[ModelVersion]:
+    """A page of a project's versions, newest first; the place of one is its version."""
+    (before,) = paging.after
     with models.state.read() as reads:
-        found = reads.models(check_project(project_id), limit=limit + 1, before_version=before)
-    page = tuple(found[:limit])
-    return ModelPage(models=page, next_page_token=str(page[-1].version) if len(found) > limit else "")
+        versions = reads.models(check_project(project_id), limit=paging.limit, before_version=before or None)
+    return paging.page(versions, lambda model: [model.version])
 
 
 def activate_model(

@@ -8,17 +8,17 @@ from dataclasses import dataclass, replace
 from uuid import uuid4
 
 from rekindle.errors import InvalidInput, NotFound, quoted_id
+from rekindle_imaging.package import READABLE_ORGAN_ID
+from rekindle_servicekit.pages import Page, Paging
 
 from rekindle_inference.domain.abstention import QualityLimit
 from rekindle_inference.domain.records import ModelVersionId, ProjectId, VolumeId, VolumeKind
 from rekindle_inference.domain.results import Result, ResultId, ResultOrigin, place_mask, place_retraction, says_already
 from rekindle_inference.ports import Reads, Request, State, Writes
 from rekindle_inference.usecases.checks import check_project, require_volume, wrong_field
-from rekindle_inference.usecases.models import MAX_PAGE, require_model
-from rekindle_inference.usecases.paging import page_limit, page_number
+from rekindle_inference.usecases.models import require_model
 
 _SUBMISSION_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-_ORGAN_ID = re.compile(r"[a-z0-9_]{1,64}")
 #: Results that a watcher is given at a time.
 FEED_PAGE = 100
 
@@ -34,28 +34,19 @@ class Publication:
     retracted: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResultPage:
-    #: Newest first.
-    results: tuple[Result, ...]
-    #: Empty at the end.
-    next_page_token: str
-
-
 def get_result(state: State, project_id: str, result_id: str) -> Result:
     """NotFound where it does not exist in the project."""
     with state.read() as reads:
         return _require(reads, check_project(project_id), result_id)
 
 
-def list_results(state: State, project_id: str, volume_id: str, page_size: int, page_token: str) -> ResultPage:
-    """The results of one image, newest first. NotFound for an image that is not in the project."""
-    limit, before = page_limit(page_size, most=MAX_PAGE), page_number(page_token)
+def list_results(state: State, project_id: str, volume_id: str, paging: Paging) -> Page[Result]:
+    """The results of one image, newest first; the place of one is its cursor. NotFound for an unknown image."""
+    (before,) = paging.after
     with state.read() as reads:
         image = require_volume(reads, check_project(project_id), volume_id, field="volume_id")
-        found = reads.results.of_image(image.project_id, image.volume_id, before=before, limit=limit + 1)
-    page = tuple(found[:limit])
-    return ResultPage(results=page, next_page_token=str(page[-1].cursor) if len(found) > limit else "")
+        rows = reads.results.of_image(image.project_id, image.volume_id, before=before or None, limit=paging.limit)
+    return paging.page(rows, lambda result: [result.cursor])
 
 
 def results_after(state: State, project_id: str, cursor: int) -> list[Result]:
@@ -174,7 +165,7 @@ def _check_publication(publication: Publication) -> None:
 
 def _check_limits(limits: Sequence[QualityLimit]) -> None:
     for index, limit in enumerate(limits):
-        if _ORGAN_ID.fullmatch(limit.organ_id) is None:
+        if READABLE_ORGAN_ID.fullmatch(limit.organ_id) is None:
             raise wrong_field(f"limits[{index}].organ_id", "must be the id of one of the project's organs")
         # Also refuses what is no number.
         if not 0.0 <= limit.min_soft_dice_confidence <= 1.0:

@@ -7,6 +7,7 @@ from datetime import timedelta
 from uuid import uuid4
 
 from rekindle.errors import CapacityExceeded, NotFound, quoted_id
+from rekindle_servicekit.pages import Page, Paging
 
 from rekindle_inference.domain import segmentations as domain
 from rekindle_inference.domain.records import ModelVersionId, ProjectId, VolumeId
@@ -18,9 +19,8 @@ from rekindle_inference.domain.segmentations import (
     queue_place,
 )
 from rekindle_inference.ports import Reads, Request, State, Writes
-from rekindle_inference.usecases.checks import check_project, require_volume, wrong_field
-from rekindle_inference.usecases.models import MAX_PAGE, require_model
-from rekindle_inference.usecases.paging import page_limit, wrong_token
+from rekindle_inference.usecases.checks import check_project, place_of, require_volume, wrong_field
+from rekindle_inference.usecases.models import require_model
 from rekindle_inference.usecases.predictions import check_fits
 
 _QUEUE_RETRY_S = 10.0
@@ -58,14 +58,6 @@ class Seen:
     position: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SegmentationPage:
-    #: Newest first.
-    segmentations: tuple[Seen, ...]
-    #: Empty at the end.
-    next_page_token: str
-
-
 def create_segmentation(state: State, rules: QueueRules, request: Request, project_id: str, wanted: Wanted) -> Seen:
     """Put one image into the queue, once per request id.
 
@@ -90,31 +82,22 @@ def get_segmentation(state: State, project_id: str, segmentation_id: str) -> See
 
 
 def list_segmentations(
-    state: State,
-    project_id: str,
-    *,
-    states: frozenset[SegmentationState],
-    volume_id: str,
-    page_size: int,
-    page_token: str,
-) -> SegmentationPage:
-    """Newest first; of some states and of one image where these are given."""
-    project, limit = check_project(project_id), page_limit(page_size, most=MAX_PAGE)
+    state: State, project_id: str, *, states: frozenset[SegmentationState], volume_id: str, paging: Paging
+) -> Page[Seen]:
+    """Newest first; of some states and of one image where these are given. The place of one is moment and id."""
+    project = check_project(project_id)
     with state.read() as reads:
-        before = reads.segmentations.get(project, SegmentationId(page_token)) if page_token else None
-        if page_token and before is None:
-            raise wrong_token()
-        found = reads.segmentations.page(
+        rows = reads.segmentations.page(
             project,
             states=states,
             volume_id=VolumeId(volume_id) if volume_id else None,
-            before=before,
-            limit=limit + 1,
+            after=place_of(paging),
+            limit=paging.limit,
         )
-        page = found[:limit]
-        places = reads.segmentations.positions(each.segmentation_id for each in page)
-    seen = tuple(Seen(segmentation=each, position=places.get(each.segmentation_id, 0)) for each in page)
-    return SegmentationPage(segmentations=seen, next_page_token=page[-1].segmentation_id if len(found) > limit else "")
+        page = paging.page(rows, lambda row: [row.created_at.isoformat(), row.segmentation_id])
+        places = reads.segmentations.positions(segmentation.segmentation_id for segmentation in page.items)
+    seen = [Seen(segmentation=item, position=places.get(item.segmentation_id, 0)) for item in page.items]
+    return Page(seen, page.next_token)
 
 
 def cancel_segmentation(state: State, request: Request, project_id: str, segmentation_id: str) -> Seen:

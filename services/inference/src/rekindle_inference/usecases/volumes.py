@@ -121,7 +121,7 @@ def check_upload(upload: Upload) -> None:
         return
     if not upload.image_volume_id:
         raise wrong_field("image_volume_id", "is required for masks: the image that the mask belongs to")
-    check_organs(upload.organs)
+    check_organs(upload.organs, are_new=True)
 
 
 def check_source(source: SourceReference) -> None:
