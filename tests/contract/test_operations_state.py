@@ -17,7 +17,7 @@ from rekindle_inference.adapters.sql_purges import SqlPurges
 from rekindle_inference.domain.records import FileFormat, Modality, SourceReference, VolumeKind, VolumeRecord
 from rekindle_inference.ports import Request
 from rekindle_inference.usecases.purges import purge_volumes
-from rekindle_scheduler.actions.world import World
+from rekindle_scheduler.actions.services import Services
 from rekindle_scheduler.domain import enums as words
 from rekindle_scheduler.domain.events import Event, EventKind
 from rekindle_scheduler.domain.ids import Digest, ProjectId, VolumeId
@@ -28,7 +28,7 @@ from rekindle_scheduler.domain.volumes import Volume
 from rekindle_scheduler.purger import advance_purges
 from rekindle_scheduler.state import State, open_state
 from rekindle_scheduler.state.archive import project_archive
-from rekindle_scheduler.usecases.purges import Patient, purge_group
+from rekindle_scheduler.usecases.purges import PurgeTarget, purge_group
 from rekindle_servicekit.database import make_engine, read, write
 from rekindle_servicekit.idempotency import define_requests, remember, store, strike
 from rekindle_servicekit.objects import MemoryObjects
@@ -162,7 +162,7 @@ def fill(store: State) -> None:
 
 
 @dataclass
-class Services:
+class OtherServices:
     """Inference and the trainer, which do as they are told."""
 
     def purge(self, project_id: str, *_: Any, **given: Any) -> Any:
@@ -175,10 +175,10 @@ def test_a_patient_is_erased_from_the_scheduler(scheduler: State) -> None:
     """The tombstones are listed as such, counted nowhere, and cannot be worked on; the purge ends once."""
     fill(scheduler)
     with scheduler.write() as uow:
-        purge = purge_group(uow, PROJECT, Patient(group_key="patient"), reason="asked for")
-    world = World(state=scheduler, inference=Services(), trainer=Services())  # type: ignore[arg-type]
+        purge = purge_group(uow, PROJECT, PurgeTarget(group_key="patient"), reason="asked for")
+    services = Services(state=scheduler, inference=OtherServices(), trainer=OtherServices())  # type: ignore[arg-type]
 
-    assert advance_purges(world)
+    assert advance_purges(services)
 
     with scheduler.read() as uow:
         done = uow.purges.get(PROJECT, purge.purge_id)

@@ -88,7 +88,7 @@ def test_time_is_booked_once_when_drafts_of_two_cases_come_at_once(bench: Bench)
 def test_sessions_are_kept_and_ended(bench: Bench) -> None:
     """With their leases in the round's order; ended ones are listed only where asked for."""
     with bench.store.write() as uow:
-        wish = sessions.SessionWish(minutes=16.0, detached=True)
+        wish = sessions.SessionTerms(minutes=16.0, detached=True)
         details = sessions.start_session(uow, ALICE, bench.project_id, wish)
     assert isinstance(details, sessions.SessionDetails)
     with bench.store.write() as uow:
@@ -204,7 +204,7 @@ def test_cases_in_review_are_counted_and_not_predicted(bench: Bench) -> None:
 def test_one_of_many_tools_holds_a_lease(bench: Bench) -> None:
     """Six take it up at once: every token is new, and only the newest saves a draft in place."""
     details = take(bench)
-    taken: list[drafts.TakenUp] = []
+    taken: list[drafts.ResumedLease] = []
 
     def go_on() -> None:
         taken.append(take_up(bench, details))
@@ -251,5 +251,5 @@ def test_labels_from_before_corrections_know_their_snapshot(make_database: MakeD
     assert {first.submission_id: 2, second.submission_id: 0} == dict(tuple(row) for row in rows)
 
 
-def _token(taken: drafts.TakenUp) -> int:
+def _token(taken: drafts.ResumedLease) -> int:
     return taken.details.lease.fencing_token

@@ -56,7 +56,7 @@ def test_a_lease_that_is_given_while_its_case_is_erased_ends(bench: Bench, case_
 
     def erase() -> None:
         with bench.store.write() as uow:
-            patient = purges.Patient(case_id=case_id)
+            patient = purges.PurgeTarget(case_id=case_id)
             purges.purge_group(uow, bench.project_id, patient, reason="asked for")
 
     thread = threading.Thread(target=erase)

@@ -53,10 +53,10 @@ def save(
         return drafts.save_draft(uow, principal, bench.project_id, work, note=note, extend=extend)
 
 
-def take_up(bench: Bench, details: leases.LeaseDetails, principal: Principal = ALICE) -> drafts.TakenUp:
+def take_up(bench: Bench, details: leases.LeaseDetails, principal: Principal = ALICE) -> drafts.ResumedLease:
     """The same lease in another tool."""
     with bench.store.write() as uow:
-        return drafts.take_up_lease(uow, principal, bench.project_id, details.lease.lease_id, "another tool")
+        return drafts.resume_lease(uow, principal, bench.project_id, details.lease.lease_id, "another tool")
 
 
 def review(bench: Bench, which: Submission, verdict: ReviewVerdict, principal: Principal = CARLA, **more: Any) -> Any:
@@ -66,7 +66,7 @@ def review(bench: Bench, which: Submission, verdict: ReviewVerdict, principal: P
         return reviews.review_submission(uow, principal, bench.project_id, which.submission_id, verdict, **fields)
 
 
-def withdraw(bench: Bench, which: Submission, principal: Principal = ALICE) -> reviews.Judged:
+def withdraw(bench: Bench, which: Submission, principal: Principal = ALICE) -> reviews.ReviewOutcome:
     """Take a label back."""
     with bench.store.write() as uow:
         return reviews.withdraw_submission(uow, principal, bench.project_id, which.submission_id, reason="wrong organ")

@@ -13,7 +13,7 @@ from rekindle_scheduler.domain.enums import CaseMark, CaseState, LeaseState
 from rekindle_scheduler.domain.ids import CaseId, ModelVersionId, ProjectId, SubmissionId
 from rekindle_scheduler.state import CaseFilter, State, open_state
 from rekindle_scheduler.usecases import leases
-from rekindle_scheduler.usecases.purges import Patient, purge_group
+from rekindle_scheduler.usecases.purges import PurgeTarget, purge_group
 from rekindle_servicekit.principal import Principal
 from scheduler_rows import ALICE, BOB, PROJECT, Clock, add_cases, add_project, coarse_label, lease_next, task, volume
 
@@ -83,11 +83,11 @@ def test_erasing_waits_for_whoever_is_given_the_case_at_the_moment(store: State)
         grouped = uow.cases.add(PROJECT, volume("grouped"), "group", held_out=False).case_id
         uow.cases.set_coarse_label(grouped, coarse_label("model-1", grouped))
 
-    def purge(patient: Patient) -> None:
+    def purge(target: PurgeTarget) -> None:
         with store.write() as uow:
-            purge_group(uow, PROJECT, patient, reason="asked for")
+            purge_group(uow, PROJECT, target, reason="asked for")
 
-    for case, patient in ((case_id, Patient(case_id=case_id)), (grouped, Patient(group_key="group"))):
+    for case, patient in ((case_id, PurgeTarget(case_id=case_id)), (grouped, PurgeTarget(group_key="group"))):
         eraser = threading.Thread(target=purge, args=(patient,))
         with store.write() as uow:
             granted = leases.lease_case(uow, ALICE, PROJECT, case, None, 0)

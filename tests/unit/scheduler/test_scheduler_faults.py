@@ -14,7 +14,7 @@ import pytest
 from rekindle.errors import DependencyUnavailable, InvalidInput, RekindleError
 from rekindle_scheduler import reconciler
 from rekindle_scheduler.actions import predictions
-from rekindle_scheduler.actions.world import World, read_view
+from rekindle_scheduler.actions.services import Services, read_view
 from rekindle_scheduler.adapters.channels import Remote
 from rekindle_scheduler.domain import steps
 from rekindle_scheduler.domain.ids import CaseId, ModelVersionId, ProjectId, VolumeId
@@ -101,9 +101,9 @@ class FakeInference:
             yield PredictionOutcome(volume_id=volume_id, coarse_label=None, failure="out of memory")
 
 
-def make_world(bench: Bench, inference: Any = None) -> World:
+def make_world(bench: Bench, inference: Any = None) -> Services:
     nobody: Any = None
-    return World(state=bench.store, inference=inference, trainer=nobody)
+    return Services(state=bench.store, inference=inference, trainer=nobody)
 
 
 def test_an_outage_spends_no_attempt_of_a_prediction(tmp_path: Path) -> None:
@@ -114,13 +114,13 @@ def test_an_outage_spends_no_attempt_of_a_prediction(tmp_path: Path) -> None:
         uow.predictions.enqueue(
             [PredictionTask(project_id=bench.project_id, case_id=case_id, model_version_id=NEXT, rank=0, in_pool=True)]
         )
-    world, step = make_world(bench, inference), steps.PredictBatch(model_version_id=NEXT)
+    services, step = make_world(bench, inference), steps.PredictBatch(model_version_id=NEXT)
     view = read_view(bench.store, bench.project_id)
     for _ in range(10):
         with pytest.raises(DependencyUnavailable):
-            predictions.predict_batch(world, view, step)
+            predictions.predict_batch(services, view, step)
     inference.is_away = False
-    moved = [predictions.predict_batch(world, view, step) for _ in range(3)]
+    moved = [predictions.predict_batch(services, view, step) for _ in range(3)]
     assert [False, False, True] == moved
     with bench.store.read() as uow:
         events = uow.events.after(bench.project_id, 0, limit=99)
@@ -158,18 +158,18 @@ def test_a_case_at_which_inference_breaks_down_is_given_up(tmp_path: Path) -> No
                 for rank, case_id in enumerate(case_ids)
             ]
         )
-    world, step = make_world(bench, inference), steps.PredictBatch(model_version_id=NEXT)
+    services, step = make_world(bench, inference), steps.PredictBatch(model_version_id=NEXT)
     view = read_view(bench.store, bench.project_id)
     for _ in range(10):
         with suppress(DependencyUnavailable):
-            predictions.predict_batch(world, view, step)
+            predictions.predict_batch(services, view, step)
     assert ["v1", "v2", "v2", "v2", "v2", "v3", "v4"] == inference.begun
     with bench.store.read() as uow:
         labels = uow.predictions.labels(bench.project_id)
         (event,) = (each for each in uow.events.after(bench.project_id, 0, limit=99) if "predict" in each.kind)
     assert {case_ids[0], case_ids[2], case_ids[3]} == {case_id for case_id, version in labels if version == NEXT}
     assert (case_ids[1], True) == (event.details["case_id"], "inference broke off" in event.message)
-    assert set() == world.one_by_one
+    assert set() == services.one_by_one
 
 
 def reconcile(bench: Bench, run_pass: Any, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,7 +197,7 @@ def test_a_step_that_fails_unforeseen_is_told_in_the_round(tmp_path: Path, monke
     bench = Bench(tmp_path)
     bench.annotating("v1")
 
-    def run_pass(world: World, project_id: ProjectId) -> bool:
+    def run_pass(services: Services, project_id: ProjectId) -> bool:
         raise KeyError(project_id)
 
     reconcile(bench, run_pass, 0.1, monkeypatch)
@@ -212,7 +212,7 @@ def test_a_long_look_in_vain_is_not_repeated_at_every_ring(tmp_path: Path, monke
     bench, looks = Bench(tmp_path), list[float]()
     bench.annotating("v1")
 
-    def run_pass(world: World, project_id: ProjectId) -> bool:
+    def run_pass(services: Services, project_id: ProjectId) -> bool:
         looks.append(0.0)
         reconciler.time.sleep(0.25)
         return False

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from rekindle.errors import VersionConflict
 from rekindle_scheduler.actions import predictions
 from rekindle_scheduler.actions import rounds as rounds_actions
-from rekindle_scheduler.actions.world import World, read_view
+from rekindle_scheduler.actions.services import Services, read_view
 from rekindle_scheduler.domain import steps
 from rekindle_scheduler.domain.enums import LeaseState, ReviewState, RoundState
 from rekindle_scheduler.domain.ids import ModelVersionId
@@ -82,7 +82,7 @@ def test_a_session_reads_the_predictions_of_labelled_cases_alone(bench: Bench, m
     decode = sql_predictions.decode
     monkeypatch.setattr(sql_predictions, "decode", lambda kind, raw: read.append(kind) or decode(kind, raw))
     with bench.store.write() as uow:
-        sessions.start_session(uow, ALICE, bench.project_id, sessions.SessionWish(minutes=60.0))
+        sessions.start_session(uow, ALICE, bench.project_id, sessions.SessionTerms(minutes=60.0))
     assert 1 == len(read)
 
 
@@ -121,21 +121,21 @@ def test_a_label_is_judged_by_its_lease_as_it_is_under_the_lock(bench: Bench, mo
 NEXT = ModelVersionId("model-2")
 
 
-def selecting(bench: Bench, names: list[str]) -> World:
+def selecting(bench: Bench, names: list[str]) -> Services:
     """A project whose round 1 is about to be selected from these cases, of which the next version predicted none."""
     bench.annotating(*names, sizing=RoundSizes(cases=(3,)))
     with bench.store.write() as uow:
         uow.rounds.update(replace(uow.rounds.get(bench.project_id, 1), state=RoundState.SELECTING))
         uow.projects.update(replace(uow.projects.get(bench.project_id), active_model_version_id=NEXT))
     nobody: Any = None
-    return World(state=bench.store, inference=nobody, trainer=nobody)
+    return Services(state=bench.store, inference=nobody, trainer=nobody)
 
 
 @pytest.fixture
-def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Bench, World, list[int]]:
+def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Bench, Services, list[int]]:
     """Seven cases, two of which are written at a time; and how many rows each transaction writes."""
     bench, sizes = Bench(tmp_path), list[int]()
-    world = selecting(bench, [f"v{number}" for number in range(7)])
+    services = selecting(bench, [f"v{number}" for number in range(7)])
     for module in (predictions, rounds_actions):
         monkeypatch.setattr(module, "AT_ONCE", 2)
 
@@ -144,27 +144,27 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Bench, Wor
             sizes.append(len(parameters) if many else 1)
 
     sa.event.listen(bench.store.engine, "before_cursor_execute", note)
-    return bench, world, sizes
+    return bench, services, sizes
 
 
-def test_predictions_are_queued_some_at_a_time(written: tuple[Bench, World, list[int]]) -> None:
+def test_predictions_are_queued_some_at_a_time(written: tuple[Bench, Services, list[int]]) -> None:
     """In between labels get their turn; the order over all of them is that of the plan."""
-    bench, world, sizes = written
+    bench, services, sizes = written
     view = read_view(bench.store, bench.project_id)
-    assert predictions.enqueue(world, view, steps.EnqueuePredictions(model_version_id=NEXT))
+    assert predictions.enqueue(services, view, steps.EnqueuePredictions(model_version_id=NEXT))
     assert [2, 2, 2, 1] == sizes
     with bench.store.write() as uow:
         claimed = uow.predictions.claim(bench.project_id, NEXT, limit=9, until=bench.now)
         volumes = [uow.cases.get(bench.project_id, each.case_id).volume_id for each in claimed]
     assert [f"v{number}" for number in range(7)] == volumes
-    assert not predictions.enqueue(world, view, steps.EnqueuePredictions(model_version_id=NEXT))
+    assert not predictions.enqueue(services, view, steps.EnqueuePredictions(model_version_id=NEXT))
 
 
-def test_a_selection_ranks_outside_of_its_transaction(written: tuple[Bench, World, list[int]]) -> None:
+def test_a_selection_ranks_outside_of_its_transaction(written: tuple[Bench, Services, list[int]]) -> None:
     """Cases get their places two at a time, and three of them the round."""
-    bench, world, sizes = written
+    bench, services, sizes = written
     bench_view = read_view(bench.store, bench.project_id)
-    rounds_actions.open_selection(world, bench_view, steps.OpenSelection(round=1))
+    rounds_actions.open_selection(services, bench_view, steps.OpenSelection(round=1))
     assert [2, 2, 2, 1] == sizes
     with bench.store.read() as uow:
         opened = uow.rounds.get(bench.project_id, 1)
@@ -172,10 +172,10 @@ def test_a_selection_ranks_outside_of_its_transaction(written: tuple[Bench, Worl
 
 
 def test_a_selection_goes_by_the_policy_as_it_is(
-    written: tuple[Bench, World, list[int]], monkeypatch: pytest.MonkeyPatch
+    written: tuple[Bench, Services, list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A policy that is changed while cases are ranked makes the selection begin anew."""
-    bench, world, _ = written
+    bench, services, _ = written
 
     def change_policy(*_: Any) -> None:
         with bench.store.write() as uow:
@@ -186,8 +186,8 @@ def test_a_selection_goes_by_the_policy_as_it_is(
     view = read_view(bench.store, bench.project_id)
     monkeypatch.setattr(rounds_actions, "_write_ordering", change_policy)
     with pytest.raises(VersionConflict):
-        rounds_actions.open_selection(world, view, steps.OpenSelection(round=1))
+        rounds_actions.open_selection(services, view, steps.OpenSelection(round=1))
     monkeypatch.undo()
-    rounds_actions.open_selection(world, read_view(bench.store, bench.project_id), steps.OpenSelection(round=1))
+    rounds_actions.open_selection(services, read_view(bench.store, bench.project_id), steps.OpenSelection(round=1))
     with bench.store.read() as uow:
         assert 1 == len(uow.rounds.get(bench.project_id, 1).selected_case_ids)

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rekindle.errors import IllegalTransition, LeaseLost, PermissionDenied, VersionConflict
 from rekindle_scheduler.actions import rounds as actions
-from rekindle_scheduler.actions.world import World, read_view
+from rekindle_scheduler.actions.services import Services, read_view
 from rekindle_scheduler.domain import steps
 from rekindle_scheduler.domain.enums import CaseState, LeaseState, ReviewState, RoundState
 from rekindle_scheduler.domain.minutes import CLOCK_TOLERANCE
@@ -96,7 +96,7 @@ class Labels:
 
     def session(self, who: Principal, minutes: float, is_ended: bool) -> None:
         with self.bench.store.write() as uow:
-            wish = sessions.SessionWish(minutes=minutes)
+            wish = sessions.SessionTerms(minutes=minutes)
             outcome = sessions.start_session(uow, who, self.bench.project_id, wish)
             if isinstance(outcome, leases.NoCase):
                 return
@@ -177,12 +177,12 @@ class Labels:
 
     def cut(self) -> None:
         """The round is cut as the reconciler does, and the next one hands out cases."""
-        world = World(state=self.bench.store, inference=None, trainer=None)  # type: ignore[arg-type]
+        services = Services(state=self.bench.store, inference=None, trainer=None)  # type: ignore[arg-type]
         view = read_view(self.bench.store, self.bench.project_id)
         number = view.rounds[-1].number
         if view.rounds[-1].state != RoundState.ANNOTATING or not view.cases.round_training_labels:
             return
-        actions.cut(world, view, steps.CutSnapshot(round=number, open_next=True))
+        actions.cut(services, view, steps.CutSnapshot(round=number, open_next=True))
         with self.bench.store.write() as uow:
             snapshot = uow.rounds.snapshot(self.bench.project_id, number)
             assert snapshot is not None
@@ -191,7 +191,7 @@ class Labels:
             uow.rounds.update(replace(closing, state=RoundState.CLOSED))
         view = read_view(self.bench.store, self.bench.project_id)
         try:
-            actions.open_selection(world, view, steps.OpenSelection(round=number + 1))
+            actions.open_selection(services, view, steps.OpenSelection(round=number + 1))
         except VersionConflict:
             return
 

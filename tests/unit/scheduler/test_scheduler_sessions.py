@@ -31,7 +31,7 @@ def bench(tmp_path: Path) -> Bench:
 
 def start(bench: Bench, minutes: float, principal: Any = ALICE, **wish: Any) -> Any:
     with bench.store.write() as uow:
-        wished = sessions.SessionWish(minutes=minutes, **wish)
+        wished = sessions.SessionTerms(minutes=minutes, **wish)
         return sessions.start_session(uow, principal, bench.project_id, wished)
 
 

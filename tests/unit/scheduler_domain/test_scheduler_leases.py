@@ -18,7 +18,7 @@ from rekindle_scheduler.domain.leases import (
     is_live,
     lease_end,
     renewed_end,
-    taken_up_end,
+    resumed_end,
 )
 from rekindle_scheduler.domain.policy import Policy
 
@@ -151,9 +151,9 @@ def test_what_can_be_taken_up(make: SimpleNamespace, lease, case, hours: int, ex
     held, now = make.lease(**changes), make.noon + hours * HOUR
     if expected is None:
         with pytest.raises(LeaseLost):
-            taken_up_end(make.case(1, **{"fencing_token": 1, **case}), held, POLICY, now)
+            resumed_end(make.case(1, **{"fencing_token": 1, **case}), held, POLICY, now)
     else:
-        end = taken_up_end(make.case(1, **{"fencing_token": 1, **case}), held, POLICY, now)
+        end = resumed_end(make.case(1, **{"fencing_token": 1, **case}), held, POLICY, now)
         assert make.noon + expected * HOUR == end
 
 

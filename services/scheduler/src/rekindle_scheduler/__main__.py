@@ -21,7 +21,7 @@ from rekindle_servicekit.retention import Retention
 from rekindle_servicekit.server import MAX_TRAINER_MESSAGE_BYTES, Server, serve
 from rekindle_servicekit.workers import Workers
 
-from rekindle_scheduler.actions.world import World
+from rekindle_scheduler.actions.services import Services
 from rekindle_scheduler.adapters.channels import open_channel
 from rekindle_scheduler.adapters.inference import GrpcInference
 from rekindle_scheduler.adapters.prometheus import SchedulerMetrics, queue_metrics
@@ -77,15 +77,17 @@ async def _serve(settings: Settings) -> None:
         trainer.close()
 
     backend = Backend(state=state, inference=GrpcInference(calls), bell=bell, workers=workers, stopping=server.stopping)
-    world = World(
+    services = Services(
         state=state,
         inference=GrpcInference(inference),
         trainer=GrpcTrainer(trainer),
         prediction_batch=settings.prediction_batch,
     )
-    purger = Purger(world, bell, pass_workers, interval_s=settings.backoff_max_s, retry_s=settings.reconcile_interval_s)
+    purger = Purger(
+        services, bell, pass_workers, interval_s=settings.backoff_max_s, retry_s=settings.reconcile_interval_s
+    )
     reconciler = Reconciler(
-        world,
+        services,
         bell,
         pass_workers,
         interval_s=settings.reconcile_interval_s,
@@ -94,7 +96,7 @@ async def _serve(settings: Settings) -> None:
     )
     publisher = Publisher(
         state,
-        world.inference,
+        services.inference,
         bell,
         pass_workers,
         interval_s=settings.reconcile_interval_s,

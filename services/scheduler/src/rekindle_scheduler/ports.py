@@ -15,8 +15,8 @@ from rekindle_scheduler.domain.ids import (
     RunId,
     VolumeId,
 )
+from rekindle_scheduler.domain.outbox import PublishRequest
 from rekindle_scheduler.domain.policy import TrainingWindow
-from rekindle_scheduler.domain.publications import Delivery
 from rekindle_scheduler.domain.records import (
     CoarseLabel,
     Example,
@@ -121,7 +121,7 @@ class Inference(Protocol):
         self, project_id: ProjectId, model_version_id: ModelVersionId, volume_ids: Sequence[VolumeId]
     ) -> Iterator[PredictionOutcome]: ...
 
-    def publish(self, project_id: ProjectId, delivery: Delivery) -> None:
+    def publish(self, project_id: ProjectId, delivery: PublishRequest) -> None:
         """Add a label to the feed of results, or take it back; once, however often it is called."""
 
     def purge(

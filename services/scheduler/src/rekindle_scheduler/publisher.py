@@ -9,7 +9,7 @@ from rekindle.errors import Cancelled, RekindleError
 from rekindle_servicekit.bell import Bell
 from rekindle_servicekit.workers import Workers
 
-from rekindle_scheduler.actions.publications import deliver_owed
+from rekindle_scheduler.actions.outbox import deliver_pending
 from rekindle_scheduler.ports import Inference
 from rekindle_scheduler.state import State
 
@@ -58,7 +58,7 @@ class Publisher:
 
     async def _deliver(self) -> int:
         try:
-            delivered = await self._workers.run_blocking(deliver_owed, self._state, self._inference)
+            delivered = await self._workers.run_blocking(deliver_pending, self._state, self._inference)
         except Cancelled:
             return 0
         except RekindleError as error:

@@ -11,7 +11,7 @@ from rekindle_servicekit import context
 from rekindle_servicekit.bell import Bell
 from rekindle_servicekit.workers import Workers
 
-from rekindle_scheduler.actions.world import World
+from rekindle_scheduler.actions.services import Services
 from rekindle_scheduler.domain.events import Event, EventKind
 from rekindle_scheduler.domain.purges import Purge, PurgeState, PurgeWork
 from rekindle_scheduler.domain.text import counted
@@ -25,8 +25,8 @@ _VOLUMES_AT_ONCE = 100
 class Purger:
     """Beside the reconciler, as a project may be complete, stalled or not begun when a patient is erased."""
 
-    def __init__(self, world: World, bell: Bell, workers: Workers, *, interval_s: float, retry_s: float) -> None:
-        self._world = world
+    def __init__(self, services: Services, bell: Bell, workers: Workers, *, interval_s: float, retry_s: float) -> None:
+        self._services = services
         self._bell = bell
         self._workers = workers
         self._interval_s = interval_s
@@ -49,7 +49,7 @@ class Purger:
     async def _pass(self) -> bool:
         """Whether nothing is left waiting."""
         try:
-            return await self._workers.run_blocking(advance_purges, self._world)
+            return await self._workers.run_blocking(advance_purges, self._services)
         except RekindleError as error:
             _log.warning("cannot read the purges: %s", error, extra={"action": "purge.unreadable"})
         except Exception:
@@ -57,21 +57,21 @@ class Purger:
         return False
 
 
-def advance_purges(world: World) -> bool:
+def advance_purges(services: Services) -> bool:
     """Take every erasure as far as the services allow; whether all have ended."""
-    with world.state.read() as uow:
+    with services.state.read() as uow:
         erasing = uow.purges.erasing()
-    done = [_advance(world, purge) for purge in erasing]
+    done = [_advance(services, purge) for purge in erasing]
     return all(done)
 
 
-def _advance(world: World, purge: Purge) -> bool:
+def _advance(services: Services, purge: Purge) -> bool:
     with context.bind(project=purge.project_id):
         try:
             while purge.state is PurgeState.ERASING:
-                purge = _step(world, purge)
+                purge = _step(services, purge)
         except RekindleError as error:
-            _note_waiting(world, purge, error)
+            _note_waiting(services, purge, error)
             return False
         except Exception:
             _log.exception("a purge could not be advanced", extra={"action": "purge.error"})
@@ -79,30 +79,30 @@ def _advance(world: World, purge: Purge) -> bool:
     return True
 
 
-def _step(world: World, purge: Purge) -> Purge:
+def _step(services: Services, purge: Purge) -> Purge:
     """The next step; each may be repeated, under request ids that are the same each time."""
     work = purge.work
     if work is None:
-        return _finish(world, purge)
+        return _finish(services, purge)
     if work.erased_digests is None:
-        return _erase_volumes(world, purge, work)
+        return _erase_volumes(services, purge, work)
     if work.snapshot_digests is None:
-        learnt = world.trainer.purge(purge.project_id, work.erased_digests, request_id=f"{purge.purge_id}-examples")
-        return _keep(world, purge, replace(purge, work=replace(work, snapshot_digests=learnt)))
-    marked = world.inference.purge(
+        learnt = services.trainer.purge(purge.project_id, work.erased_digests, request_id=f"{purge.purge_id}-examples")
+        return _keep(services, purge, replace(purge, work=replace(work, snapshot_digests=learnt)))
+    marked = services.inference.purge(
         purge.project_id,
         snapshot_digests=work.snapshot_digests,
         forget_digests=work.erased_digests,
         request_id=f"{purge.purge_id}-marks",
     )
-    return _strike(world, replace(purge, marked_model_version_ids=marked.marked), work)
+    return _strike(services, replace(purge, marked_model_version_ids=marked.marked), work)
 
 
-def _erase_volumes(world: World, purge: Purge, work: PurgeWork) -> Purge:
+def _erase_volumes(services: Services, purge: Purge, work: PurgeWork) -> Purge:
     volumes = objects = 0
     erased = set[str]()
     for first in range(0, len(work.volume_ids), _VOLUMES_AT_ONCE):
-        answer = world.inference.purge(
+        answer = services.inference.purge(
             purge.project_id,
             volume_ids=work.volume_ids[first : first + _VOLUMES_AT_ONCE],
             request_id=f"{purge.purge_id}-volumes-{first}",
@@ -110,12 +110,12 @@ def _erase_volumes(world: World, purge: Purge, work: PurgeWork) -> Purge:
         volumes, objects = volumes + answer.volumes, objects + answer.objects
         erased |= set(answer.erased_digests)
     done = replace(work, erased_digests=tuple(sorted(erased)))
-    return _keep(world, purge, replace(purge, volumes=volumes, objects=objects, work=done))
+    return _keep(services, purge, replace(purge, volumes=volumes, objects=objects, work=done))
 
 
-def _keep(world: World, before: Purge, after: Purge) -> Purge:
+def _keep(services: Services, before: Purge, after: Purge) -> Purge:
     """State how far it is, unless another scheduler was faster: then its word counts."""
-    with world.state.write() as uow:
+    with services.state.write() as uow:
         current = uow.purges.lock(before)
         if replace(current, waiting_for="") != replace(before, waiting_for=""):
             return current
@@ -124,22 +124,22 @@ def _keep(world: World, before: Purge, after: Purge) -> Purge:
     return after
 
 
-def _strike(world: World, purge: Purge, work: PurgeWork) -> Purge:
+def _strike(services: Services, purge: Purge, work: PurgeWork) -> Purge:
     """Take the last traces out of the rows; what was to be done is forgotten with them."""
-    with world.state.write() as uow:
+    with services.state.write() as uow:
         current = uow.purges.lock(purge)
         if current.state is PurgeState.DONE or current.work is None:
             return current
-        uow.purges.strike(purge.project_id, work.erased_digests or ())
+        uow.purges.redact(purge.project_id, work.erased_digests or ())
         after = replace(purge, work=None, waiting_for="")
         uow.purges.update(after)
     return after
 
 
-def _finish(world: World, purge: Purge) -> Purge:
+def _finish(services: Services, purge: Purge) -> Purge:
     """Done is only what has also left the database's log, whoever reads it the moment after."""
-    world.state.wipe()
-    with world.state.write() as uow:
+    services.state.wipe()
+    with services.state.write() as uow:
         current = uow.purges.lock(purge)
         if current.state is PurgeState.DONE:
             return current
@@ -158,10 +158,10 @@ def _finish(world: World, purge: Purge) -> Purge:
     return done
 
 
-def _note_waiting(world: World, purge: Purge, error: RekindleError) -> None:
+def _note_waiting(services: Services, purge: Purge, error: RekindleError) -> None:
     _log.warning("a purge waits: %s", error.message, extra={"action": "purge.waiting", "reason": error.reason})
     try:
-        with world.state.write() as uow:
+        with services.state.write() as uow:
             current = uow.purges.lock(purge)
             if current.state is PurgeState.ERASING and current.waiting_for != error.message:
                 uow.purges.update(replace(current, waiting_for=error.message))

@@ -12,7 +12,7 @@ from rekindle_servicekit.bell import Bell
 from rekindle_servicekit.workers import Workers
 
 from rekindle_scheduler.actions.carry_out import TRANSIENT, clear_waiting, note_waiting, run_pass
-from rekindle_scheduler.actions.world import World
+from rekindle_scheduler.actions.services import Services
 from rekindle_scheduler.domain.ids import ProjectId
 
 _log = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ class Reconciler:
 
     def __init__(
         self,
-        world: World,
+        services: Services,
         bell: Bell,
         workers: Workers,
         *,
@@ -89,7 +89,7 @@ class Reconciler:
         backoff_max_s: float = 30.0,
         on_stop: Callable[[], None] = lambda: None,
     ) -> None:
-        self._world = world
+        self._services = services
         self._bell = bell
         self._workers = workers
         self._interval_s = interval_s
@@ -133,7 +133,7 @@ class Reconciler:
         try:
             for _ in range(_MAX_STEPS):
                 began = time.monotonic()
-                moved = await self._workers.run_blocking(run_pass, self._world, project_id)
+                moved = await self._workers.run_blocking(run_pass, self._services, project_id)
                 if not moved:
                     self._rest.after(project_id, time.monotonic() - began)
                 await self._note_success(project_id)
@@ -154,7 +154,7 @@ class Reconciler:
         # What an earlier process has noted is cleared once, by the first pass that succeeds.
         if had_failed or project_id not in self._first_seen:
             self._first_seen.add(project_id)
-            await self._workers.run_blocking(clear_waiting, self._world, project_id)
+            await self._workers.run_blocking(clear_waiting, self._services, project_id)
             self._bell.ring()
 
     async def _note_failure(self, project_id: ProjectId, error: RekindleError) -> None:
@@ -170,7 +170,7 @@ class Reconciler:
     async def _note(self, project_id: ProjectId, why: str) -> None:
         """Have the round say what keeps it, for people."""
         try:
-            await self._workers.run_blocking(note_waiting, self._world, project_id, why)
+            await self._workers.run_blocking(note_waiting, self._services, project_id, why)
         except RekindleError:
             return  # the database itself is away: there is nowhere to note it
         except Exception:
@@ -179,5 +179,5 @@ class Reconciler:
         self._bell.ring()
 
     def _projects(self) -> list[ProjectId]:
-        with self._world.state.read() as uow:
+        with self._services.state.read() as uow:
             return uow.projects.running()

@@ -18,7 +18,7 @@ from rekindle.errors import (
 from rekindle_servicekit import context
 
 from rekindle_scheduler.actions import models, predictions, rounds, training
-from rekindle_scheduler.actions.world import World, read_view
+from rekindle_scheduler.actions.services import Services, read_view
 from rekindle_scheduler.domain import steps
 from rekindle_scheduler.domain.events import Event, EventKind
 from rekindle_scheduler.domain.ids import ProjectId
@@ -38,7 +38,7 @@ TRANSIENT = (DependencyUnavailable, CapacityExceeded, DeadlineExceeded)
 
 
 #: Carries out one kind of step; whether anything has changed.
-Action = Callable[[World, ProjectView, Any], bool]
+Action = Callable[[Services, ProjectView, Any], bool]
 
 #: Action of each kind of step; `Wait` has none.
 _ACTIONS: Final[Mapping[type[Step], Action]] = {
@@ -72,23 +72,23 @@ _WORDS: dict[type[Step], str] = {
 }
 
 
-def run_pass(world: World, project_id: ProjectId) -> bool:
+def run_pass(services: Services, project_id: ProjectId) -> bool:
     """Whether the project has moved, so that there may be more to do at once.
 
     Raises the errors of TRANSIENT, to be tried again later. Other errors of a step stall the project.
     """
-    view = read_view(world.state, project_id)
+    view = read_view(services.state, project_id)
     step = next_step(view)
-    moved = _carry_out_safely(world, view, step)
+    moved = _carry_out_safely(services, view, step)
     if moved or not isinstance(step, IDLE_STEPS):
         return moved
     beside = background_step(view)
-    return beside is not None and _carry_out_safely(world, view, beside)
+    return beside is not None and _carry_out_safely(services, view, beside)
 
 
-def note_waiting(world: World, project_id: ProjectId, why: str) -> None:
+def note_waiting(services: Services, project_id: ProjectId, why: str) -> None:
     """Write down what the working round waits for, once, however often it is tried."""
-    with world.state.write() as uow:
+    with services.state.write() as uow:
         uow.projects.lock(project_id)
         working = working_round(tuple(uow.rounds.all(project_id)))
         if working is None or working.reason == why:
@@ -97,9 +97,9 @@ def note_waiting(world: World, project_id: ProjectId, why: str) -> None:
         uow.events.add(Event(project_id=project_id, kind=EventKind.WAITING, message=why, round=working.number))
 
 
-def clear_waiting(world: World, project_id: ProjectId) -> None:
+def clear_waiting(services: Services, project_id: ProjectId) -> None:
     """The working round does not wait any more."""
-    with world.state.write() as uow:
+    with services.state.write() as uow:
         project = uow.projects.lock(project_id)
         working = working_round(tuple(uow.rounds.all(project_id)))
         if working is not None and working.reason and not project.state_reason:
@@ -108,11 +108,11 @@ def clear_waiting(world: World, project_id: ProjectId) -> None:
             uow.events.add(Event(project_id=project_id, kind=EventKind.RESUMED, message=message, round=working.number))
 
 
-def _carry_out_safely(world: World, view: ProjectView, step: Step) -> bool:
+def _carry_out_safely(services: Services, view: ProjectView, step: Step) -> bool:
     number = getattr(step, "round", None)
     with context.bind(project=view.project.project_id, round=number):
         try:
-            moved = carry_out(world, view, step)
+            moved = carry_out(services, view, step)
         except VersionConflict:
             # Somebody else was faster; the next pass sees what they did.
             return True
@@ -120,26 +120,26 @@ def _carry_out_safely(world: World, view: ProjectView, step: Step) -> bool:
             raise
         except RekindleError as error:
             _log.error("step failed: %s", error, extra={"action": "reconcile.failed"})
-            return _stall(world, view, step, error)
+            return _stall(services, view, step, error)
         if moved:
             name = type(step).__name__
             _log.info("%s", step, extra={"action": f"reconcile.{name}"})
         return moved
 
 
-def carry_out(world: World, view: ProjectView, step: Step) -> bool:
+def carry_out(services: Services, view: ProjectView, step: Step) -> bool:
     """Whether the step has changed anything."""
     action = cast("Action | None", _ACTIONS.get(type(step)))
-    return action is not None and action(world, view, step)
+    return action is not None and action(services, view, step)
 
 
-def _stall(world: World, view: ProjectView, step: Step, error: RekindleError) -> bool:
+def _stall(services: Services, view: ProjectView, step: Step, error: RekindleError) -> bool:
     working = working_round(view.rounds)
     number = getattr(step, "round", working.number if working is not None else None)
     if number is None:
         raise error
     what = _WORDS.get(type(step), type(step).__name__)
     try:
-        return rounds.stall(world, view, steps.Stall(round=number, reason=f"{what} failed: {error.message}"))
+        return rounds.stall(services, view, steps.Stall(round=number, reason=f"{what} failed: {error.message}"))
     except VersionConflict:
         return True

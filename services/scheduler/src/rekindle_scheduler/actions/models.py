@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from rekindle.errors import VersionConflict
 
-from rekindle_scheduler.actions.world import World, changing, round_of
+from rekindle_scheduler.actions.services import Services, changing, round_of
 from rekindle_scheduler.domain import steps
 from rekindle_scheduler.domain.enums import RunKind
 from rekindle_scheduler.domain.events import EventKind
@@ -17,28 +17,28 @@ from rekindle_scheduler.domain.records import Submission
 from rekindle_scheduler.state import UnitOfWork
 
 
-def register_candidate(world: World, view: ProjectView, step: steps.RegisterCandidate) -> bool:
+def register_candidate(services: Services, view: ProjectView, step: steps.RegisterCandidate) -> bool:
     """Refused candidates are registered too, so that they can be looked at."""
     project = view.project
     run = round_of(view, step.round).run
     assert run is not None
     assert run.result is not None
     package = next(p for p in run.result.packages if p.modality == project.target_modality)
-    model = world.inference.register_model(
+    model = services.inference.register_model(
         project.project_id,
         project.organs,
         RunKind.SUSTAINER if step.round else RunKind.IGNITER,
         package.package_digest,
         request_id=derived_id(project.project_id, f"register-{run.run_id}"),
     )
-    with changing(world, view, step.round) as change:
+    with changing(services, view, step.round) as change:
         change.update(replace(change.round, candidate_model_version_id=model.model_version_id))
     return True
 
 
-def decide(world: World, view: ProjectView, step: steps.DecidePromotion) -> bool:
+def decide(services: Services, view: ProjectView, step: steps.DecidePromotion) -> bool:
     """Keep the decision; a refusal is told at once, a promotion when it has happened."""
-    with changing(world, view, step.round) as change:
+    with changing(services, view, step.round) as change:
         project, run = change.project, change.round.run
         serving = project.active_model_version_id
         decision = decide_promotion(
@@ -59,10 +59,10 @@ def decide(world: World, view: ProjectView, step: steps.DecidePromotion) -> bool
     return True
 
 
-def activate(world: World, view: ProjectView, step: steps.Activate) -> bool:
+def activate(services: Services, view: ProjectView, step: steps.Activate) -> bool:
     """Move the pointer to a promoted candidate."""
-    _move_pointer(world, view, step.round, step.model_version_id, step.expected_current)
-    with changing(world, view, step.round) as change:
+    _move_pointer(services, view, step.round, step.model_version_id, step.expected_current)
+    with changing(services, view, step.round) as change:
         change.uow.projects.update(replace(change.project, active_model_version_id=step.model_version_id))
         change.update(change.round)
         decision = change.round.decision
@@ -75,10 +75,10 @@ def activate(world: World, view: ProjectView, step: steps.Activate) -> bool:
     return True
 
 
-def check_serving(world: World, view: ProjectView, step: steps.CheckServing) -> bool:
+def check_serving(services: Services, view: ProjectView, step: steps.CheckServing) -> bool:
     """Judge the version that this round's annotators corrected against the one before it."""
     before = round_of(view, step.round - 1)
-    with changing(world, view, step.round) as change:
+    with changing(services, view, step.round) as change:
         project = change.project
         earlier = predecessor(before)
         verdict = decide_roll_back(
@@ -92,10 +92,10 @@ def check_serving(world: World, view: ProjectView, step: steps.CheckServing) -> 
     return True
 
 
-def roll_back(world: World, view: ProjectView, step: steps.RollBack) -> bool:
+def roll_back(services: Services, view: ProjectView, step: steps.RollBack) -> bool:
     """Move the pointer back, and show the annotators that version's coarse labels again."""
-    _move_pointer(world, view, step.round, step.model_version_id, step.expected_current)
-    with changing(world, view, step.round) as change:
+    _move_pointer(services, view, step.round, step.model_version_id, step.expected_current)
+    with changing(services, view, step.round) as change:
         uow, project_id = change.uow, change.project.project_id
         uow.projects.update(replace(change.project, active_model_version_id=step.model_version_id))
         uow.cases.show_labels_of(project_id, step.model_version_id)
@@ -111,7 +111,7 @@ def roll_back(world: World, view: ProjectView, step: steps.RollBack) -> bool:
 
 
 def _move_pointer(
-    world: World,
+    services: Services,
     view: ProjectView,
     number: int,
     version: ModelVersionId,
@@ -120,15 +120,15 @@ def _move_pointer(
     project_id = view.project.project_id
     request_id = derived_id(project_id, f"activate-{number}-{version}")
     try:
-        world.inference.activate_model(project_id, version, expected_current=expected, request_id=request_id)
+        services.inference.activate_model(project_id, version, expected_current=expected, request_id=request_id)
     except VersionConflict:
-        active = world.inference.active_model(project_id)
+        active = services.inference.active_model(project_id)
         current = None if active is None else active.model_version_id
         if current == version:
             return
         # Somebody moved the pointer by hand meanwhile. The round's decision is newer than that.
         request_id = derived_id(project_id, f"activate-{number}-{version}-after-{current}")
-        world.inference.activate_model(project_id, version, expected_current=current, request_id=request_id)
+        services.inference.activate_model(project_id, version, expected_current=current, request_id=request_id)
 
 
 def _started_from(uow: UnitOfWork, project_id: ProjectId, version: ModelVersionId | None) -> list[Submission]:

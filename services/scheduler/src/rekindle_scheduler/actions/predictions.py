@@ -9,7 +9,7 @@ from itertools import islice
 
 from rekindle.errors import DependencyUnavailable
 
-from rekindle_scheduler.actions.world import AT_ONCE, World, changing_project
+from rekindle_scheduler.actions.services import AT_ONCE, Services, changing_project
 from rekindle_scheduler.domain import steps
 from rekindle_scheduler.domain.candidates import candidates
 from rekindle_scheduler.domain.enums import CaseState, PredictionState
@@ -28,23 +28,23 @@ _BREAKS_DOWN = (
 _CLAIM = timedelta(seconds=20)
 
 
-def enqueue(world: World, view: ProjectView, step: steps.EnqueuePredictions) -> bool:
+def enqueue(services: Services, view: ProjectView, step: steps.EnqueuePredictions) -> bool:
     """Whether any case was queued; some at a time, as labels of the project wait for whoever writes to it."""
     policy, project_id = view.project.policy, view.project.project_id
-    with world.state.read() as uow:
+    with services.state.read() as uow:
         found = [*candidates(policy, uow.cases.without_task(project_id, step.model_version_id))]
     tasks = plan_predictions(policy, step.model_version_id, found)
-    with changing_project(world, view) as (uow, _):
+    with changing_project(services, view) as (uow, _):
         uow.predictions.skip_others(project_id, step.model_version_id)
     queued = False
     while some := [*islice(tasks, AT_ONCE)]:
-        with changing_project(world, view) as (uow, _):
+        with changing_project(services, view) as (uow, _):
             uow.predictions.enqueue(some)
         queued = True
     return queued
 
 
-class _BrokenOff(Exception):
+class _InferenceLost(Exception):
     """Inference went away while it was to predict; `error` says what the caller was told."""
 
     def __init__(self, error: DependencyUnavailable) -> None:
@@ -52,62 +52,64 @@ class _BrokenOff(Exception):
         self.error = error
 
 
-def predict_batch(world: World, view: ProjectView, step: steps.PredictBatch) -> bool:
+def predict_batch(services: Services, view: ProjectView, step: steps.PredictBatch) -> bool:
     """Whether any case was predicted or given up.
 
     A case may be what inference breaks down at, each time anew. So after a call that broke off cases go one by one,
     and one at which inference breaks off that had answered just before is given up in the end.
     """
     project_id = view.project.project_id
-    is_alone = project_id in world.one_by_one
-    claimed = _claim(world, view, step, limit=1 if is_alone else world.prediction_batch)
+    is_alone = project_id in services.one_by_one
+    claimed = _claim(services, view, step, limit=1 if is_alone else services.prediction_batch)
     if not claimed:
         return False
     waiting = dict(claimed)
     settled = False
     try:
         if is_alone:
-            world.inference.model(project_id, step.model_version_id)
-        for outcome in _predict(world, view, step, list(claimed)):
+            services.inference.model(project_id, step.model_version_id)
+        for outcome in _predict(services, view, step, list(claimed)):
             task = waiting.pop(outcome.volume_id, None)
             if task is not None:
-                settled |= _settle(world, task, outcome, list(waiting.values()))
-        world.one_by_one.discard(project_id)
-    except _BrokenOff as broken:
-        world.one_by_one.add(project_id)
+                settled |= _settle(services, task, outcome, list(waiting.values()))
+        services.one_by_one.discard(project_id)
+    except _InferenceLost as broken:
+        services.one_by_one.add(project_id)
         if is_alone and waiting:
             _, task = waiting.popitem()
             given_up = PredictionOutcome(volume_id=next(iter(claimed)), coarse_label=None, failure=_BREAKS_DOWN)
-            if _settle(world, task, given_up, []):
+            if _settle(services, task, given_up, []):
                 return True
         raise broken.error from None
     finally:
         if waiting:
-            with world.state.write() as uow:
+            with services.state.write() as uow:
                 # Inference said nothing of these: an outage is no fault of a case.
                 uow.predictions.release(waiting.values(), were_tried=False)
     return settled
 
 
-def _claim(world: World, view: ProjectView, step: steps.PredictBatch, *, limit: int) -> dict[VolumeId, PredictionTask]:
+def _claim(
+    services: Services, view: ProjectView, step: steps.PredictBatch, *, limit: int
+) -> dict[VolumeId, PredictionTask]:
     project_id = view.project.project_id
-    with world.state.write() as uow:
+    with services.state.write() as uow:
         tasks = uow.predictions.claim(project_id, step.model_version_id, limit=limit, until=uow.now + _CLAIM)
         return {uow.cases.get(project_id, task.case_id).volume_id: task for task in tasks}
 
 
 def _predict(
-    world: World, view: ProjectView, step: steps.PredictBatch, volume_ids: list[VolumeId]
+    services: Services, view: ProjectView, step: steps.PredictBatch, volume_ids: list[VolumeId]
 ) -> Iterator[PredictionOutcome]:
     try:
-        yield from world.inference.predict(view.project.project_id, step.model_version_id, volume_ids)
+        yield from services.inference.predict(view.project.project_id, step.model_version_id, volume_ids)
     except DependencyUnavailable as error:
-        raise _BrokenOff(error) from None
+        raise _InferenceLost(error) from None
 
 
-def _settle(world: World, task: PredictionTask, outcome: PredictionOutcome, others: list[PredictionTask]) -> bool:
+def _settle(services: Services, task: PredictionTask, outcome: PredictionOutcome, others: list[PredictionTask]) -> bool:
     """Keep what came of one case; the claim on the others lasts on."""
-    with world.state.write() as uow:
+    with services.state.write() as uow:
         if outcome.coarse_label is None:
             # The project before tasks and cases, as everybody else locks them: the failure is told in its history.
             uow.projects.lock(task.project_id)

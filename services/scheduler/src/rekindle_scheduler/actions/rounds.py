@@ -8,7 +8,7 @@ from itertools import islice
 
 from rekindle.errors import NotFound, VersionConflict
 
-from rekindle_scheduler.actions.world import AT_ONCE, Change, World, changing, changing_project
+from rekindle_scheduler.actions.services import AT_ONCE, Services, StepTransaction, changing, changing_project
 from rekindle_scheduler.domain import steps
 from rekindle_scheduler.domain.candidates import Candidate, candidates, rank
 from rekindle_scheduler.domain.enums import CaseState, DecisionBasis, ProjectState, RoundState
@@ -26,26 +26,26 @@ from rekindle_scheduler.usecases.rounds import begin_round
 _DONE = (CaseState.LABELLED, CaseState.PUT_OFF)
 
 
-def open_round(world: World, view: ProjectView, step: steps.OpenRound) -> bool:
+def open_round(services: Services, view: ProjectView, step: steps.OpenRound) -> bool:
     """Create the round; a project that was complete goes on."""
-    with changing_project(world, view) as (uow, project):
+    with changing_project(services, view) as (uow, project):
         _add_round(uow, project.project_id, step.round)
         if project.state != ProjectState.ACTIVE:
             uow.projects.update(replace(project, state=ProjectState.ACTIVE))
     return True
 
 
-def open_selection(world: World, view: ProjectView, step: steps.OpenSelection) -> bool:
+def open_selection(services: Services, view: ProjectView, step: steps.OpenSelection) -> bool:
     """Write the selection, once. Cases are ranked before, so that labels of the project need not wait for that."""
     policy, project_id = view.project.policy, view.project.project_id
-    with world.state.read() as uow:
+    with services.state.read() as uow:
         found = [*candidates(policy, uow.cases.unlabelled(project_id))]
         factor = minutes_factor(uow, project_id)
     others_open = sum(_may_come_later(case) for case in found)
     selected = select_cases(policy, step.round, found, others_open=others_open, minutes_factor=factor)
     chosen = tuple(case.case_id for case in selected)
-    _write_ordering(world, found)
-    with changing(world, view, step.round) as change:
+    _write_ordering(services, found)
+    with changing(services, view, step.round) as change:
         uow, project = change.uow, change.project
         if project.policy_version != view.project.policy_version:
             raise VersionConflict("the policy was changed meanwhile", reason="STEP_OUTDATED")
@@ -63,19 +63,19 @@ def open_selection(world: World, view: ProjectView, step: steps.OpenSelection) -
     return True
 
 
-def _write_ordering(world: World, found: Iterable[Candidate]) -> None:
+def _write_ordering(services: Services, found: Iterable[Candidate]) -> None:
     """The order in which cases are listed; no step depends on it."""
     ranked = iter([case.case_id for case in rank(found)])
     first = 0
     while some := [*islice(ranked, AT_ONCE)]:
-        with world.state.write() as uow:
+        with services.state.write() as uow:
             uow.cases.set_ordering(some, first=first)
         first += len(some)
 
 
-def cut(world: World, view: ProjectView, step: steps.CutSnapshot) -> bool:
+def cut(services: Services, view: ProjectView, step: steps.CutSnapshot) -> bool:
     """Freeze the labels and open the round for the labels to come, in one transaction."""
-    with changing(world, view, step.round) as change:
+    with changing(services, view, step.round) as change:
         uow, project = change.uow, change.project
         by_id = {case.case_id: case for case in uow.cases.labelled(project.project_id)}
         counting = uow.submissions.counting(project.project_id)
@@ -98,35 +98,35 @@ def cut(world: World, view: ProjectView, step: steps.CutSnapshot) -> bool:
     return True
 
 
-def advance(world: World, view: ProjectView, step: steps.AdvanceRound) -> bool:
+def advance(services: Services, view: ProjectView, step: steps.AdvanceRound) -> bool:
     """Move the round on."""
-    with changing(world, view, step.round) as change:
+    with changing(services, view, step.round) as change:
         if change.round.state != step.from_state:
             raise VersionConflict(f"round {step.round} has moved on", reason="STEP_OUTDATED")
         change.update(replace(change.round, state=step.to_state))
     return True
 
 
-def skip_training(world: World, view: ProjectView, step: steps.SkipTraining) -> bool:
+def skip_training(services: Services, view: ProjectView, step: steps.SkipTraining) -> bool:
     """Close the round with the version that serves."""
     decision = PromotionDecision(promoted=False, reason=step.reason, basis=DecisionBasis.PREQUENTIAL)
-    with changing(world, view, step.round) as change:
+    with changing(services, view, step.round) as change:
         _close(change, replace(change.round, decision=decision), f"without training: {step.reason}")
     return True
 
 
-def close(world: World, view: ProjectView, step: steps.CloseRound) -> bool:
+def close(services: Services, view: ProjectView, step: steps.CloseRound) -> bool:
     """Close the round; with round 0 the igniter's part ends."""
-    with changing(world, view, step.round) as change:
+    with changing(services, view, step.round) as change:
         _close(change, change.round, "its coarse labels are ready")
         if change.project.state == ProjectState.IGNITING:
             change.uow.projects.update(replace(change.project, state=ProjectState.ACTIVE))
     return True
 
 
-def complete(world: World, view: ProjectView, _: steps.CompleteProject) -> bool:
+def complete(services: Services, view: ProjectView, _: steps.CompleteProject) -> bool:
     """Everything is labelled."""
-    with changing_project(world, view) as (uow, project):
+    with changing_project(services, view) as (uow, project):
         counts = uow.tallies.counts(project.project_id)
         if project.registration_open or uow.tallies.cases(project.project_id, 0).open:
             raise VersionConflict("there are cases to label again", reason="STEP_OUTDATED")
@@ -143,9 +143,9 @@ def complete(world: World, view: ProjectView, _: steps.CompleteProject) -> bool:
     return True
 
 
-def stall(world: World, view: ProjectView, step: steps.Stall) -> bool:
+def stall(services: Services, view: ProjectView, step: steps.Stall) -> bool:
     """Stop until a person has looked at it."""
-    with changing(world, view, step.round) as change:
+    with changing(services, view, step.round) as change:
         change.uow.projects.update(replace(change.project, state=ProjectState.STALLED, state_reason=step.reason))
         change.uow.rounds.update(replace(change.round, reason=step.reason))
         change.tell(EventKind.STALLED, step.reason)
@@ -159,7 +159,7 @@ def _add_round(uow: UnitOfWork, project_id: ProjectId, number: int) -> None:
         begin_round(uow, project_id, number)
 
 
-def _close(change: Change, closing: Round, how: str) -> None:
+def _close(change: StepTransaction, closing: Round, how: str) -> None:
     serving = change.project.active_model_version_id
     change.update(
         replace(

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from rekindle.errors import AlreadyExists, NotFound
 
-from rekindle_scheduler.actions.world import World, changing, round_of
+from rekindle_scheduler.actions.services import Services, changing, round_of
 from rekindle_scheduler.domain import steps
 from rekindle_scheduler.domain.enums import RunState
 from rekindle_scheduler.domain.events import EventKind
@@ -27,15 +27,15 @@ _WORDS = {
 }
 
 
-def start_run(world: World, view: ProjectView, step: steps.StartRun) -> bool:
+def start_run(services: Services, view: ProjectView, step: steps.StartRun) -> bool:
     """The run's id and content were fixed beforehand, so starting it again finds it."""
-    request = _request(world, view, step)
+    request = _request(services, view, step)
     try:
-        run = world.trainer.start_run(request)
+        run = services.trainer.start_run(request)
     except AlreadyExists:
         # Started before the policy's training part was changed: that run counts.
-        run = world.trainer.run(view.project.project_id, step.run_id)
-    with changing(world, view, step.round) as change:
+        run = services.trainer.run(view.project.project_id, step.run_id)
+    with changing(services, view, step.round) as change:
         change.update(replace(change.round, run=run))
         change.tell(
             EventKind.TRAINING_STARTED,
@@ -45,26 +45,26 @@ def start_run(world: World, view: ProjectView, step: steps.StartRun) -> bool:
     return True
 
 
-def poll_run(world: World, view: ProjectView, step: steps.PollRun) -> bool:
+def poll_run(services: Services, view: ProjectView, step: steps.PollRun) -> bool:
     """Whether anything is new."""
     known = round_of(view, step.round).run
     try:
-        run = world.trainer.run(view.project.project_id, step.run_id)
+        run = services.trainer.run(view.project.project_id, step.run_id)
     except NotFound:
         # The trainer has lost it: the same run, started again, comes to the same result.
         run = None
     is_new = run != known
     if is_new:
-        _note_run(world, view, step, run)
+        _note_run(services, view, step, run)
     if run is not None:
         # Afterwards, so that a trainer that knows no limits yet is followed all the same.
-        _pass_limits_on(world, view.project, run)
+        _pass_limits_on(services, view.project, run)
     return is_new
 
 
-def _note_run(world: World, view: ProjectView, step: steps.PollRun, run: TrainingRun | None) -> None:
+def _note_run(services: Services, view: ProjectView, step: steps.PollRun, run: TrainingRun | None) -> None:
     known = round_of(view, step.round).run
-    with changing(world, view, step.round) as change:
+    with changing(services, view, step.round) as change:
         change.update(replace(change.round, run=run))
         if run is not None and _is_news(known, run):
             message = f"round {step.round}: {_WORDS[run.state]}" + (f": {run.reason}" if run.reason else "")
@@ -77,12 +77,12 @@ def _is_news(known: TrainingRun | None, run: TrainingRun) -> bool:
     return known is None or run.state != known.state or (waits and run.reason != known.reason)
 
 
-def _pass_limits_on(world: World, project: Project, run: TrainingRun) -> None:
+def _pass_limits_on(services: Services, project: Project, run: TrainingRun) -> None:
     """Tell the trainer of a policy that has changed since; one without limits need not hear that there are none."""
     limits = _limits(project)
     is_any = limits.window is not None or limits.gpu_seconds_budget > 0
     if run.limits_version < limits.version and (is_any or run.limits_version):
-        world.trainer.limit(project.project_id, limits)
+        services.trainer.limit(project.project_id, limits)
 
 
 def _limits(project: Project) -> RunLimits:
@@ -92,14 +92,14 @@ def _limits(project: Project) -> RunLimits:
     )
 
 
-def _request(world: World, view: ProjectView, step: steps.StartRun) -> RunRequest:
+def _request(services: Services, view: ProjectView, step: steps.StartRun) -> RunRequest:
     project = view.project
     training = project.policy.training
-    snapshot = _snapshot(world, view, step.round)
+    snapshot = _snapshot(services, view, step.round)
     serving = project.active_model_version_id
     package = None
     if serving is not None:
-        package = world.inference.model(project.project_id, serving).package_digest
+        package = services.inference.model(project.project_id, serving).package_digest
     return RunRequest(
         run_id=step.run_id,
         project_id=project.project_id,
@@ -118,8 +118,8 @@ def _request(world: World, view: ProjectView, step: steps.StartRun) -> RunReques
     )
 
 
-def _snapshot(world: World, view: ProjectView, number: int) -> Snapshot:
-    with world.state.read() as uow:
+def _snapshot(services: Services, view: ProjectView, number: int) -> Snapshot:
+    with services.state.read() as uow:
         snapshot = uow.rounds.snapshot(view.project.project_id, number)
     if snapshot is None:
         raise NotFound(f"round {number} has no snapshot", reason="SNAPSHOT_NOT_FOUND")

@@ -20,7 +20,7 @@ from rekindle_scheduler import wire
 from rekindle_scheduler.adapters.channels import Remote
 from rekindle_scheduler.domain.enums import RunKind
 from rekindle_scheduler.domain.ids import Digest, ModelVersionId, ProjectId, ReceiptId, VolumeId
-from rekindle_scheduler.domain.publications import Delivery
+from rekindle_scheduler.domain.outbox import PublishRequest
 from rekindle_scheduler.domain.records import CoarseLabel, Organ
 from rekindle_scheduler.domain.volumes import Receipt, Volume
 from rekindle_scheduler.ports import ModelVersion, PredictionOutcome, PurgedVolumes
@@ -114,7 +114,7 @@ class GrpcInference:
         for response in self._remote.stream(self._inference.PredictVolumes, request, timeout_s):
             yield _outcome(response)
 
-    def publish(self, project_id: ProjectId, delivery: Delivery) -> None:
+    def publish(self, project_id: ProjectId, delivery: PublishRequest) -> None:
         """Add a label to the feed of results, or take it back; once, however often it is called."""
         request = segmentations_pb2.PublishResultRequest(
             request_id=delivery.request_id,

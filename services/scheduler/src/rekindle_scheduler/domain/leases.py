@@ -111,7 +111,7 @@ def decide_submission(case: Case, lease: Lease, fencing_token: int) -> Submissio
     return SubmissionVerdict(accepted=True)
 
 
-def taken_up_end(case: Case, lease: Lease, policy: Policy, now: datetime) -> datetime:
+def resumed_end(case: Case, lease: Lease, policy: Policy, now: datetime) -> datetime:
     """When a lease that is taken up again expires, never earlier than before.
 
     Also one that has run out, while nobody else has taken the case. LeaseLost otherwise.

@@ -89,7 +89,7 @@ class AnnotationHandlers(Handlers):
         project_id, lease_id = ProjectId(request.project_id), LeaseId(request.lease_id)
 
         def work(uow: UnitOfWork, principal: Any) -> pb.TakeUpLeaseResponse:
-            taken = drafts.take_up_lease(uow, principal, project_id, lease_id, request.tool)
+            taken = drafts.resume_lease(uow, principal, project_id, lease_id, request.tool)
             return pb.TakeUpLeaseResponse(
                 lease=lease_to_api(taken.details),
                 draft=None if taken.draft is None else draft_to_api(taken.draft),
@@ -102,7 +102,7 @@ class AnnotationHandlers(Handlers):
         self, request: scheduler_pb2.StartSessionRequest, _: Any
     ) -> scheduler_pb2.StartSessionResponse:
         project_id = ProjectId(request.project_id)
-        wish = sessions.SessionWish(
+        wish = sessions.SessionTerms(
             minutes=request.minutes,
             detached=request.detached,
             max_cases=request.max_cases,

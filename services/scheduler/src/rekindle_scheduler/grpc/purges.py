@@ -22,12 +22,12 @@ class PurgeHandlers(Handlers):
 
     async def PurgeGroup(self, request: pb.PurgeGroupRequest, _: Any) -> pb.PurgeGroupResponse:
         project_id = ProjectId(request.project_id)
-        patient = purges.Patient(group_key=request.group_key, case_id=request.case_id)
+        target = purges.PurgeTarget(group_key=request.group_key, case_id=request.case_id)
         return await self._mutate(
             request,
             pb.PurgeGroupResponse,
             lambda uow, principal: pb.PurgeGroupResponse(
-                purge=purge_to_api(purges.purge_group(uow, project_id, patient, reason=request.reason))
+                purge=purge_to_api(purges.purge_group(uow, project_id, target, reason=request.reason))
             ),
         )
 

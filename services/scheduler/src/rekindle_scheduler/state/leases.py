@@ -58,7 +58,7 @@ class Leases(Repository):
         self._update(lease, {"state": state, "end_time": self._now, "reason": reason})
         self._connection.execute(_held_by(lease).values(lease_id=None, lease_expire_time=None))
 
-    def take_up(self, lease: Lease, fencing_token: int, expire_time: datetime, tool: str) -> None:
+    def resume(self, lease: Lease, fencing_token: int, expire_time: datetime, tool: str) -> None:
         """The same lease, live, under a new token, in another tool."""
         live = {"state": LeaseState.LIVE, "fencing_token": fencing_token, "expire_time": expire_time, "tool": tool}
         self._update(lease, live)

@@ -133,7 +133,7 @@ class Purges(Repository):
         new = {"digest": snapshot.digest, "record": encode(snapshot)}
         self._connection.execute(sa.update(snapshots).where(is_it).values(new))
 
-    def strike(self, project_id: ProjectId, digests: Collection[Digest]) -> None:
+    def redact(self, project_id: ProjectId, digests: Collection[Digest]) -> None:
         """Replace digests wherever the project's rows or answers that are kept have them."""
         # What takes their place reads as a digest, is none, and is no other one's.
         stand_ins = {digest: "0" * 32 + uuid4().hex for digest in digests}

@@ -15,9 +15,9 @@ from rekindle_scheduler.state.drafts import Drafts
 from rekindle_scheduler.state.history import Annotators, Events, Requests
 from rekindle_scheduler.state.leases import Leases
 from rekindle_scheduler.state.ledger import Ledger
+from rekindle_scheduler.state.outbox import Outbox
 from rekindle_scheduler.state.predictions import Predictions
 from rekindle_scheduler.state.projects import Projects, SeedCases
-from rekindle_scheduler.state.publications import Publications
 from rekindle_scheduler.state.purges import Purges
 from rekindle_scheduler.state.rounds import Rounds
 from rekindle_scheduler.state.rows import Transaction
@@ -53,7 +53,7 @@ class UnitOfWork:
         self.cases = Cases(transaction)
         self.leases = Leases(transaction)
         self.submissions = Submissions(transaction)
-        self.publications = Publications(transaction)
+        self.outbox = Outbox(transaction)
         self.drafts = Drafts(transaction)
         self.sessions = Sessions(transaction)
         self.rounds = Rounds(transaction)

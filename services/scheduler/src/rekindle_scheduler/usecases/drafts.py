@@ -12,7 +12,7 @@ from rekindle_servicekit.principal import Principal
 
 from rekindle_scheduler.domain.annotation import Draft
 from rekindle_scheduler.domain.ids import CaseId, DraftId, LeaseId, ProjectId
-from rekindle_scheduler.domain.leases import decide_submission, is_live, renewed_end, taken_up_end
+from rekindle_scheduler.domain.leases import decide_submission, is_live, renewed_end, resumed_end
 from rekindle_scheduler.domain.minutes import not_booked
 from rekindle_scheduler.domain.records import Case, Lease, TimeSegment
 from rekindle_scheduler.domain.text import MAX_TOOL, check_text
@@ -33,7 +33,7 @@ class SavedDraft:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TakenUp:
+class ResumedLease:
     """A lease that goes on elsewhere, with what there is to go on from."""
 
     details: LeaseDetails
@@ -104,9 +104,9 @@ def discard_draft(uow: UnitOfWork, principal: Principal, project_id: ProjectId, 
     uow.drafts.remove(draft_id)
 
 
-def take_up_lease(
+def resume_lease(
     uow: UnitOfWork, principal: Principal, project_id: ProjectId, lease_id: LeaseId, tool: str
-) -> TakenUp:
+) -> ResumedLease:
     """The same lease under a new token, so that whoever held it before cannot write any more."""
     check_text("tool", tool, MAX_TOOL)
     case_id = own_lease(uow, principal, project_id, lease_id).case_id
@@ -114,9 +114,9 @@ def take_up_lease(
     case = uow.cases.lock(project_id, case_id)
     # As it is now: another tool may have taken it up before the lock was ours.
     lease = uow.leases.get(project_id, lease_id)
-    end = taken_up_end(case, lease, project.policy, uow.now)
-    uow.leases.take_up(lease, case.fencing_token + 1, end, tool)
-    return TakenUp(
+    end = resumed_end(case, lease, project.policy, uow.now)
+    uow.leases.resume(lease, case.fencing_token + 1, end, tool)
+    return ResumedLease(
         details=lease_details(uow, project_id, lease_id),
         draft=uow.drafts.newest(project_id, case_id, lease.annotator_id),
         time_segments=booked_for(uow, lease),

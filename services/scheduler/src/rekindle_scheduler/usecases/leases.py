@@ -34,7 +34,7 @@ class LeaseDetails:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LeaseWish:
+class LeaseTerms:
     """How a case is to be held."""
 
     #: None takes the policy's.
@@ -68,7 +68,7 @@ def lease_next_case(
     """The first free case of the open round's selection."""
     project = uow.projects.get(project_id)
     # Before anything is looked for, so that a wrong duration is told at any time.
-    wish = _checked(uow, project, LeaseWish(duration=duration, tool=tool))
+    wish = _checked(uow, project, LeaseTerms(duration=duration, tool=tool))
     current = open_head(uow, project_id)
     if current is not None and current.state == RoundState.ANNOTATING:
         case = uow.cases.next_in_round(project_id, current.number)
@@ -93,7 +93,7 @@ def lease_case(
     With `revise` a labelled case, of any round, to correct its label, which counts until the correction does.
     """
     project = uow.projects.get(project_id)
-    wish = _checked(uow, project, LeaseWish(duration=duration, tool=tool))
+    wish = _checked(uow, project, LeaseTerms(duration=duration, tool=tool))
     number = counting_round(uow, project_id)
     case = uow.cases.lock(project_id, case_id)
     if round_number and round_number != number:
@@ -192,7 +192,7 @@ def open_head(uow: UnitOfWork, project_id: ProjectId) -> RoundHead | None:
 
 
 def grant(
-    uow: UnitOfWork, principal: Principal, project: Project, case: Case, round_number: int, wish: LeaseWish
+    uow: UnitOfWork, principal: Principal, project: Project, case: Case, round_number: int, wish: LeaseTerms
 ) -> LeaseDetails:
     """The lease of a case that has been found to be free; one of a labelled case is to correct its label."""
     annotator_id: AnnotatorId = uow.annotators.find_or_add(principal)
@@ -239,7 +239,7 @@ def no_case(uow: UnitOfWork, project: Project, round_number: int | None) -> NoCa
     return NoCase(reason=NoCaseReason.PREPARING, message=message, retry_after=_SOON)
 
 
-def _checked(uow: UnitOfWork, project: Project, wish: LeaseWish) -> LeaseWish:
+def _checked(uow: UnitOfWork, project: Project, wish: LeaseTerms) -> LeaseTerms:
     lease_end(project.policy, wish.duration, uow.now)
     check_text("tool", wish.tool, MAX_TOOL)
     return wish

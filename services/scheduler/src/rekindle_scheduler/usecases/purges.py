@@ -1,4 +1,4 @@
-"""Erasing a patient: what happens at once, and looking at how far it is."""
+"""Purges: erase a patient's cases, and look at how far the purge is."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ _MAX_REASON = 500
 
 
 @dataclass(frozen=True, kw_only=True)
-class Patient:
-    """Whose cases are erased: by group, or by one of the cases."""
+class PurgeTarget:
+    """A patient whose cases are erased, named by group or by one of the cases."""
 
     group_key: str = ""
     case_id: str = ""
 
 
-def purge_group(uow: UnitOfWork, project_id: ProjectId, patient: Patient, *, reason: str) -> Purge:
+def purge_group(uow: UnitOfWork, project_id: ProjectId, target: PurgeTarget, *, reason: str) -> Purge:
     """From now on nothing of the cases is handed out, selected, predicted or trained on; the rest follows.
 
     NotFound; IllegalTransition (SEED_CASE); InvalidInput.
     """
-    _check(patient, reason)
+    _check(target, reason)
     uow.projects.lock(project_id)
-    doomed = _cases_of(uow, project_id, patient)
-    for case in doomed:
+    cases = _cases_of(uow, project_id, target)
+    for case in cases:
         # A lease that is being given at this moment ends with the others.
         uow.cases.lock(project_id, case.case_id)
-    volume_ids = {case.volume_id for case in doomed}
+    volume_ids = {case.volume_id for case in cases}
     if any(seed.image_volume_id in volume_ids for seed in uow.seed_cases.all(project_id)):
         raise IllegalTransition(
             "an image of this group is a seed case too, and the seed set of a project does not change: "
@@ -47,20 +47,20 @@ def purge_group(uow: UnitOfWork, project_id: ProjectId, patient: Patient, *, rea
         purge_id=PurgeId(str(uuid4())),
         project_id=project_id,
         reason=reason.strip(),
-        case_ids=tuple(case.case_id for case in doomed),
+        case_ids=tuple(case.case_id for case in cases),
         submissions=0,
         request_time=uow.now,
         work=PurgeWork(volume_ids=tuple(sorted(volume_ids))),
     )
-    _begin_runs_again(uow, purge, doomed)
+    _restart_runs(uow, purge, cases)
     purge = replace(purge, submissions=uow.purges.tombstone(purge))
     uow.purges.add(purge)
-    cases = "1 case is" if len(doomed) == 1 else f"{len(doomed)} cases are"
+    who = "1 case is" if len(cases) == 1 else f"{len(cases)} cases are"
     uow.events.add(
         Event(
             project_id=project_id,
             kind=EventKind.PURGE_STARTED,
-            message=f"{cases} erased",
+            message=f"{who} erased",
             details={"purge_id": purge.purge_id},
         )
     )
@@ -78,9 +78,9 @@ def list_purges(uow: UnitOfWork, project_id: ProjectId, *, before: int | None, l
     return uow.purges.page(project_id, before=before, limit=limit)
 
 
-def _check(patient: Patient, reason: str) -> None:
+def _check(target: PurgeTarget, reason: str) -> None:
     violations: list[FieldViolation] = []
-    if bool(patient.group_key) == bool(patient.case_id):
+    if bool(target.group_key) == bool(target.case_id):
         violations.append(FieldViolation("group_key", "give the patient's group, or one of its cases as case_id"))
     if not reason.strip() or len(reason) > _MAX_REASON:
         violations.append(FieldViolation("reason", f"must have 1 to {_MAX_REASON} characters"))
@@ -88,25 +88,25 @@ def _check(patient: Patient, reason: str) -> None:
         refuse("the purge cannot be begun", violations)
 
 
-def _cases_of(uow: UnitOfWork, project_id: ProjectId, patient: Patient) -> list[Case]:
-    group_key = patient.group_key
-    if patient.case_id:
-        case = uow.cases.lock(project_id, CaseId(patient.case_id))
+def _cases_of(uow: UnitOfWork, project_id: ProjectId, target: PurgeTarget) -> list[Case]:
+    group_key = target.group_key
+    if target.case_id:
+        case = uow.cases.lock(project_id, CaseId(target.case_id))
         if not case.group_key:
             return [case]
         group_key = case.group_key
-    doomed = uow.cases.of_group(project_id, group_key)
-    if not doomed:
+    cases = uow.cases.of_group(project_id, group_key)
+    if not cases:
         raise NotFound(
             "no case of this project is in this group: it was erased before, or is spelt otherwise",
             reason="GROUP_NOT_FOUND",
         )
-    return doomed
+    return cases
 
 
-def _begin_runs_again(uow: UnitOfWork, purge: Purge, doomed: list[Case]) -> None:
+def _restart_runs(uow: UnitOfWork, purge: Purge, cases: list[Case]) -> None:
     """Rounds that are about to learn from the cases learn from the others only."""
-    images = {case.image_digest for case in doomed}
+    images = {case.image_digest for case in cases}
     for round in uow.rounds.all(purge.project_id):
         snapshot = uow.rounds.snapshot(purge.project_id, round.number) if is_training(round) else None
         if snapshot is None:

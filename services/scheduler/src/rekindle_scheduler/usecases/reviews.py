@@ -26,7 +26,7 @@ from rekindle_scheduler.usecases.submissions import round_for, tell_of_label
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged:
+class ReviewOutcome:
     """A label and its case, as they are now."""
 
     submission: Submission
@@ -47,7 +47,7 @@ def review_submission(
     *,
     comment: str,
     supersede: bool,
-) -> Judged:
+) -> ReviewOutcome:
     """Accept or reject a label that waits, one that came too late, or one that counts already."""
     check_text("comment", comment)
     if not may_review(principal):
@@ -66,7 +66,7 @@ def review_submission(
         tell_of_label(uow, reviewed, EventKind.LABEL_REJECTED, "a label was rejected by a reviewer")
     elif submission.review_state == ReviewState.ACCEPTED:
         uow.submissions.update(reviewed)
-        uow.publications.owe(project_id, case_id)
+        uow.outbox.enqueue(project_id, case_id)
         tell_of_label(uow, reviewed, EventKind.LABEL_REVIEWED, "a label that counts was reviewed")
     else:
         accepted = _accept(uow, case, reviewed)
@@ -76,7 +76,7 @@ def review_submission(
 
 def withdraw_submission(
     uow: UnitOfWork, principal: Principal, project_id: ProjectId, submission_id: SubmissionId, *, reason: str
-) -> Judged:
+) -> ReviewOutcome:
     """Take a label back; its case is open again, or the label before it counts again. Its time stays booked."""
     check_text("reason", reason)
     uow.projects.lock(project_id)
@@ -105,7 +105,7 @@ def _accept(uow: UnitOfWork, case: Case, reviewed: Submission) -> Submission:
         accepted = _book_late(uow, accepted)
     uow.submissions.update(accepted)
     uow.cases.set_submission(case.case_id, accepted.submission_id)
-    uow.publications.owe(case.project_id, case.case_id)
+    uow.outbox.enqueue(case.project_id, case.case_id)
     if case.pending_submission_id == accepted.submission_id:
         uow.cases.set_pending(case.case_id, None)
     return accepted
@@ -135,13 +135,13 @@ def _stop_counting(uow: UnitOfWork, case: Case, submission: Submission) -> None:
     if case.submission_id == submission.submission_id:
         before = standing_before(submission, uow.submissions.of_case(case.case_id))
         uow.cases.set_submission(case.case_id, before)
-        uow.publications.owe(case.project_id, case.case_id)
+        uow.outbox.enqueue(case.project_id, case.case_id)
         # Whoever corrects it at the moment corrects what counts now.
         uow.leases.redirect(case.case_id, submission.submission_id, before)
 
 
-def _judged(uow: UnitOfWork, submission: Submission) -> Judged:
-    return Judged(
+def _judged(uow: UnitOfWork, submission: Submission) -> ReviewOutcome:
+    return ReviewOutcome(
         submission=uow.submissions.get(submission.project_id, submission.submission_id),
         case=uow.cases.get(submission.project_id, submission.case_id),
     )

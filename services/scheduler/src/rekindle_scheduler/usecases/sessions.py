@@ -24,7 +24,7 @@ from rekindle_scheduler.domain.text import MAX_TOOL, check_text
 from rekindle_scheduler.state import UnitOfWork
 from rekindle_scheduler.usecases.leases import (
     LeaseDetails,
-    LeaseWish,
+    LeaseTerms,
     NoCase,
     grant,
     no_case,
@@ -35,7 +35,7 @@ from rekindle_scheduler.usecases.ledger import minutes_factor
 
 
 @dataclass(frozen=True, kw_only=True)
-class SessionWish:
+class SessionTerms:
     """What an annotator asks for."""
 
     minutes: float
@@ -56,7 +56,7 @@ class SessionDetails:
 
 
 def start_session(
-    uow: UnitOfWork, principal: Principal, project_id: ProjectId, wish: SessionWish
+    uow: UnitOfWork, principal: Principal, project_id: ProjectId, wish: SessionTerms
 ) -> SessionDetails | NoCase:
     """The first free cases of the round that fit the minutes; one at least, however long it takes."""
     check_session(wish.minutes, wish.max_cases)
@@ -68,7 +68,7 @@ def start_session(
     if current is None or current.state != RoundState.ANNOTATING:
         return no_case(uow, project, None if current is None else current.number)
     session_id = SessionId(str(uuid4()))
-    lease_wish = LeaseWish(duration=length, tool=wish.tool, session_id=session_id)
+    lease_wish = LeaseTerms(duration=length, tool=wish.tool, session_id=session_id)
     factor, spent, taken = minutes_factor(uow, project_id), 0.0, 0
     while taken < (wish.max_cases or MAX_SESSION_CASES):
         case = uow.cases.next_in_round(project_id, current.number)

@@ -169,7 +169,7 @@ def _take(uow: UnitOfWork, lease: Lease, submission: Submission, fresh: Sequence
         tell_of_label(uow, submission, EventKind.REVIEW_REQUESTED, "a label waits for a reviewer")
     else:
         uow.cases.set_submission(submission.case_id, submission.submission_id)
-        uow.publications.owe(submission.project_id, submission.case_id)
+        uow.outbox.enqueue(submission.project_id, submission.case_id)
         seconds = fsum(s.active_seconds for s in (*before, *fresh))
         tell_of_label(uow, submission, EventKind.CASE_SUBMITTED, _words(submission), seconds)
     return submission

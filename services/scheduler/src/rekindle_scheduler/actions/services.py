@@ -21,7 +21,7 @@ AT_ONCE: Final = 5_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class World:
+class Services:
     """The ports, and how much is done at a time."""
 
     state: State
@@ -33,7 +33,7 @@ class World:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Change:
+class StepTransaction:
     """An open transaction on a project and one of its rounds, both as the step expects them."""
 
     uow: UnitOfWork
@@ -82,19 +82,19 @@ def round_of(view: ProjectView, number: int) -> Round:
 
 
 @contextmanager
-def changing(world: World, view: ProjectView, number: int) -> Generator[Change]:
+def changing(services: Services, view: ProjectView, number: int) -> Generator[StepTransaction]:
     """A transaction on the project and this round. VersionConflict where either has moved on since the view."""
-    with changing_project(world, view) as (uow, project):
+    with changing_project(services, view) as (uow, project):
         current = uow.rounds.get(project.project_id, number)
         if _moving_parts(current) != _moving_parts(round_of(view, number)):
             raise VersionConflict(f"round {number} has moved on", reason="STEP_OUTDATED")
-        yield Change(uow=uow, project=project, round=current)
+        yield StepTransaction(uow=uow, project=project, round=current)
 
 
 @contextmanager
-def changing_project(world: World, view: ProjectView) -> Generator[tuple[UnitOfWork, Project]]:
+def changing_project(services: Services, view: ProjectView) -> Generator[tuple[UnitOfWork, Project]]:
     """As `changing`, for steps that belong to no round."""
-    with world.state.write() as uow:
+    with services.state.write() as uow:
         project = uow.projects.lock(view.project.project_id)
         if _pointers(project) != _pointers(view.project):
             raise VersionConflict("the project has moved on", reason="STEP_OUTDATED")

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from rekindle.errors import DependencyUnavailable, InternalError, NotFound
-from rekindle_scheduler.actions.publications import deliver_owed
+from rekindle_scheduler.actions.outbox import deliver_pending
+from rekindle_scheduler.domain.outbox import OutboxEntry, PublishedResult, PublishRequest, decide_request
 from rekindle_scheduler.domain.policy import ReviewPolicy
-from rekindle_scheduler.domain.publications import Delivery, Publication, Published, decide_delivery
 from scheduler_labels import ACCEPT, REJECT, hand_in, other_mask, review, take, take_again, withdraw
 from scheduler_ports import Bench
 
@@ -18,13 +18,13 @@ class Feed:
     """Stands in for inference: notes what is delivered, and fails as told."""
 
     def __init__(self) -> None:
-        self.sent: list[Delivery] = []
+        self.sent: list[PublishRequest] = []
         self.failures: list[Exception] = []
         #: Masks that are never taken.
         self.poison: set[str] = set()
         self._answered: set[str] = set()
 
-    def publish(self, project_id: str, delivery: Delivery) -> None:
+    def publish(self, project_id: str, delivery: PublishRequest) -> None:
         if self.failures:
             raise self.failures.pop(0)
         if delivery.mask_volume_id in self.poison:
@@ -46,7 +46,7 @@ def feed() -> Any:
 
 def drain(bench: Bench, feed: Any) -> None:
     """Deliver all that is owed."""
-    while deliver_owed(bench.store, feed):
+    while deliver_pending(bench.store, feed):
         pass
 
 
@@ -118,9 +118,9 @@ def test_what_could_not_be_delivered_is_owed_still(bench: Bench, feed: Any) -> N
     label = hand_in(bench, take(bench))
     feed.failures.append(DependencyUnavailable("away"))
     with pytest.raises(DependencyUnavailable):
-        deliver_owed(bench.store, feed)
+        deliver_pending(bench.store, feed)
     with bench.store.read() as uow:
-        (owed,) = uow.publications.owed(limit=9)
+        (owed,) = uow.outbox.pending(limit=9)
     drain(bench, feed)
     assert [f"{label.submission_id}.corrected.{owed.version}"] == [each.request_id for each in feed.sent]
 
@@ -130,7 +130,7 @@ def test_what_changes_during_a_delivery_is_owed_again(bench: Bench, feed: Any) -
     label = hand_in(bench, take(bench))
     send = feed.publish
 
-    def meanwhile(project_id: str, delivery: Delivery) -> None:
+    def meanwhile(project_id: str, delivery: PublishRequest) -> None:
         feed.publish = send
         withdraw(bench, label)
         send(project_id, delivery)
@@ -160,10 +160,10 @@ def test_one_that_fails_for_an_unforeseen_reason_holds_nobody_else_up(bench: Ben
     other = hand_in(bench, take(bench))
     feed.poison.add(poisoned.mask_volume_id)
     bench.later(minutes=1)
-    assert 1 == deliver_owed(bench.store, feed)
+    assert 1 == deliver_pending(bench.store, feed)
     assert [(other.mask_volume_id, "corrected")] == feed.words()
     with pytest.raises(InternalError):
-        deliver_owed(bench.store, feed)
+        deliver_pending(bench.store, feed)
     feed.poison.clear()
     drain(bench, feed)
     assert [(other.mask_volume_id, "corrected"), (poisoned.mask_volume_id, "corrected")] == feed.words()
@@ -177,7 +177,7 @@ def test_what_failed_last_comes_last(bench: Bench, feed: Any) -> None:
     bench.later(minutes=1)
     feed.failures.append(DependencyUnavailable("busy with this one"))
     with pytest.raises(DependencyUnavailable):
-        deliver_owed(bench.store, feed)
+        deliver_pending(bench.store, feed)
     drain(bench, feed)
     assert other.mask_volume_id == feed.sent[0].mask_volume_id
 
@@ -190,7 +190,7 @@ def test_a_delivery_that_comes_too_late_is_outdone(bench: Bench, feed: Any, take
     review(bench, first, ACCEPT)
     send = feed.publish
 
-    def late(project_id: str, delivery: Delivery) -> None:
+    def late(project_id: str, delivery: PublishRequest) -> None:
         """This scheduler stands still while the label changes and the other one delivers."""
         feed.publish = send
         if taken_back:
@@ -210,6 +210,6 @@ def test_a_delivery_that_comes_too_late_is_outdone(bench: Bench, feed: Any, take
 def test_nothing_is_decided_where_nothing_counts_and_nothing_was_delivered() -> None:
     """A case without a label, and one whose label was taken back, owe nothing."""
     fields = {"project_id": "p", "case_id": "c", "version": 3}
-    taken_back = Published(submission_id="s", mask_volume_id="m", origin="corrected", retracted=True)
-    assert decide_delivery(Publication(**fields, published=None), None) is None
-    assert decide_delivery(Publication(**fields, published=taken_back), None) is None
+    taken_back = PublishedResult(submission_id="s", mask_volume_id="m", origin="corrected", retracted=True)
+    assert decide_request(OutboxEntry(**fields, published=None), None) is None
+    assert decide_request(OutboxEntry(**fields, published=taken_back), None) is None
