@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from inference_process import InferenceProcess, Segmented
 from phantom import Phantom, manifest_for, threshold_onnx
-from rekindle._status import error_from_rpc
+from rekindle.status import error_from_rpc
 from servers.proxy import Proxy
 from servers.triton import TritonServer
 

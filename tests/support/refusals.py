@@ -7,8 +7,8 @@ from typing import Any
 
 import grpc
 import pytest
-from rekindle._status import error_from_rpc
 from rekindle.errors import RekindleError
+from rekindle.status import error_from_rpc
 
 
 def refused(call: Callable[[], Any]) -> RekindleError:

@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
-from rekindle._status import DETAILS_KEY, status_code, status_details
 from rekindle.api.common.v1 import common_pb2
 from rekindle.api.inference.v1 import (
     inference_pb2,
@@ -29,6 +28,7 @@ from rekindle.errors import (
     RekindleError,
     VersionConflict,
 )
+from rekindle.status import DETAILS_KEY, status_code, status_details
 
 
 def sha256(text: str) -> str:

@@ -13,8 +13,8 @@ from uuid import NAMESPACE_OID, uuid4, uuid5
 import grpc
 from google.protobuf.message import Message
 
-from rekindle._status import DETAILS_KEY, error_from_rpc
 from rekindle.errors import CapacityExceeded, DependencyUnavailable, RekindleError, Unsupported
+from rekindle.status import DETAILS_KEY, error_from_rpc
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 #: A transfer may be this slow before its deadline ends it.

@@ -10,8 +10,8 @@ from typing import Any
 
 import grpc
 
-from rekindle._files import WatchedFiles
 from rekindle.errors import RekindleError
+from rekindle.watched_files import WatchedFiles
 
 _log = logging.getLogger(__name__)
 #: Channels with certificates of the past are kept so long that calls on them can end.

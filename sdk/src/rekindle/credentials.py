@@ -12,9 +12,9 @@ from typing import Any, TypedDict, Unpack
 import grpc
 
 from rekindle._channels import BearerToken, RenewedChannel
-from rekindle._files import WatchedFiles
-from rekindle._hosts import is_local_address
 from rekindle.errors import InvalidInput
+from rekindle.hosts import is_local_address
+from rekindle.watched_files import WatchedFiles
 
 #: What may stand in a header.
 _TOKEN = re.compile(r"[\x21-\x7e]+")

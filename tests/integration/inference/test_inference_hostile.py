@@ -13,10 +13,10 @@ from typing import Any
 import grpc
 import pytest
 from hostile_files import HOSTILE_DICOM, HOSTILE_METAIMAGE, HOSTILE_NIFTI, HOSTILE_NRRD, Made
-from rekindle._status import error_from_rpc
 from rekindle.api.common.v1 import common_pb2 as common
 from rekindle.api.inference.v1 import volumes_pb2 as messages
 from rekindle.api.inference.v1.volumes_pb2_grpc import VolumeServiceStub
+from rekindle.status import error_from_rpc
 from rekindle_inference.service import Service, build_service
 from rekindle_inference.settings import Settings
 

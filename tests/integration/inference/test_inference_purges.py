@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from phantom import ORGANS, Phantom
 from refusals import refused
-from rekindle._status import error_from_rpc
 from rekindle.api.common.v1 import common_pb2 as common
 from rekindle.api.inference.v1 import inference_pb2, volumes_pb2
 from rekindle.errors import NotFound
+from rekindle.status import error_from_rpc
 from rekindle_inference.usecases import volumes, working_off
 from rekindle_inference.usecases.sweeping import sweep_uploads
 

@@ -9,10 +9,10 @@ import grpc
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from rekindle._status import error_from_rpc
 from rekindle.api.common.v1 import common_pb2 as common
 from rekindle.api.inference.v1 import inference_pb2 as inference
 from rekindle.api.inference.v1 import volumes_pb2 as volumes
+from rekindle.status import error_from_rpc
 
 BAD = grpc.StatusCode.INVALID_ARGUMENT
 

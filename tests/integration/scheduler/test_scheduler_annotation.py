@@ -10,9 +10,9 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
-from rekindle._status import error_from_rpc
 from rekindle.api.scheduler.v1 import annotation_pb2, records_pb2
 from rekindle.errors import IllegalTransition, InvalidInput, LeaseLost, NotFound, RekindleError
+from rekindle.status import error_from_rpc
 from scheduler_fakes import FakeInference, FakeTrainer
 from scheduler_process import Client, SchedulerProcess, states
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import grpc
 import pytest
-from rekindle._status import error_from_rpc
 from rekindle.api.inference.v1 import segmentations_pb2
 from rekindle.api.scheduler.v1 import records_pb2
 from rekindle.errors import DependencyUnavailable, LeaseLost
+from rekindle.status import error_from_rpc
 from scheduler_fakes import FakeInference, FakeTrainer
 from scheduler_process import ORGANS, Client, SchedulerProcess, eventually
 

@@ -13,13 +13,13 @@ from typing import Any
 
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
-from rekindle._status import DETAILS_KEY, status_code, status_details, status_message
 from rekindle.api.common.v1 import common_pb2 as common
 from rekindle.api.inference.v1 import inference_pb2 as inference
 from rekindle.api.inference.v1 import volumes_pb2 as volumes
 from rekindle.api.scheduler.v1 import records_pb2 as records
 from rekindle.api.trainer.v1 import trainer_pb2 as trainer
 from rekindle.errors import LeaseLost, NotFound, RekindleError
+from rekindle.status import DETAILS_KEY, status_code, status_details, status_message
 
 
 def stamp(moment: datetime) -> Timestamp:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rekindle._files import WatchedFiles
 from rekindle.errors import InvalidInput, Unauthenticated
 from rekindle.tokens import ROLE_NAMES, NewToken, create_token
+from rekindle.watched_files import WatchedFiles
 from rekindle_servicekit.callers import CallersFile, read_callers
 from rekindle_servicekit.identity import Authenticator, Caller
 from rekindle_servicekit.listening import CallersAuthenticator

@@ -10,8 +10,9 @@ import grpc
 import pytest
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
-from rekindle import _status, errors
+from rekindle import errors
 from rekindle.errors import FieldViolation, RekindleError, quoted_id
+from rekindle.status import error_from_status, status_code, status_details, status_message
 
 # The table of DESIGN: class, status.
 _TABLE = [
@@ -75,8 +76,8 @@ def test_error_survives_pickling() -> None:
 def test_status_of_each_error(error_class: type[RekindleError], code: str, number: int) -> None:
     """Each error has the status of the design's table, also in the serialised details."""
     error = error_class("what is wrong")
-    assert grpc.StatusCode[code] is _status.status_code(error)
-    status = Status.FromString(_status.status_details(error))
+    assert grpc.StatusCode[code] is status_code(error)
+    status = Status.FromString(status_details(error))
     assert (number, "what is wrong") == (status.code, status.message)
 
 
@@ -90,8 +91,8 @@ def test_details_come_back_as_the_same_error(error_class: type[RekindleError]) -
         violations=[FieldViolation("organs[0].id", "twice"), FieldViolation("organs[1].id", "twice")],
         retry_after_s=1.5,
     )
-    code, details = _status.status_code(error), _status.status_details(error)
-    back = _status.error_from_status(code, details, error.message)
+    code, details = status_code(error), status_details(error)
+    back = error_from_status(code, details, error.message)
     assert error_class is type(back)
     assert vars(error) == vars(back)
 
@@ -101,7 +102,7 @@ def test_details_are_the_standard_messages() -> None:
     error = errors.InvalidInput(
         "bad", reason="NAN_SPACING", violations=[FieldViolation("spacing", "is NaN")], retry_after_s=0.25
     )
-    status = Status.FromString(_status.status_details(error))
+    status = Status.FromString(status_details(error))
     info, retry, bad = ErrorInfo(), RetryInfo(), BadRequest()
     assert [True, True, True] == [
         detail.Unpack(into) for detail, into in zip(status.details, (info, retry, bad), strict=True)
@@ -118,7 +119,7 @@ def test_subclass_travels_as_its_base() -> None:
         default_reason = "STALE_TOKEN"
 
     error = StaleToken("stale")
-    back = _status.error_from_status(_status.status_code(error), _status.status_details(error), error.message)
+    back = error_from_status(status_code(error), status_details(error), error.message)
     assert (errors.LeaseLost, "STALE_TOKEN") == (type(back), back.reason)
 
 
@@ -127,7 +128,7 @@ def test_newer_class_falls_back_on_its_status() -> None:
     info = ErrorInfo(reason="QUOTA_OF_SITE", domain="rekindle", metadata={"error": "QUOTA_EXCEEDED", "site": "a"})
     status = Status(code=8)
     status.details.add().Pack(info)
-    back = _status.error_from_status(grpc.StatusCode.RESOURCE_EXHAUSTED, status.SerializeToString(), "full")
+    back = error_from_status(grpc.StatusCode.RESOURCE_EXHAUSTED, status.SerializeToString(), "full")
     assert (errors.CapacityExceeded, "QUOTA_OF_SITE", {"site": "a"}) == (
         type(back),
         back.reason,
@@ -157,7 +158,7 @@ def test_status_without_our_details(
         status = Status(code=code.value[0])
         status.details.add().Pack(ErrorInfo(reason="LEASE_LOST", domain="proxy.example"))
         details = status.SerializeToString()
-    back = _status.error_from_status(code, details, "text")
+    back = error_from_status(code, details, "text")
     assert (expected, "text") == (type(back), str(back))
 
 
@@ -168,9 +169,9 @@ def test_details_stay_small() -> None:
         metadata={"key": "y" * 100_000},
         violations=[FieldViolation(f"cases[{number}]", "unknown " * 100) for number in range(10_000)],
     )
-    details = _status.status_details(error)
-    back = _status.error_from_status(grpc.StatusCode.INVALID_ARGUMENT, details, _status.status_message(error))
-    assert len(details) + len(_status.status_message(error)) < 8192 * 3 // 4
+    details = status_details(error)
+    back = error_from_status(grpc.StatusCode.INVALID_ARGUMENT, details, status_message(error))
+    assert len(details) + len(status_message(error)) < 8192 * 3 // 4
     assert "cases[0]" == back.violations[0].field
     assert len(back.violations) > 5
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from rekindle._hosts import is_loopback_host
 from rekindle.errors import Unauthenticated
+from rekindle.hosts import is_loopback_host
 from rekindle_servicekit import context
 from rekindle_servicekit.identity import Caller, LoopbackAuthenticator
 from rekindle_servicekit.principal import Principal

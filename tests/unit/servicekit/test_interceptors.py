@@ -10,8 +10,8 @@ from typing import Any
 import grpc
 import pytest
 from rekindle import errors
-from rekindle._status import error_from_rpc
 from rekindle.errors import FieldViolation, RekindleError
+from rekindle.status import error_from_rpc
 from rekindle_servicekit import context
 from rekindle_servicekit.identity import Caller
 from rekindle_servicekit.interceptors import certificate_names

@@ -15,8 +15,8 @@ import pytest
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 from rekindle import api
-from rekindle._status import error_from_rpc
 from rekindle.errors import PermissionDenied, RekindleError
+from rekindle.status import error_from_rpc
 from rekindle_servicekit.identity import Caller
 from rekindle_servicekit.permissions import PERMISSIONS, ROLES, Permission, check_permission, main
 from rekindle_servicekit.principal import Principal

@@ -22,9 +22,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rekindle._files import WatchedFiles
 from rekindle.errors import InvalidInput, Unauthenticated
 from rekindle.tokens import ROLE_NAMES, token_digest, token_id
+from rekindle.watched_files import WatchedFiles
 
 from rekindle_servicekit.principal import Principal
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 from urllib.parse import unquote
 
-from rekindle._hosts import is_loopback_host
 from rekindle.errors import Unauthenticated
+from rekindle.hosts import is_loopback_host
 
 from rekindle_servicekit.principal import ADMIN_ROLE, Principal
 

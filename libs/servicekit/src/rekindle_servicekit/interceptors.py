@@ -15,8 +15,8 @@ from typing import Any, cast
 from uuid import uuid4
 
 import grpc
-from rekindle._status import DETAILS_KEY, status_code, status_details, status_message
 from rekindle.errors import InternalError, InvalidInput, PermissionDenied, RekindleError, Unauthenticated
+from rekindle.status import DETAILS_KEY, status_code, status_details, status_message
 
 from rekindle_servicekit import context
 from rekindle_servicekit.identity import Authenticator, Caller

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import Field
-from rekindle._hosts import is_local_address
 from rekindle.errors import InvalidInput, Unauthenticated
+from rekindle.hosts import is_local_address
 from rekindle.tokens import ROLE_NAMES
 
 from rekindle_servicekit.callers import Callers, CallersFile

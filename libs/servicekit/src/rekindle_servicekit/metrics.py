@@ -17,8 +17,8 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.metrics_core import Metric
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
-from rekindle._status import status_code
 from rekindle.errors import DependencyUnavailable, RekindleError
+from rekindle.status import status_code
 
 from rekindle_servicekit.interceptors import Call, Surround, ended_with
 

@@ -15,8 +15,8 @@ from typing import Any, cast
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from rekindle._hosts import is_local_address
 from rekindle.errors import DependencyUnavailable, InvalidInput
+from rekindle.hosts import is_local_address
 
 from rekindle_servicekit.identity import Authenticator
 from rekindle_servicekit.interceptors import default_interceptors

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from rekindle._files import WatchedFiles
 from rekindle.errors import InvalidInput
+from rekindle.watched_files import WatchedFiles
 
 _log = logging.getLogger(__name__)
 

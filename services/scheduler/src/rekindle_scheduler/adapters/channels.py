@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import grpc
-from rekindle._status import error_from_rpc
 from rekindle.credentials import Access
 from rekindle.errors import (
     DeadlineExceeded,
@@ -15,6 +14,7 @@ from rekindle.errors import (
     RekindleError,
     Unauthenticated,
 )
+from rekindle.status import error_from_rpc
 from rekindle_servicekit.server import MAX_MESSAGE_BYTES
 
 _OPTIONS: tuple[tuple[str, Any], ...] = (
