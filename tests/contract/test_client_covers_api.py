@@ -13,6 +13,7 @@ import pytest
 from google.protobuf.descriptor import ServiceDescriptor
 from rekindle import api
 from rekindle._call import Caller
+from rekindle._services import Services
 from rekindle.api.common.v1 import common_pb2, info_pb2
 from rekindle.api.inference.v1 import inference_pb2, segmentations_pb2, volumes_pb2
 from rekindle.api.scheduler.v1 import annotation_pb2, purges_pb2, records_pb2, scheduler_pb2
@@ -45,24 +46,32 @@ def services() -> dict[str, ServiceDescriptor]:
     return {plural.get(name, name.removesuffix("Service").lower()): service for name, service in found.items()}
 
 
-class Stub:
-    """Stands in for a generated stub: notes the method, checks the request's type, answers empty messages."""
+class Channel:
+    """Stands in for a channel: notes the method, checks the request's type, answers empty messages."""
 
-    def __init__(self, service: ServiceDescriptor, called: set[str]) -> None:
-        self._service, self._called = service, called
+    def __init__(self, called: set[str]) -> None:
+        self._called = called
+        self._methods = {
+            f"/{service.full_name}/{method.name}": method
+            for service in services().values()
+            for method in service.methods
+        }
 
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        method = self._service.methods_by_name[name]
+    def method(self, path: str, **_: Any) -> Callable[..., Any]:
+        """What a stub binds, of any of the four kinds."""
+        method = self._methods[path]
 
         def call(request: Any, timeout: float | None = None) -> Any:
             self._called.add(method.full_name)
-            assert timeout is not None, f"{name} is called without a deadline"
+            assert timeout is not None, f"{method.name} is called without a deadline"
             for message in request if method.client_streaming else [request]:
                 assert method.input_type is message.DESCRIPTOR
             answer = _filled(method.output_type._concrete_class())
             return Stream(answer) if method.server_streaming else answer
 
         return call
+
+    unary_unary = unary_stream = stream_unary = stream_stream = method
 
 
 class Stream:
@@ -76,19 +85,6 @@ class Stream:
 
     def cancel(self) -> None:
         """Ends nothing: there is no call behind it."""
-
-
-class StubServices:
-    """What `Services` is, on stubs that note calls."""
-
-    def __init__(self) -> None:
-        self.called: set[str] = set()
-        self.caller = Caller(timeout_s=1.0)
-        self.addresses = dict.fromkeys(("scheduler", "inference", "trainer"), "127.0.0.1:1")
-        for name, service in services().items():
-            stub = Stub(service, self.called)
-            # What every service answers is kept by the service that is asked.
-            setattr(self, name, dict.fromkeys(self.addresses, stub) if name in ("info", "admin") else stub)
 
 
 def _filled(answer: Any) -> Any:
@@ -167,7 +163,10 @@ def _argument(parameter: inspect.Parameter) -> Any:
 @pytest.fixture
 def called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """The full names of all RPCs that the handles' methods called."""
-    stubs: Any = StubServices()
+    noted: set[str] = set()
+    channel: Any = Channel(noted)
+    addresses = dict.fromkeys(("scheduler", "inference", "trainer"), "127.0.0.1:1")
+    stubs = Services(addresses, Caller(timeout_s=1.0), lambda _: channel)
     monkeypatch.setitem(ARGUMENTS, "path", tmp_path / "archive.tar")
     Project(stubs, PROJECT).export(tmp_path / "archive.tar")
     drive(Client(stubs))
@@ -185,7 +184,7 @@ def called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> set[str]:
     DurableSegmentation(stubs, done).result()
     # Endless by itself.
     next(Project(stubs, PROJECT).results())
-    return stubs.called
+    return noted
 
 
 def test_every_rpc_has_a_client_method(called: set[str]) -> None:

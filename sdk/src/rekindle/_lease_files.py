@@ -85,6 +85,6 @@ class LeaseFiles:
         if not self._lease.revises or not case.submission_id:
             return ""
         request = scheduler.ListSubmissionsRequest(project_id=self._lease.project_id, case_id=case.case_id)
-        page = self._services.caller.unary(self._services.scheduler.ListSubmissions, request)
+        page = self._services.scheduler.ListSubmissions(request)
         masks = {item.submission_id: item.mask_volume_id for item in page.submissions}
         return masks.get(case.submission_id, "")

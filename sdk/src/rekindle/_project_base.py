@@ -75,18 +75,18 @@ class ProjectBase:
         return self
 
     def _get(self, method: Callable[..., Any], request_type: Callable[..., Any]) -> Any:
-        return self._services.caller.unary(method, request_type(project_id=self.id))
+        return method(request_type(project_id=self.id))
 
     def _change(self, method: Callable[..., Any], request_type: Callable[..., Any], **fields: Any) -> Self:
         request = request_type(request_id=new_request_id(), project_id=self.id, **fields)
-        self._project = self._services.caller.unary(method, request).project
+        self._project = method(request).project
         return self
 
     def _pages(self, method: Callable[..., Any], request_type: Callable[..., Any], **fields: Any) -> Iterator[Any]:
         token = ""
         while True:
             request = request_type(project_id=self.id, page_size=PAGE_SIZE, page_token=token, **fields)
-            page = self._services.caller.unary(method, request)
+            page = method(request)
             yield page
             token = page.next_page_token
             if not token:

@@ -98,17 +98,17 @@ class ProjectCases(ProjectBase):
     def volumes(self, volume_ids: Iterable[str]) -> list[volumes.Volume]:
         """What is known of volumes (geometry, digests), in the order asked."""
         request = volumes.BatchGetVolumesRequest(project_id=self.id, volume_ids=volume_ids)
-        return list(self._services.caller.unary(self._services.volumes.BatchGetVolumes, request).volumes)
+        return list(self._services.volumes.BatchGetVolumes(request).volumes)
 
     def volume(self, volume_id: str) -> volumes.Volume:
         """What is known of one volume."""
         request = volumes.GetVolumeRequest(project_id=self.id, volume_id=volume_id)
-        return self._services.caller.unary(self._services.volumes.GetVolume, request).volume
+        return self._services.volumes.GetVolume(request).volume
 
     def receipt(self, receipt_id: str) -> volumes.Receipt:
         """The receipt of an uploaded mask."""
         request = volumes.GetReceiptRequest(project_id=self.id, receipt_id=receipt_id)
-        return self._services.caller.unary(self._services.volumes.GetReceipt, request).receipt
+        return self._services.volumes.GetReceipt(request).receipt
 
     def add_seed_case(
         self, image: Source, mask: Source, *, modality: ModalityName, not_reviewed: Iterable[str] = ()
@@ -127,7 +127,7 @@ class ProjectCases(ProjectBase):
             not_reviewed_organ_ids=not_reviewed,
         )
         request.request_id = content_request_id(request)
-        answer = self._services.caller.unary(self._services.scheduler.AddSeedCase, request)
+        answer = self._services.scheduler.AddSeedCase(request)
         return answer.seed_case.seed_case_id
 
     def seed_cases(self) -> list[records.SeedCase]:
@@ -151,10 +151,9 @@ class ProjectCases(ProjectBase):
         caller = self._services.caller
 
         def attempt() -> list[Case]:
-            answers = caller.stream(
-                self._services.scheduler.RegisterCases,
+            answers = self._services.scheduler.RegisterCases(
                 iter(requests),
-                timeout_s=caller.timeout_s + len(requests),
+                timeout=caller.timeout_s + len(requests),
             )
             return [Case.from_proto(answer.case) for answer in answers]
 
@@ -166,7 +165,7 @@ class ProjectCases(ProjectBase):
 
     def case(self, case_id: str) -> Case:
         request = scheduler.GetCaseRequest(project_id=self.id, case_id=case_id)
-        return Case.from_proto(self._services.caller.unary(self._services.scheduler.GetCase, request).case)
+        return Case.from_proto(self._services.scheduler.GetCase(request).case)
 
     def cases(
         self,
@@ -195,4 +194,4 @@ class ProjectCases(ProjectBase):
             case_id=case_id,
             mark=enum_value(records.CaseMark, "CASE_MARK", mark),  # type: ignore[arg-type]
         )
-        return Case.from_proto(self._services.caller.unary(self._services.scheduler.MarkCase, request).case)
+        return Case.from_proto(self._services.scheduler.MarkCase(request).case)

@@ -46,7 +46,7 @@ class ProjectLabels(ProjectBase):
         )
         if lease_minutes is not None:
             request.duration.CopyFrom(duration(lease_minutes * 60))
-        answer = self._services.caller.unary(self._services.scheduler.StartSession, request)
+        answer = self._services.scheduler.StartSession(request)
         if answer.WhichOneof("outcome") == "session":
             return Session(self._services, answer.session, self.organs)
         return NoCase.from_proto(answer.none)
@@ -54,7 +54,7 @@ class ProjectLabels(ProjectBase):
     def open_session(self, session_id: str) -> Session:
         """Your session with this id, as it is now."""
         request = api.GetSessionRequest(project_id=self.id, session_id=session_id)
-        answer = self._services.caller.unary(self._services.scheduler.GetSession, request)
+        answer = self._services.scheduler.GetSession(request)
         return Session(self._services, answer.session, self.organs)
 
     def sessions(self, *, include_ended: bool = False) -> Iterator[Session]:
@@ -81,20 +81,20 @@ class ProjectLabels(ProjectBase):
     def draft(self, draft_id: str) -> Draft:
         """The draft with this id. Raises NotFound."""
         request = api.GetDraftRequest(project_id=self.id, draft_id=draft_id)
-        answer = self._services.caller.unary(self._services.scheduler.GetDraft, request)
+        answer = self._services.scheduler.GetDraft(request)
         return Draft.from_proto(answer.draft, self._services)
 
     def discard_draft(self, draft_id: str) -> None:
         """Throws a draft of yours away. Its time stays booked."""
         request = api.DiscardDraftRequest(request_id=new_request_id(), project_id=self.id, draft_id=draft_id)
-        self._services.caller.unary(self._services.scheduler.DiscardDraft, request)
+        self._services.scheduler.DiscardDraft(request)
 
     def withdraw(self, submission_id: str, reason: str = "") -> Submission:
         """Takes a label back. Raises IllegalTransition (IN_SNAPSHOT) once it was trained on: correct it instead."""
         request = api.WithdrawSubmissionRequest(
             request_id=new_request_id(), project_id=self.id, submission_id=submission_id, reason=reason
         )
-        answer = self._services.caller.unary(self._services.scheduler.WithdrawSubmission, request)
+        answer = self._services.scheduler.WithdrawSubmission(request)
         return Submission.from_proto(answer.submission)
 
     def review(
@@ -112,5 +112,5 @@ class ProjectLabels(ProjectBase):
             comment=comment,
             supersede=supersede,
         )
-        answer = self._services.caller.unary(self._services.scheduler.ReviewSubmission, request)
+        answer = self._services.scheduler.ReviewSubmission(request)
         return Submission.from_proto(answer.submission)

@@ -25,7 +25,7 @@ class ProjectModels(ProjectBase):
     def model(self, model_version_id: str | None = None) -> Model:
         """One version by id; without an id the one that serves. Raises ModelNotReady when none does."""
         request = inference.GetModelRequest(project_id=self.id, model=selector(model_version_id))
-        answer = self._services.caller.unary(self._services.inference.GetModel, request)
+        answer = self._services.inference.GetModel(request)
         return Model.from_proto(answer.model, self._services)
 
     def import_model(self, manifest: bytes, onnx: bytes, *, role: str = "igniter") -> Model:
@@ -38,7 +38,7 @@ class ProjectModels(ProjectBase):
             package_digest=package,
             organs=self._project.organs,
         )
-        answer = self._services.caller.unary(self._services.inference.RegisterModel, request, timeout_s=300)
+        answer = self._services.inference.RegisterModel(request, timeout=300)
         return Model.from_proto(answer.model, self._services)
 
     def predict(
@@ -48,7 +48,7 @@ class ProjectModels(ProjectBase):
         request = inference.PredictVolumesRequest(
             project_id=self.id, model=selector(model_version_id), volume_ids=volume_ids
         )
-        return self._services.caller.stream(self._services.inference.PredictVolumes, request, timeout_s=3600)
+        return self._services.inference.PredictVolumes(request, timeout=3600)
 
     def runs(self) -> list[Run]:
         """Training runs, newest first."""
@@ -57,14 +57,14 @@ class ProjectModels(ProjectBase):
 
     def run(self, run_id: str) -> Run:
         request = trainer.GetRunRequest(project_id=self.id, run_id=run_id, without_examples=True)
-        return Run(self._services, self._services.caller.unary(self._services.trainer.GetRun, request).run)
+        return Run(self._services, self._services.trainer.GetRun(request).run)
 
     def start_run(self, run_id: str, spec: trainer.RunSpec) -> Run:
         """Starts a run of one's own beside the rounds, from a frozen snapshot."""
         request = trainer.StartRunRequest(
             request_id=new_request_id(), project_id=self.id, run_id=run_id, spec=spec, without_examples=True
         )
-        return Run(self._services, self._services.caller.unary(self._services.trainer.StartRun, request).run)
+        return Run(self._services, self._services.trainer.StartRun(request).run)
 
     def training_limits(self) -> TrainingLimits:
         """When the project may train and how much, by the trainer, and what it has spent."""
@@ -84,7 +84,7 @@ class ProjectModels(ProjectBase):
             gpu_seconds_budget=gpu_seconds_budget,
         )
         request = trainer.SetTrainingLimitsRequest(request_id=new_request_id(), project_id=self.id, limits=limits)
-        self._services.caller.unary(self._services.trainer.SetTrainingLimits, request)
+        self._services.trainer.SetTrainingLimits(request)
 
     def _upload_package(self, manifest: bytes, onnx: bytes) -> str:
         def parts() -> Iterator[inference.UploadPackageRequest]:

@@ -48,13 +48,13 @@ class ProjectResults(ProjectCases):
         )
         if time_to_live_s is not None:
             request.time_to_live.CopyFrom(duration(time_to_live_s))
-        answer = self._services.caller.unary(self._services.segmentations.CreateSegmentation, request)
+        answer = self._services.segmentations.CreateSegmentation(request)
         return DurableSegmentation(self._services, answer.segmentation)
 
     def segmentation(self, segmentation_id: str) -> DurableSegmentation:
         """A durable segmentation by its id. Raises NotFound."""
         request = segmentations.GetSegmentationRequest(project_id=self.id, segmentation_id=segmentation_id)
-        answer = self._services.caller.unary(self._services.segmentations.GetSegmentation, request)
+        answer = self._services.segmentations.GetSegmentation(request)
         return DurableSegmentation(self._services, answer.segmentation)
 
     def segmentations(self, *, states: Iterable[str] = (), volume_id: str = "") -> Iterator[DurableSegmentation]:
@@ -127,7 +127,7 @@ class ProjectResults(ProjectCases):
             submission_id=submission_id,
             retracted=retracted,
         )
-        answer = self._services.caller.unary(self._services.segmentations.PublishResult, request)
+        answer = self._services.segmentations.PublishResult(request)
         return Result.from_proto(answer.result, self._services)
 
     def set_quality_limits(self, limits: Mapping[str, float | QualityLimit]) -> dict[str, QualityLimit]:
@@ -151,7 +151,7 @@ class ProjectResults(ProjectCases):
                 for organ_id, limit in given.items()
             ],
         )
-        return _limits(self._services.caller.unary(self._services.segmentations.SetQualityLimits, request).limits)
+        return _limits(self._services.segmentations.SetQualityLimits(request).limits)
 
     def quality_limits(self) -> dict[str, QualityLimit]:
         """Organ id to its limit."""
@@ -161,7 +161,7 @@ class ProjectResults(ProjectCases):
 
     def _watch_results(self, after: int, timeout_s: float) -> Iterator[Result]:
         request = segmentations.WatchResultsRequest(project_id=self.id, after_cursor=after)
-        answers = self._services.caller.stream(self._services.segmentations.WatchResults, request, timeout_s=timeout_s)
+        answers = self._services.segmentations.WatchResults(request, timeout=timeout_s)
         return (Result.from_proto(answer.result, self._services) for answer in answers)
 
 

@@ -87,11 +87,11 @@ class AdminCalls:
         IntegrityError for an archive that cannot be taken; nothing of the project is visible then.
         """
         request = scheduler.GetProjectRequest(project_id=import_project(self._services, Path(path)))
-        answer = self._services.caller.unary(self._services.scheduler.GetProject, request)
+        answer = self._services.scheduler.GetProject(request)
         return Project(self._services, answer.project)
 
     def _verified(self, service: str, request: pb.VerifyRequest) -> Iterator[pb.VerifyResponse]:
-        return self._services.caller.stream(self._services.admin[service].Verify, request, timeout_s=_VERIFY_TIMEOUT_S)
+        return self._services.admin[service].Verify(request, timeout=_VERIFY_TIMEOUT_S)
 
 
 def _finding(finding: pb.Finding) -> Finding:

@@ -65,7 +65,7 @@ def _receive(services: Services, service: str, project_id: str, path: Path) -> s
     request = pb.ExportProjectRequest(project_id=project_id)
     digest = hashlib.sha256()
     with path.open("wb") as target:
-        for part in services.caller.stream(services.admin[service].ExportProject, request, timeout_s=_TIMEOUT_S):
+        for part in services.admin[service].ExportProject(request, timeout=_TIMEOUT_S):
             digest.update(part.chunk)
             target.write(part.chunk)
     return digest.hexdigest()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self, Unpack
 
-from rekindle._call import Caller, Credentials, Retry, UploadWay, new_request_id
+from rekindle._call import Caller, Credentials, Retry, UploadWay, new_request_id, open_channel
 from rekindle._project_models import selector
 from rekindle._services import Services
 from rekindle.admin import AdminCalls
@@ -77,14 +77,14 @@ class Client(AdminCalls, InfoCalls):
         for given in (address, inference or address, trainer or address):
             _check_address(given)
         host, _, port = address.rpartition(":")
-        services = Services(
-            address,
-            inference or f"{host}:{int(port) + 1}",
-            trainer or f"{host}:{int(port) + 2}",
-            credentials or from_environment(**access),
-            Caller(timeout_s=timeout_s, retry=retry, uploads=uploads),
-        )
-        return cls(services)
+        addresses = {
+            "scheduler": address,
+            "inference": inference or f"{host}:{int(port) + 1}",
+            "trainer": trainer or f"{host}:{int(port) + 2}",
+        }
+        caller = Caller(timeout_s=timeout_s, retry=retry, uploads=uploads)
+        proof = credentials or from_environment(**access)
+        return cls(Services(addresses, caller, lambda host_port: open_channel(host_port, proof)))
 
     def create_project(
         self,
@@ -104,22 +104,20 @@ class Client(AdminCalls, InfoCalls):
         )
         if policy is not None:
             request.policy.CopyFrom(policy.to_proto())
-        answer = self._services.caller.unary(self._services.scheduler.CreateProject, request)
+        answer = self._services.scheduler.CreateProject(request)
         return Project(self._services, answer.project)
 
     def project(self, project_id: str) -> Project:
         """The project with this id. Raises NotFound."""
         request = scheduler.GetProjectRequest(project_id=project_id)
-        return Project(
-            self._services, self._services.caller.unary(self._services.scheduler.GetProject, request).project
-        )
+        return Project(self._services, self._services.scheduler.GetProject(request).project)
 
     def projects(self) -> Iterator[Project]:
         """Every project."""
         token = ""
         while True:
             request = scheduler.ListProjectsRequest(page_size=100, page_token=token)
-            page = self._services.caller.unary(self._services.scheduler.ListProjects, request)
+            page = self._services.scheduler.ListProjects(request)
             yield from (Project(self._services, project) for project in page.projects)
             token = page.next_page_token
             if not token:
@@ -158,10 +156,9 @@ class Client(AdminCalls, InfoCalls):
         caller = self._services.caller
 
         def attempt() -> Segmentation:
-            parts = caller.stream(
-                self._services.inference.Segment,
+            parts = self._services.inference.Segment(
                 _segment_parts(project_id, model_version_id, sent, result_format, priority),
-                timeout_s=timeout_s,
+                timeout=timeout_s,
             )
             return _collect_segmentation(parts, progress)
 

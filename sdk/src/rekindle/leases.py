@@ -100,7 +100,7 @@ class Lease(LeaseFiles):
             duration=duration(self._held_s),
         )
         asked_at = time.monotonic()
-        renewed = self._services.caller.unary(self._services.scheduler.RenewLease, request).lease
+        renewed = self._services.scheduler.RenewLease(request).lease
         self._go_on(renewed)
         self._renewed_at, self._fresh = asked_at, True
 
@@ -116,7 +116,7 @@ class Lease(LeaseFiles):
             time_segments=[segment.to_proto() for segment in self.timer.segments()],
         )
         with self._ending():
-            self._lease = self._services.caller.unary(self._services.scheduler.ReleaseLease, request).lease
+            self._lease = self._services.scheduler.ReleaseLease(request).lease
 
     def submit(
         self,
@@ -149,7 +149,7 @@ class Lease(LeaseFiles):
         )
         request.request_id = content_request_id(request)
         with self._ending():
-            answer = self._services.caller.unary(self._services.scheduler.Submit, request)
+            answer = self._services.scheduler.Submit(request)
         return Submission.from_proto(answer.submission)
 
     def save_draft(
@@ -183,7 +183,7 @@ class Lease(LeaseFiles):
             note=note,
             extend_lease=extend,
         )
-        answer = self._services.caller.unary(self._services.scheduler.SaveDraft, request)
+        answer = self._services.scheduler.SaveDraft(request)
         self._go_on(answer.lease)
         return Draft.from_proto(answer.draft, self._services)
 
@@ -191,7 +191,7 @@ class Lease(LeaseFiles):
         """The newest draft that you have of this case; None where there is none."""
         request = annotation.GetDraftRequest(project_id=self._lease.project_id, case_id=self._lease.case.case_id)
         try:
-            answer = self._services.caller.unary(self._services.scheduler.GetDraft, request)
+            answer = self._services.scheduler.GetDraft(request)
         except NotFound as error:
             if error.reason != "DRAFT_NOT_FOUND":
                 raise
@@ -207,7 +207,7 @@ class Lease(LeaseFiles):
         request = annotation.TakeUpLeaseRequest(
             request_id=new_request_id(), project_id=self._lease.project_id, lease_id=self.id, tool=tool
         )
-        answer = self._services.caller.unary(self._services.scheduler.TakeUpLease, request)
+        answer = self._services.scheduler.TakeUpLease(request)
         self._go_on(answer.lease)
         self._held_s, self._renewed_at = _span_s(answer.lease, False), time.monotonic()
         self.timer.restore([TimeSegment.from_proto(item) for item in answer.time_segments])

@@ -54,5 +54,5 @@ class Model:
             model_version_id=self.id,
             expected_current=expected_current,
         )
-        answer = self.services.caller.unary(self.services.inference.ActivateModel, request)
+        answer = self.services.inference.ActivateModel(request)
         return Model.from_proto(answer.model, self.services)

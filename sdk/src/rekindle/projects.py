@@ -61,7 +61,7 @@ class Project(ProjectResults, ProjectCases, ProjectLabels, ProjectSources, Proje
         request = scheduler.LeaseNextCaseRequest(request_id=new_request_id(), project_id=self.id)
         if minutes is not None:
             request.duration.CopyFrom(duration(minutes * 60))
-        answer = self._services.caller.unary(self._services.scheduler.LeaseNextCase, request)
+        answer = self._services.scheduler.LeaseNextCase(request)
         if answer.WhichOneof("outcome") == "lease":
             return Lease(self._services, answer.lease, self.organs)
         return NoCase.from_proto(answer.none)
@@ -106,7 +106,7 @@ class Project(ProjectResults, ProjectCases, ProjectLabels, ProjectSources, Proje
         )
         if minutes is not None:
             request.duration.CopyFrom(duration(minutes * 60))
-        answer = self._services.caller.unary(self._services.scheduler.LeaseCase, request)
+        answer = self._services.scheduler.LeaseCase(request)
         return Lease(self._services, answer.lease, self.organs)
 
     def my_leases(self) -> list[Lease]:
@@ -148,11 +148,11 @@ class Project(ProjectResults, ProjectCases, ProjectLabels, ProjectSources, Proje
     def train_now(self) -> Round:
         """Closes the open round with the labels that it has, and trains."""
         request = scheduler.TrainNowRequest(request_id=new_request_id(), project_id=self.id)
-        return Round.from_proto(self._services.caller.unary(self._services.scheduler.TrainNow, request).round)
+        return Round.from_proto(self._services.scheduler.TrainNow(request).round)
 
     def round(self, number: int) -> Round:
         request = scheduler.GetRoundRequest(project_id=self.id, number=number)
-        return Round.from_proto(self._services.caller.unary(self._services.scheduler.GetRound, request).round)
+        return Round.from_proto(self._services.scheduler.GetRound(request).round)
 
     def rounds(self) -> list[Round]:
         """All rounds, the igniter's first."""
@@ -167,9 +167,7 @@ class Project(ProjectResults, ProjectCases, ProjectLabels, ProjectSources, Proje
 
         def events(cursor: int) -> Iterator[Event]:
             request = scheduler.WatchRoundsRequest(project_id=self.id, after_cursor=cursor)
-            answers = self._services.caller.stream(
-                self._services.scheduler.WatchRounds, request, timeout_s=timeout_s or 24 * 3600
-            )
+            answers = self._services.scheduler.WatchRounds(request, timeout=timeout_s or 24 * 3600)
             return (Event.from_proto(answer.event) for answer in answers)
 
         return self._services.caller.follow(events, after_cursor)

@@ -82,7 +82,7 @@ class Purge:
     def refresh(self) -> Self:
         """Asks how far it is."""
         request = scheduler.GetPurgeRequest(project_id=self._purge.project_id, purge_id=self.id)
-        self._purge = self._services.caller.unary(self._services.scheduler.GetPurge, request).purge
+        self._purge = self._services.scheduler.GetPurge(request).purge
         return self
 
     def wait(self, timeout_s: float = 60.0) -> Self:
@@ -112,7 +112,7 @@ class ProjectPurges(ProjectBase):
             case_id=case_id,
             reason=reason,
         )
-        return Purge(self._services, self._services.caller.unary(self._services.scheduler.PurgeGroup, request).purge)
+        return Purge(self._services, self._services.scheduler.PurgeGroup(request).purge)
 
     def export(self, path: str | Path) -> Path:
         """Writes everything of the project, of all services, into one file; `Client.import_project` reads it."""

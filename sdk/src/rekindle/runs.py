@@ -95,7 +95,7 @@ class Run:
 
     def refresh(self) -> Run:
         request = trainer.GetRunRequest(project_id=self._run.project_id, run_id=self.id, without_examples=True)
-        self._run = self._services.caller.unary(self._services.trainer.GetRun, request).run
+        self._run = self._services.trainer.GetRun(request).run
         return self
 
     def cancel(self) -> Run:
@@ -103,7 +103,7 @@ class Run:
         request = trainer.CancelRunRequest(
             request_id=new_request_id(), project_id=self._run.project_id, run_id=self.id, without_examples=True
         )
-        self._run = self._services.caller.unary(self._services.trainer.CancelRun, request).run
+        self._run = self._services.trainer.CancelRun(request).run
         return self
 
     def watch(self, *, after_cursor: int = 0, timeout_s: float | None = None) -> Iterator[Metric]:
@@ -114,9 +114,7 @@ class Run:
 
         def metrics(cursor: int) -> Iterator[Metric]:
             request = trainer.WatchRunRequest(project_id=self._run.project_id, run_id=self.id, after_cursor=cursor)
-            for answer in self._services.caller.stream(
-                self._services.trainer.WatchRun, request, timeout_s=timeout_s or 24 * 3600
-            ):
+            for answer in self._services.trainer.WatchRun(request, timeout=timeout_s or 24 * 3600):
                 if answer.WhichOneof("event") == "metric":
                     yield Metric.from_proto(answer.metric)
                 else:

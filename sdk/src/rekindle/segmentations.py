@@ -98,7 +98,7 @@ class DurableSegmentation:
         request = segmentations.GetSegmentationRequest(
             project_id=self._segmentation.project_id, segmentation_id=self.id
         )
-        answer = self._services.caller.unary(self._services.segmentations.GetSegmentation, request)
+        answer = self._services.segmentations.GetSegmentation(request)
         self._segmentation = answer.segmentation
         return self
 
@@ -107,7 +107,7 @@ class DurableSegmentation:
         request = segmentations.CancelSegmentationRequest(
             request_id=new_request_id(), project_id=self._segmentation.project_id, segmentation_id=self.id
         )
-        answer = self._services.caller.unary(self._services.segmentations.CancelSegmentation, request)
+        answer = self._services.segmentations.CancelSegmentation(request)
         self._segmentation = answer.segmentation
         return self
 
@@ -121,9 +121,7 @@ class DurableSegmentation:
             request = segmentations.WatchSegmentationRequest(
                 project_id=self._segmentation.project_id, segmentation_id=self.id, after_cursor=cursor
             )
-            for answer in self._services.caller.stream(
-                self._services.segmentations.WatchSegmentation, request, timeout_s=timeout_s or WATCH_S
-            ):
+            for answer in self._services.segmentations.WatchSegmentation(request, timeout=timeout_s or WATCH_S):
                 self._segmentation = answer.segmentation
                 yield self._told(answer.cursor)
 
@@ -154,7 +152,7 @@ class DurableSegmentation:
         request = segmentations.GetResultRequest(
             project_id=self._segmentation.project_id, result_id=self._segmentation.result_id
         )
-        answer = self._services.caller.unary(self._services.segmentations.GetResult, request)
+        answer = self._services.segmentations.GetResult(request)
         return Result.from_proto(answer.result, self._services)
 
     def _told(self, cursor: int) -> Progress:

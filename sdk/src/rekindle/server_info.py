@@ -61,7 +61,7 @@ class InfoCalls:
             raise NotFound(f"there is no service {service!r}: ask for one of {', '.join(self._services.info)}")
         address = self._services.addresses[service]
         try:
-            answer = self._services.caller.unary(stub.GetServerInfo, pb.GetServerInfoRequest())
+            answer = stub.GetServerInfo(pb.GetServerInfoRequest())
             info = _from_proto(answer.info, address)
         except Unsupported:
             info = ServerInfo(service=service, address=address, version=_SILENT_VERSION, limits={})

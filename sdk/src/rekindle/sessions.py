@@ -107,7 +107,7 @@ class Session:
             session_id=self.id,
             held=[api.HeldLease(lease_id=each.id, fencing_token=each.fencing_token) for each in self._leases],
         )
-        self._session = self._services.caller.unary(self._services.scheduler.EndSession, request).session
+        self._session = self._services.scheduler.EndSession(request).session
 
     def __enter__(self) -> Session:
         return self

@@ -63,7 +63,7 @@ def read_slices(
     def attempt() -> SliceStack:
         header: volumes.ReadVolumeHeader | None = None
         received = bytearray()
-        for part in caller.stream(services.volumes.ReadVolume, request, timeout_s=DOWNLOAD_TIMEOUT_S):
+        for part in services.volumes.ReadVolume(request, timeout=DOWNLOAD_TIMEOUT_S):
             if part.WhichOneof("part") == "header":
                 header = part.header
             else:
@@ -80,7 +80,7 @@ def rank_slices(
     request = volumes.RankSlicesRequest(
         project_id=project_id, mask_volume_id=mask_volume_id, organ_id=organ or "", limit=limit
     )
-    answer = services.caller.unary(services.volumes.RankSlices, request)
+    answer = services.volumes.RankSlices(request)
     return [
         SliceRank(slice=item.slice, expected_voxels_wrong=item.expected_voxels_wrong, uncertainty=item.uncertainty)
         for item in answer.slices

@@ -77,7 +77,7 @@ class Upload:
         """Asks the service how much has arrived."""
         request = volumes.QueryUploadRequest(project_id=self._project_id, upload_id=self.id)
         url = self.url  # told once, when the upload is created
-        self._upload = self._services.caller.unary(self._services.volumes.QueryUpload, request).upload
+        self._upload = self._services.volumes.QueryUpload(request).upload
         self._upload.upload_url = url
         return self
 
@@ -91,7 +91,7 @@ class Upload:
         )
         caller = self._services.caller
         timeout_s = caller.transfer_timeout_s(len(data))
-        received = caller.unary(self._services.volumes.PutChunk, request, timeout_s=timeout_s).received_bytes
+        received = self._services.volumes.PutChunk(request, timeout=timeout_s).received_bytes
         self._upload.received_bytes = received
         return received
 
@@ -148,14 +148,14 @@ class Upload:
         request.request_id = content_request_id(request)
         caller = self._services.caller
         timeout_s = caller.transfer_timeout_s(self.size_bytes)
-        return caller.unary(self._services.volumes.FinalizeUpload, request, timeout_s=timeout_s)
+        return self._services.volumes.FinalizeUpload(request, timeout=timeout_s)
 
     def abort(self) -> None:
         """Gives it up; what has arrived is removed."""
         request = volumes.AbortUploadRequest(
             request_id=new_request_id(), project_id=self._project_id, upload_id=self.id
         )
-        self._upload = self._services.caller.unary(self._services.volumes.AbortUpload, request).upload
+        self._upload = self._services.volumes.AbortUpload(request).upload
 
 
 def create(
@@ -171,7 +171,7 @@ def create(
     for attempt in range(_MAX_ATTEMPTS):
         request.request_id = f"{content_request_id(header)}-{'a' if address else 'c'}{attempt}"
         try:
-            upload = services.caller.unary(services.volumes.CreateUpload, request).upload
+            upload = services.volumes.CreateUpload(request).upload
         except NotFound as error:
             if error.reason != "UPLOAD_NOT_FOUND":
                 raise

@@ -177,7 +177,7 @@ def download(
 
     def attempt() -> VolumeFile:
         # The size is told by the answer only; an hour bounds a call that hangs.
-        parts = caller.stream(services.volumes.DownloadVolume, request, timeout_s=DOWNLOAD_TIMEOUT_S)
+        parts = services.volumes.DownloadVolume(request, timeout=DOWNLOAD_TIMEOUT_S)
         return replace(collect_download(parts, progress), format=format, fetch=fetch)
 
     return caller.repeat(attempt)

@@ -78,7 +78,7 @@ def test_a_call_that_the_server_does_not_know_is_unsupported(client: Client) -> 
     """Programs can tell it from a fault, and the message says that the server is older."""
     stub = client._services.info["scheduler"]
     with pytest.raises(Unsupported, match="older than this client"):
-        client._services.caller.unary(stub.GetServerInfo, info_pb2.GetServerInfoRequest())
+        stub.GetServerInfo(info_pb2.GetServerInfoRequest())
 
 
 def test_an_unknown_service_is_named(client: Client) -> None:
