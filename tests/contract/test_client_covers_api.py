@@ -131,9 +131,11 @@ ARGUMENTS: dict[str, Any] = {
 }
 #: What does not call a service, or is driven by another method of the handle.
 NOT_DRIVEN = {
-    *("connect", "close", "from_proto", "lease_next", "resume_lease", "restore", "send", "token"),
+    *("connect", "close", "from_proto", "lease_next", "send"),
     *("results", "wait", "result"),
-    *("forget_prefetched", "prefetch", "resume", "save", "ticket"),
+    # Deprecated names.
+    *("resume_lease", "restore", "take_up", "token"),
+    *("forget_prefetched", "prefetch", "restore_time", "resume", "save", "ticket"),
 }
 
 
@@ -174,6 +176,7 @@ def called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> set[str]:
     lease = records_pb2.Lease(lease_id="l")
     lease.case.coarse_label.mask_volume_id = "mask"
     drive(Lease(stubs, lease, (Organ("liver", 1),)))
+    Project(stubs, PROJECT).resume("lease")
     drive(Upload(stubs, "p", volumes_pb2.Upload(upload_id="u")))
     drive(Session(stubs, annotation_pb2.Session(session_id="s"), (Organ("liver", 1),)))
     drive(Model.from_proto(inference_pb2.Model(), stubs))

@@ -23,6 +23,8 @@ SLOWEST_BYTES_PER_S = 512 * 1024
 #: How files are sent. "auto": in one stream, and in pieces where that breaks; "stream": only so; "pieces": chunk by
 #: chunk; "address": by HTTP to the object store where it has addresses for that, else in pieces.
 UploadWay: TypeAlias = Literal["auto", "stream", "pieces", "address"]
+#: Function that a transfer calls with (bytes done, bytes in all).
+Progress: TypeAlias = Callable[[int, int], None]
 
 Answer = TypeVar("Answer")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import CancelledError, Executor, Future
 
+from rekindle._call import Progress
 from rekindle._services import Services
 from rekindle.api.scheduler.v1 import records_pb2 as records
 from rekindle.api.scheduler.v1 import scheduler_pb2 as scheduler
@@ -11,7 +12,7 @@ from rekindle.errors import NotFound, RekindleError
 from rekindle.formats import FormatName
 from rekindle.records import Case
 from rekindle.slices import SliceRank, SliceStack, rank_slices, read_slices
-from rekindle.volumes import Progress, VolumeFile, download
+from rekindle.volumes import VolumeFile, download
 
 
 class LeaseFiles:

@@ -9,7 +9,8 @@ from rekindle._project_base import ProjectBase
 from rekindle.api.inference.v1 import inference_pb2 as inference
 from rekindle.api.trainer.v1 import trainer_pb2 as trainer
 from rekindle.config import TrainingWindow, enum_value
-from rekindle.models import Model
+from rekindle.convert import from_proto
+from rekindle.models import Model, VolumePrediction, selector
 from rekindle.runs import Run, TrainingLimits
 from rekindle.volumes import CHUNK_BYTES
 
@@ -41,14 +42,13 @@ class ProjectModels(ProjectBase):
         answer = self._services.inference.RegisterModel(request, timeout=300)
         return Model.from_proto(answer.model, self._services)
 
-    def predict(
-        self, volume_ids: Iterable[str], *, model_version_id: str | None = None
-    ) -> Iterator[inference.PredictVolumesResponse]:
+    def predict(self, volume_ids: Iterable[str], *, model_version_id: str | None = None) -> Iterator[VolumePrediction]:
         """Predicts uploaded volumes with one version; one answer per volume as each is done."""
         request = inference.PredictVolumesRequest(
             project_id=self.id, model=selector(model_version_id), volume_ids=volume_ids
         )
-        return self._services.inference.PredictVolumes(request, timeout=3600)
+        answers = self._services.inference.PredictVolumes(request, timeout=3600)
+        return (from_proto(answer, VolumePrediction) for answer in answers)
 
     def runs(self) -> list[Run]:
         """Training runs, newest first."""
@@ -98,10 +98,3 @@ class ProjectModels(ProjectBase):
             lambda: self._services.inference.UploadPackage(parts(), timeout=caller.transfer_timeout_s(len(onnx)))
         )
         return answer.package_digest
-
-
-def selector(model_version_id: str | None) -> inference.ModelSelector:
-    """One version by id, or whichever is active."""
-    if model_version_id:
-        return inference.ModelSelector(model_version_id=model_version_id)
-    return inference.ModelSelector(active=True)

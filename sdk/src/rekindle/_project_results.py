@@ -6,15 +6,15 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 
 from rekindle._call import new_request_id
-from rekindle._project_cases import ProjectCases
-from rekindle._project_models import selector
+from rekindle._project_base import ProjectBase
 from rekindle.api.inference.v1 import inference_pb2 as inference
 from rekindle.api.inference.v1 import segmentations_pb2 as segmentations
 from rekindle.config import duration, enum_value
 from rekindle.errors import DeadlineExceeded, DependencyUnavailable
+from rekindle.models import selector
 from rekindle.results import QualityLimit, Result
 from rekindle.segmentations import WATCH_S, DurableSegmentation, PriorityName, priority_value
-from rekindle.volumes import Source
+from rekindle.volumes import Source, upload_image
 
 #: Between tries while the service is away and somebody follows the feed.
 _AWAY_S = 1.0
@@ -22,7 +22,7 @@ _AWAY_S = 1.0
 _QUIET_S = 30.0
 
 
-class ProjectResults(ProjectCases):
+class ProjectResults(ProjectBase):
     """The part of a project's handle that a PACS uses."""
 
     def segment(
@@ -42,7 +42,7 @@ class ProjectResults(ProjectCases):
         request = segmentations.CreateSegmentationRequest(
             request_id=request_id or new_request_id(),
             project_id=self.id,
-            volume_id=volume if isinstance(volume, str) else self.upload_image(volume),
+            volume_id=self._image_id(volume),
             model=selector(model_version_id),
             priority=priority_value(priority),
         )
@@ -158,6 +158,9 @@ class ProjectResults(ProjectCases):
         return _limits(
             self._get(self._services.segmentations.GetQualityLimits, segmentations.GetQualityLimitsRequest).limits
         )
+
+    def _image_id(self, volume: Source) -> str:
+        return volume if isinstance(volume, str) else upload_image(self._services, self.id, volume, self.modality)
 
     def _watch_results(self, after: int, timeout_s: float) -> Iterator[Result]:
         request = segmentations.WatchResultsRequest(project_id=self.id, after_cursor=after)

@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import Self, Unpack
 
 from rekindle._call import Caller, Credentials, Retry, UploadWay, new_request_id, open_channel
-from rekindle._project_models import selector
 from rekindle._services import Services
 from rekindle.admin import AdminCalls
 from rekindle.api.common.v1 import common_pb2 as common
@@ -20,12 +19,13 @@ from rekindle.credentials import AccessOptions, from_environment
 from rekindle.errors import IntegrityError, InvalidInput
 from rekindle.formats import FormatName, format_name, format_value
 from rekindle.leases import Lease
+from rekindle.models import selector
 from rekindle.projects import Project
 from rekindle.records import OrganQuality
 from rekindle.results import Abstention
 from rekindle.segmentations import PriorityName, priority_value
 from rekindle.server_info import InfoCalls
-from rekindle.tickets import read_token
+from rekindle.tickets import read_ticket
 from rekindle.volumes import CHUNK_BYTES, Payload, Source, VolumeFile, payload
 
 __all__ = ["DEFAULT_ADDRESS", "Client", "Credentials", "Retry", "Segmentation", "connect"]
@@ -129,12 +129,7 @@ class Client(AdminCalls, InfoCalls):
         The time so far goes on with it, and `Lease.draft` brings what was saved. Also a lease that has run out,
         while nobody else has taken the case. Raises LeaseLost otherwise, and InvalidInput for another text.
         """
-        written = read_token(ticket)
-        project = self.project(written.lease.project_id)
-        lease = Lease(self._services, written.lease, project.organs, fresh=False)
-        lease.restore(ticket)
-        lease.take_up(tool)
-        return lease
+        return self.project(read_ticket(ticket).lease.project_id).resume(ticket, tool=tool)
 
     def segment(
         self,

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from rekindle._call import Progress
 from rekindle._services import Services
 from rekindle.api.common.v1 import common_pb2 as common
 from rekindle.api.scheduler.v1 import annotation_pb2 as api
 from rekindle.config import enum_name
 from rekindle.records import moment
 from rekindle.timer import TimeSegment
-from rekindle.volumes import Progress, VolumeFile, download
+from rekindle.volumes import VolumeFile, download
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,8 @@ from typing import Self
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from rekindle._call import content_request_id, new_request_id
+from rekindle._call import Progress, content_request_id, new_request_id
+from rekindle._deprecated import warn_of_old_name
 from rekindle._lease_files import LeaseFiles
 from rekindle._services import Services
 from rekindle.api.common.v1 import common_pb2 as common
@@ -24,9 +25,9 @@ from rekindle.config import Organ, OrganStatusName, duration, enum_value
 from rekindle.drafts import Draft
 from rekindle.errors import InvalidInput, LeaseLost, NotFound, RekindleError
 from rekindle.records import Submission
-from rekindle.tickets import read_token, write_token
+from rekindle.tickets import Ticket, read_ticket, write_ticket
 from rekindle.timer import ActiveTimer, TimeSegment
-from rekindle.volumes import Payload, Progress, Source, payload, upload
+from rekindle.volumes import Payload, Source, payload, upload
 
 DAY_S = 86_400.0
 
@@ -198,7 +199,7 @@ class Lease(LeaseFiles):
             return None
         return Draft.from_proto(answer.draft, self._services)
 
-    def take_up(self, tool: str = "") -> Draft | None:
+    def resume(self, tool: str = "") -> Draft | None:
         """Makes this process the one that holds the lease: the tool before cannot write any more.
 
         The timer goes on from what is booked. Returns the newest draft. Raises LeaseLost when the lease has
@@ -215,18 +216,28 @@ class Lease(LeaseFiles):
 
     def ticket(self) -> str:
         """The lease and its time as a text: `Client.resume` goes on with it in another tool or after a restart."""
-        return write_token(self._lease, self._held_s, self.timer.segments())
+        return write_ticket(self._lease, self._held_s, self.timer.segments())
+
+    def restore_time(self, ticket: Ticket) -> None:
+        """Takes over the time, and the case as it was shown, of a ticket of this lease."""
+        self._held_s = ticket.held_s
+        self._lease.case.CopyFrom(ticket.lease.case)
+        self.timer.restore(ticket.segments)
+
+    def take_up(self, tool: str = "") -> Draft | None:
+        """Deprecated name of `resume`."""
+        warn_of_old_name("Lease.take_up", "Lease.resume")
+        return self.resume(tool)
 
     def token(self) -> str:
-        """As `ticket`. `Project.resume_lease` takes it up without ending it for whoever else has the text."""
+        """Deprecated name of `ticket`."""
+        warn_of_old_name("Lease.token", "Lease.ticket")
         return self.ticket()
 
     def restore(self, token: str) -> None:
-        """Takes over the time that a written-down token of the same lease holds."""
-        written = read_token(token)
-        self._held_s = written.held_s
-        self._lease.case.CopyFrom(written.lease.case)
-        self.timer.restore(written.segments)
+        """Deprecated: `Project.resume` and `Client.resume` restore a ticket's time."""
+        warn_of_old_name("Lease.restore", "Project.resume")
+        self.restore_time(read_ticket(token))
 
     def __enter__(self) -> Self:
         self.timer.start("reading")

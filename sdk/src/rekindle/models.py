@@ -8,6 +8,37 @@ from rekindle._call import new_request_id
 from rekindle._services import Services
 from rekindle.api.inference.v1 import inference_pb2 as inference
 from rekindle.config import enum_name
+from rekindle.vocabulary import OrganQuality
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """A mask that a model version predicted for a volume."""
+
+    model_version_id: str
+    mask_volume_id: str
+    #: SHA-256 of the canonical mask.
+    mask_digest: str
+    quality: tuple[OrganQuality, ...]
+    #: Minutes that correcting the mask is expected to take.
+    predicted_minutes: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictionFailure:
+    """Why a volume could not be predicted."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class VolumePrediction:
+    """What became of one volume: a prediction or a failure."""
+
+    volume_id: str
+    prediction: Prediction | None = None
+    failure: PredictionFailure | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,3 +87,10 @@ class Model:
         )
         answer = self.services.inference.ActivateModel(request)
         return Model.from_proto(answer.model, self.services)
+
+
+def selector(model_version_id: str | None) -> inference.ModelSelector:
+    """One version by id, or whichever is active."""
+    if model_version_id:
+        return inference.ModelSelector(model_version_id=model_version_id)
+    return inference.ModelSelector(active=True)

@@ -15,22 +15,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from rekindle._names import file_name
+from rekindle.case_folder import BOOKED, ELAPSED, LABEL, LEASE, SUBMISSION, mask_in
 from rekindle.config import OrganStatusName
 from rekindle.errors import InvalidInput, LeaseLost, NotFound
-from rekindle.formats import MASK_SUFFIXES, SUFFIXES, FormatName
 from rekindle.leases import Lease
 from rekindle.records import Submission
-from rekindle.tickets import read_token
+from rekindle.tickets import read_ticket
 from rekindle.timer import TimeSegment
 
 if TYPE_CHECKING:
     from rekindle.client import Client
-    from rekindle.sessions import Session
 
-IMAGE, COARSE, LEASE, SUBMISSION = "image.nii.gz", "coarse.nii.gz", "lease.json", "submission.json"
-LABEL, SESSION, ELAPSED, BOOKED = "label.json", "session.json", "elapsed.json", "booked.json"
-MASKS = tuple(f"mask{ending}" for ending in MASK_SUFFIXES)
 TOOL = "rekindle offline"
 
 OutcomeName = Literal["handed-in", "kept-as-draft", "no-mask", "handed-in-before"]
@@ -46,32 +41,6 @@ class HandIn:
     submission: Submission | None = None
     #: Why a label was kept as a draft.
     reason: str = ""
-
-
-def write_case(folder: Path, lease: Lease) -> Path:
-    """Makes the case's folder in `folder`; lease.json comes last, so that a folder with it is complete."""
-    target = folder / file_name(lease.case.id)
-    target.mkdir(parents=True, exist_ok=True)
-    lease.image().save(target / IMAGE)
-    coarse = lease.standing_label() or lease.coarse_label()
-    if coarse is not None:
-        coarse.save(target / COARSE)
-    (target / LEASE).write_text(lease.ticket())
-    return target
-
-
-def write_session(folder: Path, session: Session) -> None:
-    """Says what was taken along, for people and for `rekindle session hand-in`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    written = {
-        "session_id": session.id,
-        "minutes": session.minutes,
-        "predicted_minutes": session.predicted_minutes,
-        "detached": session.detached,
-        "expires": session.expires.isoformat() if session.expires else None,
-        "case_ids": [lease.case.id for lease in session.leases],
-    }
-    (folder / SESSION).write_text(json.dumps(written, indent=2))
 
 
 def case_folders(folder: Path) -> list[Path]:
@@ -99,10 +68,10 @@ def hand_in_case(client: Client, folder: Path) -> HandIn:
         return HandIn(folder=folder, case_id=folder.name, outcome="handed-in-before")
     mask = mask_in(folder)
     ticket = (folder / LEASE).read_text()
-    written = read_token(ticket)
+    written = read_ticket(ticket)
     if mask is None:
         return HandIn(folder=folder, case_id=written.lease.case.case_id, outcome="no-mask")
-    lease = client.project(written.lease.project_id).resume_lease(ticket)
+    lease = client.project(written.lease.project_id).resume(ticket, exclusive=False)
     statuses, segments = _label(folder, lease)
     try:
         submission = lease.submit(mask, statuses, time_segments=segments)
@@ -110,22 +79,6 @@ def hand_in_case(client: Client, folder: Path) -> HandIn:
         return HandIn(folder=folder, case_id=lease.case.id, outcome="kept-as-draft", reason=lost.message)
     finish(folder, submission)
     return HandIn(folder=folder, case_id=submission.case_id, outcome="handed-in", submission=submission)
-
-
-def mask_in(folder: Path) -> Path | None:
-    """The corrected mask, None while there is none."""
-    return next((folder / name for name in MASKS if (folder / name).is_file()), None)
-
-
-def coarse_in(folder: Path) -> Path | None:
-    """The label that came with the case, whatever its format; None where there is none."""
-    named = (folder / f"{COARSE.partition('.')[0]}{ending}" for ending in MASK_SUFFIXES)
-    return next((path for path in named if path.is_file()), None)
-
-
-def in_format(name: str, format: FormatName) -> str:
-    """The name that a file of the folder has in another format: image.nii.gz, image.nrrd."""
-    return name.partition(".")[0] + SUFFIXES[format][0]
 
 
 def finish(folder: Path, submission: Submission) -> None:

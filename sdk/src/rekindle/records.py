@@ -11,6 +11,7 @@ from rekindle.api.scheduler.v1 import records_pb2 as records
 from rekindle.api.scheduler.v1 import scheduler_pb2 as scheduler
 from rekindle.api.trainer.v1 import trainer_pb2 as trainer
 from rekindle.config import enum_name
+from rekindle.convert import from_proto
 
 
 def optional(message: Any, field: str) -> Any:
@@ -84,6 +85,22 @@ class Case:
             quality=tuple(OrganQuality.from_proto(item) for item in coarse.quality),
             pending_submission_id=case.pending_submission_id,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedCase:
+    """One labelled case of the seed set."""
+
+    seed_case_id: str
+    #: "CT" or "MR".
+    modality: str
+    image_volume_id: str
+    mask_volume_id: str
+
+    @classmethod
+    def from_proto(cls, message: records.SeedCase) -> SeedCase:
+        modality = enum_name(common.Modality, "MODALITY", message.modality).upper()
+        return from_proto(message, cls, modality=modality)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from rekindle._call import new_request_id
 from rekindle._services import Services
 from rekindle.api.scheduler.v1 import annotation_pb2 as api
 from rekindle.api.scheduler.v1 import records_pb2 as records
+from rekindle.case_folder import write_case, write_session
 from rekindle.config import Organ
 from rekindle.leases import Lease
 from rekindle.records import moment
@@ -89,14 +90,12 @@ class Session:
 
         `begin` is told each case's id. `rekindle.offline.hand_in` sends the folder's labels later.
         """
-        from rekindle.offline import write_case, write_session
-
         written: list[Path] = []
         for lease in self:
             if begin is not None:
                 begin(lease.case.id)
             written.append(write_case(Path(folder), lease))
-        write_session(Path(folder), self)
+        write_session(Path(folder), self._description())
         return written
 
     def end(self) -> None:
@@ -108,6 +107,16 @@ class Session:
             held=[api.HeldLease(lease_id=each.id, fencing_token=each.fencing_token) for each in self._leases],
         )
         self._session = self._services.scheduler.EndSession(request).session
+
+    def _description(self) -> dict[str, object]:
+        return {
+            "session_id": self.id,
+            "minutes": self.minutes,
+            "predicted_minutes": self.predicted_minutes,
+            "detached": self.detached,
+            "expires": self.expires.isoformat() if self.expires else None,
+            "case_ids": [lease.case.id for lease in self.leases],
+        }
 
     def __enter__(self) -> Session:
         return self

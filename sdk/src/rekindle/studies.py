@@ -4,37 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from rekindle._call import content_request_id
+from rekindle._call import Progress, content_request_id
 from rekindle._services import Services
 from rekindle.api.inference.v1 import volumes_pb2 as volumes
 from rekindle.uploads import by_way, upload_in_pieces
-from rekindle.volumes import CHUNK_BYTES, Progress
-
-
-@dataclass(frozen=True, kw_only=True)
-class Series:
-    """What became of one series of a study."""
-
-    series_instance_uid: str
-    #: As the files say it, for example "CT" or "SR".
-    modality: str
-    #: Empty where it became none.
-    volume_id: str = ""
-    #: Why it became no volume; empty where it did.
-    reason: str = ""
-    message: str = ""
-
-    @classmethod
-    def from_proto(cls, outcome: volumes.SeriesOutcome) -> Series:
-        return cls(
-            series_instance_uid=outcome.series_instance_uid,
-            modality=outcome.modality,
-            volume_id=outcome.volume.volume_id,
-            reason=outcome.failure.reason,
-            message=outcome.failure.message,
-        )
+from rekindle.volume_records import Series
+from rekindle.volumes import CHUNK_BYTES
 
 
 def send_study(services: Services, project_id: str, data: bytes, progress: Progress | None = None) -> list[Series]:

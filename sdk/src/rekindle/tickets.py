@@ -1,4 +1,4 @@
-"""Leases written down: as text, to go on in another process or another tool."""
+"""Tickets: leases as text, to go on with them in another process or another tool."""
 
 from __future__ import annotations
 
@@ -14,29 +14,30 @@ from rekindle.timer import TimeSegment
 
 
 @dataclass(frozen=True, kw_only=True)
-class WrittenLease:
+class Ticket:
     """What a ticket holds."""
 
     lease: records.Lease
+    #: Length of the lease that each renewal asks for.
     held_s: float
     segments: list[TimeSegment]
 
 
-def write_token(lease: records.Lease, held_s: float, segments: Sequence[TimeSegment]) -> str:
+def write_ticket(lease: records.Lease, held_s: float, segments: Sequence[TimeSegment]) -> str:
     """The lease and its time as a text."""
     written = MessageToDict(lease, preserving_proto_field_name=True)
     times = [segment.to_dict() for segment in segments]
     return json.dumps({"lease": written, "held_s": held_s, "segments": times}, indent=2)
 
 
-def read_token(token: str) -> WrittenLease:
+def read_ticket(text: str) -> Ticket:
     """Reads what `Lease.ticket` wrote. Raises InvalidInput for any other text."""
     try:
-        written = json.loads(token)
-        return WrittenLease(
+        written = json.loads(text)
+        return Ticket(
             lease=ParseDict(written["lease"], records.Lease(), ignore_unknown_fields=True),
             held_s=float(written["held_s"]),
             segments=[TimeSegment.from_dict(item) for item in written["segments"]],
         )
     except (ValueError, KeyError, TypeError, AttributeError, ParseError) as failure:
-        raise InvalidInput("this is no written-down lease: give the text that Lease.ticket wrote") from failure
+        raise InvalidInput("this is not a ticket of a lease: give the text that Lease.ticket wrote") from failure

@@ -7,9 +7,8 @@ import urllib.request
 import zlib
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
-from rekindle._call import Answer, Caller, content_request_id, new_request_id
+from rekindle._call import Answer, Caller, Progress, content_request_id, new_request_id
 from rekindle._services import Services
 from rekindle.api.inference.v1 import volumes_pb2 as volumes
 from rekindle.config import enum_name
@@ -22,9 +21,7 @@ from rekindle.errors import (
     NotFound,
     Unsupported,
 )
-
-if TYPE_CHECKING:
-    from rekindle.volumes import Progress
+from rekindle.volume_records import UploadOutcome
 
 #: The first chunk's.
 CHUNK_BYTES = 1024 * 1024
@@ -138,17 +135,13 @@ class Upload:
         except (urllib.error.URLError, OSError):
             return False
 
-    def finalize(self) -> volumes.FinalizeUploadResponse:
+    def finalize(self) -> UploadOutcome:
         """Makes a volume of what has arrived; again it answers the same volume.
 
         Raises what an upload in one stream does; IllegalTransition (INCOMPLETE) where bytes are missing;
         IntegrityError where other bytes arrived than were announced: the upload then begins at 0 again.
         """
-        request = volumes.FinalizeUploadRequest(project_id=self._project_id, upload_id=self.id)
-        request.request_id = content_request_id(request)
-        caller = self._services.caller
-        timeout_s = caller.transfer_timeout_s(self.size_bytes)
-        return self._services.volumes.FinalizeUpload(request, timeout=timeout_s)
+        return UploadOutcome.from_proto(_finalize(self._services, self._project_id, self))
 
     def abort(self) -> None:
         """Gives it up; what has arrived is removed."""
@@ -194,22 +187,27 @@ def upload_in_pieces(
     """Sends a file so that nothing that has arrived is sent again, in this process or a later one."""
     address = services.caller.uploads == "address"
     upload = create(services, header, len(data), address=address, study=study)
+
+    def send() -> volumes.FinalizeUploadResponse:
+        if upload.state == "open":
+            if not (address and upload.send_to_store(data)):
+                upload.send(data, progress)
+            elif progress:
+                progress(len(data), len(data))
+        return _finalize(services, header.project_id, upload)
+
     try:
-        return _send_and_finalize(upload, data, progress, address)
+        return send()
     except IntegrityError:
-        # Once more: the service has dropped what arrived damaged.
-        return _send_and_finalize(upload.refresh(), data, progress, address)
+        upload.refresh()
+        return send()  # once more: the service has dropped what arrived damaged
 
 
-def _send_and_finalize(
-    upload: Upload, data: bytes, progress: Progress | None, address: bool
-) -> volumes.FinalizeUploadResponse:
-    if upload.state == "open":
-        if not (address and upload.send_to_store(data)):
-            upload.send(data, progress)
-        elif progress:
-            progress(len(data), len(data))
-    return upload.finalize()
+def _finalize(services: Services, project_id: str, upload: Upload) -> volumes.FinalizeUploadResponse:
+    request = volumes.FinalizeUploadRequest(project_id=project_id, upload_id=upload.id)
+    request.request_id = content_request_id(request)
+    timeout_s = services.caller.transfer_timeout_s(upload.size_bytes)
+    return services.volumes.FinalizeUpload(request, timeout=timeout_s)
 
 
 def by_way(caller: Caller, size_bytes: int, stream: Callable[[], Answer], pieces: Callable[[], Answer]) -> Answer:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import gzip
 import hashlib
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from rekindle._call import content_request_id
+from rekindle._call import Progress, content_request_id
 from rekindle._services import Services
 from rekindle.api.common.v1 import common_pb2 as common
 from rekindle.api.inference.v1 import volumes_pb2 as volumes
+from rekindle.config import modality_value
 from rekindle.dicom import archive_of
 from rekindle.errors import IntegrityError, InvalidInput
 from rekindle.formats import SUFFIXES, FormatName, format_of, format_to_write, format_value
@@ -30,8 +31,6 @@ GZIP = b"\x1f\x8b"
 #: A file (NIfTI, NRRD, MetaImage, DICOM) by path or as bytes, a folder with the DICOM files of a series, or (extra
 #: `imaging`) a SimpleITK image.
 Source: TypeAlias = "str | Path | bytes | sitk.Image"
-#: Called with (bytes done, bytes in all).
-Progress: TypeAlias = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -117,6 +116,44 @@ def with_geometry(voxels: np.ndarray[Any, Any], like: sitk.Image) -> sitk.Image:
     image = sitk.GetImageFromArray(voxels)
     image.CopyInformation(like)
     return image
+
+
+def image_header(project_id: str, image: Payload, modality: str) -> volumes.UploadVolumeHeader:
+    """What is sent before an image's bytes; `upload` adds the digest and the request id."""
+    return volumes.UploadVolumeHeader(
+        project_id=project_id,
+        kind=common.VOLUME_KIND_IMAGE,
+        format=image.format_value,
+        modality=modality_value(modality),  # type: ignore[arg-type]
+    )
+
+
+def upload_image(
+    services: Services, project_id: str, image: Source, modality: str, progress: Progress | None = None
+) -> str:
+    """Sends an image; answers its volume id."""
+    sent = payload(image)
+    return upload(services, image_header(project_id, sent, modality), sent.data, progress).volume.volume_id
+
+
+def upload_mask(
+    services: Services,
+    project_id: str,
+    mask: Source,
+    image_volume_id: str,
+    organs: Iterable[common.Organ],
+    progress: Progress | None = None,
+) -> volumes.Receipt:
+    """Sends a mask on the grid of an image; answers its receipt."""
+    sent = payload(mask, is_mask=True)
+    header = volumes.UploadVolumeHeader(
+        project_id=project_id,
+        kind=common.VOLUME_KIND_MASK,
+        format=sent.format_value,
+        image_volume_id=image_volume_id,
+        organs=organs,
+    )
+    return upload(services, header, sent.data, progress).receipt
 
 
 def upload(

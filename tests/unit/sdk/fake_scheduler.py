@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from fake_world import World, served, stamp
+from rekindle.api.scheduler.v1 import annotation_pb2 as annotation
 from rekindle.api.scheduler.v1 import records_pb2 as records
 from rekindle.api.scheduler.v1 import scheduler_pb2 as api
 from rekindle.api.scheduler.v1 import scheduler_pb2_grpc
@@ -135,6 +136,11 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
         seconds = request.duration.ToNanoseconds() / 1e9
         lease.expire_time.CopyFrom(stamp(datetime.now(UTC) + timedelta(seconds=seconds)))
         return api.RenewLeaseResponse(lease=lease)
+
+    def TakeUpLease(self, request: Any, context: Any) -> Any:
+        lease = self.world.leases[request.lease_id]
+        lease.fencing_token += 100
+        return annotation.TakeUpLeaseResponse(lease=lease)
 
     def ReleaseLease(self, request: Any, context: Any) -> Any:
         lease = self.world.live_lease(request.lease_id, request.fencing_token)

@@ -9,12 +9,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from fake_world import World
 from rekindle.api.common.v1 import common_pb2 as common
 from rekindle.api.scheduler.v1 import records_pb2 as records
 from rekindle.client import Client
 from rekindle.errors import DependencyUnavailable, InvalidInput, LeaseLost
 from rekindle.leases import Lease
-from rekindle.projects import NoCase, Project
+from rekindle.projects import Project
+from rekindle.records import NoCase
 from rekindle.timer import TimeSegment
 
 SEGMENT = TimeSegment(
@@ -47,7 +49,7 @@ def test_case_without_coarse_label_has_none(project: Project) -> None:
     assert project.lease(project.add_case(b"scan").id).coarse_label() is None
 
 
-def test_submission_carries_mask_statuses_and_time(lease: Lease, world: Any) -> None:
+def test_submission_carries_mask_statuses_and_time(lease: Lease, world: World) -> None:
     """The receipt is of the uploaded mask; organs left out count as edited; the time is the one given."""
     submission = lease.submit(b"mask", {"spleen": "out_of_view"}, time_segments=[SEGMENT])
     (request,) = world.requests("Submit")
@@ -64,7 +66,7 @@ def test_submission_carries_mask_statuses_and_time(lease: Lease, world: Any) -> 
     assert pytest.approx(61.25 / 60) == submission.minutes
 
 
-def test_organ_that_the_project_lacks_is_refused_before_the_upload(lease: Lease, world: Any) -> None:
+def test_organ_that_the_project_lacks_is_refused_before_the_upload(lease: Lease, world: World) -> None:
     """A misspelt organ costs no upload and names the organs there are."""
     with pytest.raises(InvalidInput, match=r"\['spleeen'\].*\['liver', 'spleen'\]"):
         lease.submit(b"mask", {"spleeen": "absent"})
@@ -73,7 +75,7 @@ def test_organ_that_the_project_lacks_is_refused_before_the_upload(lease: Lease,
     assert [common.VOLUME_KIND_IMAGE] == [header.kind for header in _headers(world)]
 
 
-def test_submitting_again_after_a_failure_is_the_same_submission(lease: Lease, world: Any) -> None:
+def test_submitting_again_after_a_failure_is_the_same_submission(lease: Lease, world: World) -> None:
     """When the answer was lost, a second `submit` repeats upload and request instead of making new ones."""
     world.failures["Submit"] = [DependencyUnavailable("gone")] * 3
     with pytest.raises(DependencyUnavailable):
@@ -83,7 +85,7 @@ def test_submitting_again_after_a_failure_is_the_same_submission(lease: Lease, w
     assert 1 == len({header.request_id for header in _headers(world) if header.kind == 2})
 
 
-def test_another_mask_is_another_request(lease: Lease, world: Any) -> None:
+def test_another_mask_is_another_request(lease: Lease, world: World) -> None:
     """After a refusal, the corrected attempt does not pass under the refused one's request id."""
     world.failures["Submit"] = [InvalidInput("the spleen is stated absent, but the mask has one")]
     with pytest.raises(InvalidInput):
@@ -92,7 +94,7 @@ def test_another_mask_is_another_request(lease: Lease, world: Any) -> None:
     assert 2 == len({request.request_id for request in world.requests("Submit")})
 
 
-def test_block_renews_while_it_lasts(project: Project, ready_case: str, world: Any) -> None:
+def test_block_renews_while_it_lasts(project: Project, ready_case: str, world: World) -> None:
     """The heartbeat renews at a third of the lease's length, for its whole length each time."""
     world.lease_s = 1.2
     with project.lease(ready_case) as lease:
@@ -103,18 +105,18 @@ def test_block_renews_while_it_lasts(project: Project, ready_case: str, world: A
     assert {1.2} == {request.duration.ToNanoseconds() / 1e9 for request in world.requests("RenewLease")}
 
 
-def test_a_renewed_lease_keeps_the_label_that_was_shown(project: Project, ready_case: str, world: Any) -> None:
+def test_a_renewed_lease_keeps_the_label_that_was_shown(project: Project, ready_case: str, world: World) -> None:
     """A newer coarse label of the case does not become the one that the annotator is said to have corrected."""
     lease = project.lease(ready_case)
     shown = lease.case.coarse_mask_volume_id
     world.leases[lease.id].case.coarse_label.mask_volume_id = "newer"
     lease.renew()
     assert shown == lease.case.coarse_mask_volume_id
-    again = project.resume_lease(lease.token())
+    again = project.resume(lease.ticket(), exclusive=False)
     assert shown == again.case.coarse_mask_volume_id
 
 
-def test_renewal_does_not_trust_the_local_clock(project: Project, ready_case: str, world: Any) -> None:
+def test_renewal_does_not_trust_the_local_clock(project: Project, ready_case: str, world: World) -> None:
     """A lease of a service whose clock is an hour behind is not renewed in a frenzy."""
     lease_proto = world.new_lease(world.cases[ready_case])
     lease_proto.start_time.seconds -= 3600
@@ -125,7 +127,7 @@ def test_renewal_does_not_trust_the_local_clock(project: Project, ready_case: st
         lease.submit(b"mask")
 
 
-def test_block_without_submission_gives_the_case_back(lease: Lease, world: Any) -> None:
+def test_block_without_submission_gives_the_case_back(lease: Lease, world: World) -> None:
     """Leaving the block releases the lease; time measured so far goes along."""
     with lease:
         lease.timer.restore([SEGMENT])
@@ -134,14 +136,14 @@ def test_block_without_submission_gives_the_case_back(lease: Lease, world: Any) 
     assert 61.25 in [segment.active_seconds for segment in released.time_segments]
 
 
-def test_block_that_fails_gives_the_case_back_and_raises(lease: Lease, world: Any) -> None:
+def test_block_that_fails_gives_the_case_back_and_raises(lease: Lease, world: World) -> None:
     """The caller's own error wins; the case is free again."""
     with pytest.raises(ZeroDivisionError), lease:
         raise ZeroDivisionError
     assert 1 == len(world.released)
 
 
-def test_block_with_submission_releases_nothing(lease: Lease, world: Any) -> None:
+def test_block_with_submission_releases_nothing(lease: Lease, world: World) -> None:
     """A submission ends the lease and its heartbeat."""
     with lease:
         lease.submit(b"mask")
@@ -153,7 +155,7 @@ def test_block_with_submission_releases_nothing(lease: Lease, world: Any) -> Non
     assert lease.lost is None
 
 
-def test_lease_lost_in_the_block_surfaces(project: Project, ready_case: str, world: Any) -> None:
+def test_lease_lost_in_the_block_surfaces(project: Project, ready_case: str, world: World) -> None:
     """When the heartbeat learns that the lease is gone, a block without a submission ends with LeaseLost."""
     world.lease_s = 1.0
     lease = project.lease(ready_case)
@@ -163,7 +165,7 @@ def test_lease_lost_in_the_block_surfaces(project: Project, ready_case: str, wor
     assert [] == world.released
 
 
-def test_lease_that_could_not_be_renewed_is_lost(project: Project, ready_case: str, world: Any) -> None:
+def test_lease_that_could_not_be_renewed_is_lost(project: Project, ready_case: str, world: World) -> None:
     """A service that stays away until the lease has run out costs the lease, and the error says why."""
     world.lease_s = 1.0
     lease = project.lease(ready_case)
@@ -172,7 +174,7 @@ def test_lease_that_could_not_be_renewed_is_lost(project: Project, ready_case: s
         until(lambda: lease.lost is not None)
 
 
-def test_submission_of_a_lost_lease_names_the_draft(lease: Lease, world: Any) -> None:
+def test_submission_of_a_lost_lease_names_the_draft(lease: Lease, world: World) -> None:
     """LeaseLost of a submission tells where the label is kept, and the block does not try to release."""
     world.failures["Submit"] = [LeaseLost("taken by another", metadata={"draft_submission_id": "draft-9"})]
     with pytest.raises(LeaseLost) as caught, lease:
@@ -181,10 +183,10 @@ def test_submission_of_a_lost_lease_names_the_draft(lease: Lease, world: Any) ->
     assert [] == world.released
 
 
-def test_token_keeps_lease_and_time(lease: Lease, project: Project, client: Client) -> None:
+def test_ticket_keeps_lease_and_time(lease: Lease, project: Project, client: Client) -> None:
     """A lease written down in one process goes on in another with its time intact."""
     lease.timer.restore([SEGMENT])
-    resumed = client.project(project.id).resume_lease(lease.token())
+    resumed = client.project(project.id).resume(lease.ticket(), exclusive=False)
     assert (lease.id, lease.fencing_token, [SEGMENT]) == (
         resumed.id,
         resumed.fencing_token,
@@ -193,35 +195,69 @@ def test_token_keeps_lease_and_time(lease: Lease, project: Project, client: Clie
     assert 61.25 / 60 == pytest.approx(resumed.submit(b"mask").minutes)
 
 
-def test_lease_that_ran_out_can_still_be_handed_in(project: Project, lease: Lease, world: Any) -> None:
-    """The token alone suffices to submit; the service decides whether the label counts."""
-    token = lease.token()
+def test_lease_that_ran_out_can_still_be_handed_in(project: Project, lease: Lease, world: World) -> None:
+    """The ticket alone suffices to submit; the service decides whether the label counts."""
+    ticket = lease.ticket()
     world.leases[lease.id].state = records.LEASE_STATE_EXPIRED
     assert [] == project.my_leases()
-    resumed = project.resume_lease(token)
+    resumed = project.resume(ticket, exclusive=False)
     with pytest.raises(LeaseLost):
         resumed.submit(b"mask")
     (request,) = world.requests("Submit")
     assert (lease.id, lease.fencing_token) == (request.lease_id, request.fencing_token)
 
 
-@pytest.mark.parametrize("token", ["", "{}", "[]", '{"lease": 3, "held_s": 1, "segments": []}', "null"])
-def test_text_that_is_no_token_is_refused(project: Project, token: str) -> None:
-    """Anything but a token is named as such."""
-    with pytest.raises(InvalidInput, match="no written-down lease"):
-        project.resume_lease(token)
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"lease": 3, "held_s": 1, "segments": []}', "null"])
+def test_text_that_is_not_a_ticket_is_refused(project: Project, text: str) -> None:
+    """Anything but a ticket is named as such."""
+    with pytest.raises(InvalidInput, match="not a ticket of a lease"):
+        project.resume(text, exclusive=False)
 
 
-def test_token_of_another_project_is_refused(client: Client, lease: Lease) -> None:
-    """A lease is taken up in its own project."""
+def test_ticket_of_another_project_is_refused(client: Client, lease: Lease) -> None:
+    """A lease is resumed in its own project."""
     other = client.create_project("Other", [])
     with pytest.raises(InvalidInput, match="another project"):
-        other.resume_lease(lease.token())
+        other.resume(lease.ticket(), exclusive=False)
 
 
-def test_token_is_json_with_the_case_in_it(lease: Lease) -> None:
+def test_ticket_is_json_with_the_case_in_it(lease: Lease) -> None:
     """A person can read in it which case it is of."""
-    assert lease.case.id == json.loads(lease.token())["lease"]["case"]["case_id"]
+    assert lease.case.id == json.loads(lease.ticket())["lease"]["case"]["case_id"]
+
+
+def test_resuming_by_id_makes_this_process_the_holder(project: Project, lease: Lease, world: World) -> None:
+    """The service is told, with the tool's name; the fencing token of before is worth nothing any more."""
+    resumed = project.resume(lease.id, tool="viewer 2")
+    (request,) = world.requests("TakeUpLease")
+    assert (lease.id, "viewer 2") == (request.lease_id, request.tool)
+    assert lease.fencing_token < resumed.fencing_token
+
+
+def test_resuming_a_ticket_tells_the_service_unless_it_is_shared(
+    client: Client, project: Project, lease: Lease, world: World
+) -> None:
+    """`Client.resume` and `Project.resume` take the lease over; without `exclusive` nothing is told."""
+    project.resume(lease.ticket(), exclusive=False)
+    assert [] == world.requests("TakeUpLease")
+    project.resume(lease.ticket())
+    client.resume(lease.ticket())
+    assert [lease.id, lease.id] == [request.lease_id for request in world.requests("TakeUpLease")]
+
+
+def test_old_names_still_work_and_say_the_new_ones(project: Project, lease: Lease) -> None:
+    """Programs of before go on, with a warning that names what to write."""
+    with pytest.warns(DeprecationWarning, match=r"use Lease\.ticket"):
+        ticket = lease.token()
+    assert lease.ticket() == ticket
+    with pytest.warns(DeprecationWarning, match=r"use Project\.resume\(ticket, exclusive=False\)"):
+        assert lease.id == project.resume_lease(ticket).id
+    with pytest.warns(DeprecationWarning, match=r"use Project\.resume"):
+        assert lease.id == project.take_up(lease.id).id
+    with pytest.warns(DeprecationWarning, match=r"use Lease\.resume"):
+        assert lease.take_up() is None
+    with pytest.warns(DeprecationWarning, match=r"use Project\.resume"):
+        lease.restore(ticket)
 
 
 def test_next_case_or_a_reason(project: Project, ready_case: str) -> None:
@@ -240,5 +276,5 @@ def test_next_case_or_a_reason(project: Project, ready_case: str) -> None:
     assert project.lease_next() is None
 
 
-def _headers(world: Any) -> list[Any]:
+def _headers(world: World) -> list[Any]:
     return [part.header for part in world.requests("UploadVolume")]

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from rekindle._names import file_name
 from rekindle.api.inference.v1 import segmentations_pb2 as segmentations
+from rekindle.case_folder import write_case
 from rekindle.errors import InvalidInput
 from rekindle.leases import Lease
 from rekindle.mirror import ResultFolder
-from rekindle.offline import write_case
 from rekindle.results import Result
 
 LEADING_OUT = ["../x", "..", ".", "", "/tmp/x", "a/b", ".hidden", "a\0b", "a\nb", "a" * 201]

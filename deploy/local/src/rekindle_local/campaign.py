@@ -14,8 +14,8 @@ from rekindle.client import Client
 from rekindle.config import HeldOut, Organ, OrganStatusName, Policy
 from rekindle.errors import DeadlineExceeded, IllegalTransition
 from rekindle.leases import Lease
-from rekindle.projects import NoCase, Project
-from rekindle.records import Event
+from rekindle.projects import Project
+from rekindle.records import Event, NoCase
 from rekindle.timer import TimeKindName, TimeSegment
 from rekindle.volumes import VolumeFile
 from rekindle_imaging.geometry import Geometry

@@ -53,9 +53,9 @@ def _mask_digest(campaign: Campaign, case: Any) -> str | None:
         return None
     volume_id = next(each.volume_id for each in campaign.project.cases() if each.id == case.case_id)
     for answer in campaign.project.predict([volume_id], model_version_id=case.model_version_id):
-        if answer.WhichOneof("outcome") == "prediction":
+        if answer.prediction:
             return answer.prediction.mask_digest
-        raise InternalError(f"a coarse label cannot be found again: {answer.failure.message}")
+        raise InternalError(f"a coarse label cannot be found again: {answer.failure and answer.failure.message}")
     raise InternalError("a coarse label cannot be found again")
 
 

@@ -52,8 +52,8 @@ class Masks:
         missing = [case.case_id for case in cases if (version, case.case_id) not in self._known]
         by_volume = {self._volume_ids[case_id]: case_id for case_id in missing}
         for answer in self._project.predict(by_volume, model_version_id=version) if by_volume else ():
-            if answer.WhichOneof("outcome") == "failure":
-                raise InternalError(f"a case could not be predicted: {answer.failure.message}")
+            if answer.prediction is None:
+                raise InternalError(f"a case could not be predicted: {answer.failure and answer.failure.message}")
             mask = label_of(self._project.download(answer.prediction.mask_volume_id))
             self._known[version, by_volume[answer.volume_id]] = mask
         return {case.case_id: self._known[version, case.case_id] for case in cases}

@@ -7,13 +7,12 @@ from typing import get_args
 
 import click
 
-from rekindle.api.common.v1 import common_pb2 as common
 from rekindle.cli.failures import about
 from rekindle.cli.files import group_keys, pairs_in, scans_in
 from rekindle.cli.options import RekindleGroup, pass_session
 from rekindle.cli.output import counted
 from rekindle.cli.session import Session
-from rekindle.config import ModalityName, enum_name
+from rekindle.config import ModalityName
 
 FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
 STATES = ("registered", "ready", "leased", "labelled", "put-off", "in-review", "purged")
@@ -67,7 +66,7 @@ def list_seeds(session: Session) -> None:
     found = [
         {
             "id": item.seed_case_id,
-            "modality": enum_name(common.Modality, "MODALITY", item.modality).upper(),
+            "modality": item.modality,
             "image_volume_id": item.image_volume_id,
             "mask_volume_id": item.mask_volume_id,
         }

@@ -9,14 +9,15 @@ from typing import Any
 import click
 
 from rekindle._names import file_name
+from rekindle.case_folder import MASKS, mask_in, write_case
 from rekindle.cli.describe import describe_lease
 from rekindle.cli.options import RekindleCommand, RekindleGroup, pass_session
 from rekindle.cli.session import Session
-from rekindle.cli.work import TOOL, lease_token, stated
+from rekindle.cli.work import TOOL, lease_ticket, stated
 from rekindle.drafts import Draft
 from rekindle.errors import InvalidInput, NotFound
-from rekindle.offline import MASKS, mask_in, note_booked, reckoned, write_case
-from rekindle.tickets import read_token
+from rekindle.offline import note_booked, reckoned
+from rekindle.tickets import read_ticket
 
 FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
 
@@ -50,10 +51,10 @@ def save(
     mask = mask_in(folder)
     if mask is None:
         raise NotFound(f"{folder} has no {MASKS[0]}: save your work under this name first")
-    token = lease_token(folder)
-    session.project_name = read_token(token).lease.project_id
+    ticket = lease_ticket(folder)
+    session.project_name = read_ticket(ticket).lease.project_id
     project = session.project()
-    lease = project.resume_lease(token)
+    lease = project.resume(ticket, exclusive=False)
     segments = reckoned(folder, lease, minutes, TOOL) if minutes else None
     kept = lease.save_draft(mask, stated(statuses), note=note, extend=extend, time_segments=segments)
     note_booked(folder, kept.minutes)
@@ -70,9 +71,9 @@ def load(session: Session, folder: Path, force: bool) -> None:
     there = mask_in(folder)
     if there is not None and not force:
         raise InvalidInput(f"{there} is there already: --force replaces it")
-    token = lease_token(folder)
-    session.project_name = read_token(token).lease.project_id
-    kept = session.project().resume_lease(token).draft()
+    ticket = lease_ticket(folder)
+    session.project_name = read_ticket(ticket).lease.project_id
+    kept = session.project().resume(ticket, exclusive=False).draft()
     if kept is None:
         raise NotFound("you have no draft of this case")
     if there is not None:
@@ -132,7 +133,7 @@ def take_up(session: Session, which: str, out: Path) -> None:
     """
     project = session.project()
     found = next((lease for lease in project.my_leases() if which in (lease.id, lease.case.id)), None)
-    lease = project.take_up(found.id if found else which, tool=TOOL)
+    lease = project.resume(found.id if found else which, tool=TOOL)
     folder = out / file_name(lease.case.id)
     if mask_in(folder) is not None:
         raise InvalidInput(f"{mask_in(folder)} is there already: move it away, or take the scan up elsewhere")

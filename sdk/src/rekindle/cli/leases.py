@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
+from rekindle.case_folder import LEASE
 from rekindle.cli.describe import describe_lease
 from rekindle.cli.options import RekindleGroup, pass_session
 from rekindle.cli.session import Session
 from rekindle.errors import NotFound
-from rekindle.offline import LEASE
-from rekindle.tickets import read_token
+from rekindle.tickets import read_ticket
 
 
 @click.group(cls=RekindleGroup)
@@ -52,7 +52,7 @@ def release(session: Session, which: str, reason: str) -> None:
     """
     written = Path(which) / LEASE
     if written.is_file():
-        record = read_token(written.read_text()).lease
+        record = read_ticket(written.read_text()).lease
         which, session.project_name = record.lease_id, record.project_id
     for lease in session.project().my_leases():
         if which in (lease.id, lease.case.id):

@@ -9,12 +9,13 @@ from typing import Any
 
 import click
 
+from rekindle.case_folder import SESSION
 from rekindle.cli.describe import describe_lease
 from rekindle.cli.options import RekindleGroup, pass_session
 from rekindle.cli.output import counted
 from rekindle.cli.session import Session
 from rekindle.errors import InvalidInput
-from rekindle.offline import SESSION, HandIn, case_folders, hand_in_case
+from rekindle.offline import HandIn, case_folders, hand_in_case
 from rekindle.records import NoCase
 from rekindle.sessions import Session as Ahead
 

@@ -6,12 +6,10 @@ from pathlib import Path
 
 import click
 
-from rekindle.api.common.v1 import common_pb2 as common
-from rekindle.api.inference.v1 import volumes_pb2 as messages
 from rekindle.cli.options import RekindleGroup, pass_session
 from rekindle.cli.output import counted
 from rekindle.cli.session import Session
-from rekindle.config import enum_name
+from rekindle.volume_records import Volume
 
 
 @click.group(cls=RekindleGroup)
@@ -90,10 +88,10 @@ def save_volume(session: Session, volume_id: str, path: Path) -> None:
     session.out.done(f"Wrote {saved}.", {"volume_id": volume_id, "path": str(saved)})
 
 
-def _described(volume: messages.Volume) -> dict[str, str]:
+def _described(volume: Volume) -> dict[str, str]:
     return {
         "volume_id": volume.volume_id,
-        "modality": enum_name(common.Modality, "MODALITY", volume.modality).upper(),
+        "modality": volume.modality,
         "size": " x ".join(str(size) for size in volume.geometry.size),
         "study_instance_uid": volume.source.study_instance_uid,
         "series_instance_uid": volume.source.series_instance_uid,

@@ -9,6 +9,7 @@ from typing import cast, get_args
 import click
 
 from rekindle._names import file_name
+from rekindle.case_folder import COARSE, IMAGE, LEASE, MASKS, SUBMISSION, coarse_in, in_format, mask_in
 from rekindle.cli.describe import describe_lease
 from rekindle.cli.options import RekindleCommand, pass_session
 from rekindle.cli.session import Session
@@ -16,22 +17,10 @@ from rekindle.config import OrganStatusName
 from rekindle.errors import InvalidInput, NotFound, RekindleError
 from rekindle.formats import FormatName
 from rekindle.leases import Lease
-from rekindle.offline import (
-    COARSE,
-    IMAGE,
-    LEASE,
-    MASKS,
-    SUBMISSION,
-    coarse_in,
-    elapsed,
-    finish,
-    in_format,
-    mask_in,
-    reckoned,
-)
-from rekindle.projects import NoCase, Project
-from rekindle.records import Submission
-from rekindle.tickets import read_token
+from rekindle.offline import elapsed, finish, reckoned
+from rekindle.projects import Project
+from rekindle.records import NoCase, Submission
+from rekindle.tickets import read_ticket
 from rekindle.timer import TimeSegment
 
 TOOL = "rekindle command line"
@@ -153,12 +142,12 @@ def submit(
     if minutes is not None and count_elapsed:
         raise InvalidInput("give --minutes or --count-elapsed, not both")
     folder = path if path.is_dir() else path.parent
-    token = lease_token(folder)
-    session.project_name = read_token(token).lease.project_id
+    ticket = lease_ticket(folder)
+    session.project_name = read_ticket(ticket).lease.project_id
     project = session.project()
     mask = _mask(path, accept)
     given = stated(statuses, accepted=[organ.id for organ in project.organs] if accept else ())
-    lease = project.resume_lease(token)
+    lease = project.resume(ticket, exclusive=False)
     segments = _segments(folder, lease, minutes, count_elapsed)
     with session.out.progress() as bars:
         submission = lease.submit(mask, given, time_segments=segments or None, progress=bars.bar("uploading the mask"))
@@ -229,7 +218,7 @@ def _instructions(lease: Lease, project: Project, folder: Path, look_first: list
     )
 
 
-def lease_token(folder: Path) -> str:
+def lease_ticket(folder: Path) -> str:
     """The text of lease.json. Raises NotFound, or InvalidInput where the folder was handed in."""
     if (folder / LEASE).is_file():
         return (folder / LEASE).read_text()
