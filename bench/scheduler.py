@@ -7,26 +7,21 @@ from datetime import UTC, datetime
 from itertools import cycle
 from pathlib import Path
 
-from rekindle_scheduler.domain.enums import (
+from rekindle.vocabulary import (
+    Digest,
     Modality,
-    OrganStatus,
-    PredictionState,
-    ProjectState,
-    RoundState,
-    TimeKind,
-    TimeSource,
-)  # fmt: skip
-from rekindle_scheduler.domain.ids import CaseId, Digest, ModelVersionId, ProjectId, ReceiptId, VolumeId
-from rekindle_scheduler.domain.policy import HeldOutPolicy, Policy, RoundSizes
-from rekindle_scheduler.domain.records import (
-    CoarseLabel,
     Organ,
     OrganEffort,
     OrganState,
-    PredictionTask,
-    Round,
+    OrganStatus,
+    TimeKind,
     TimeSegment,
-)  # fmt: skip
+    TimeSource,
+)
+from rekindle_scheduler.domain.enums import PredictionState, ProjectState, RoundState  # fmt: skip
+from rekindle_scheduler.domain.ids import CaseId, ModelVersionId, ProjectId, ReceiptId, VolumeId
+from rekindle_scheduler.domain.policy import HeldOutPolicy, Policy, RoundSizes
+from rekindle_scheduler.domain.records import CoarseLabel, PredictionTask, Round  # fmt: skip
 from rekindle_scheduler.domain.volumes import Receipt, Volume
 from rekindle_scheduler.state import State, UnitOfWork, open_state
 from rekindle_scheduler.usecases.cases import Registration, register_cases
@@ -88,7 +83,6 @@ def turn(store: State, who: Principal, project_id: ProjectId) -> None:
     label = Label(
         lease_id=leased.lease.lease_id,
         fencing_token=leased.lease.fencing_token,
-        receipt=_receipt(leased.case.volume_id, leased.case.case_id),
         organ_states=tuple(OrganState(organ_id=organ.id, status=OrganStatus.EDITED) for organ in ORGANS),
         time_segments=(
             TimeSegment(
@@ -98,7 +92,7 @@ def turn(store: State, who: Principal, project_id: ProjectId) -> None:
         ),
     )  # fmt: skip
     with store.write() as uow:
-        submit(uow, who, project_id, label)
+        submit(uow, who, project_id, label, _receipt(leased.case.volume_id, leased.case.case_id))
 
 
 def annotating(store: State, names: list[str], *, selected: int) -> ProjectId:

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from rekindle import vocabulary
+from rekindle.vocabulary import Digest, Organ
 from rekindle_imaging.geometry import Geometry
 from rekindle_inference.adapters.sql import SqlState
 from rekindle_inference.adapters.sql_purges import SqlPurges
@@ -18,12 +20,12 @@ from rekindle_inference.domain.records import FileFormat, Modality, SourceRefere
 from rekindle_inference.ports import Request
 from rekindle_inference.usecases.purges import purge_volumes
 from rekindle_scheduler.actions.services import Services
-from rekindle_scheduler.domain import enums as words
+from rekindle_scheduler.domain.enums import CaseState
 from rekindle_scheduler.domain.events import Event, EventKind
-from rekindle_scheduler.domain.ids import Digest, ProjectId, VolumeId
+from rekindle_scheduler.domain.ids import ProjectId, VolumeId
 from rekindle_scheduler.domain.policy import Policy
 from rekindle_scheduler.domain.purges import PurgeState
-from rekindle_scheduler.domain.records import Organ, Project
+from rekindle_scheduler.domain.records import Project
 from rekindle_scheduler.domain.volumes import Volume
 from rekindle_scheduler.purger import advance_purges
 from rekindle_scheduler.state import State, open_state
@@ -144,7 +146,7 @@ def fill(store: State) -> None:
                 project_id=PROJECT,
                 display_name="Tést",
                 organs=(Organ(id="liver", label_value=1),),
-                target_modality=words.Modality.CT,
+                target_modality=vocabulary.Modality.CT,
                 policy=Policy(),
                 create_time=NOON,
             )
@@ -153,7 +155,7 @@ def fill(store: State) -> None:
             image = Volume(
                 volume_id=VolumeId(f"volume {name}"),
                 is_image=True,
-                modality=words.Modality.CT,
+                modality=vocabulary.Modality.CT,
                 digest=Digest(sha(name)),
             )
             uow.cases.add(PROJECT, image, group, held_out=False)
@@ -188,7 +190,7 @@ def test_a_patient_is_erased_from_the_scheduler(scheduler: State) -> None:
         assert uow.tallies.counts(PROJECT).registered == 1
         assert uow.tallies.counts(PROJECT).labelled == 0
         states = {uow.cases.get(PROJECT, case_id).state for case_id in done.case_ids}
-        assert states == {words.CaseState.PURGED}
+        assert states == {CaseState.PURGED}
         assert [each.purge_id for _, each in uow.purges.page(PROJECT, before=None, limit=5)] == [purge.purge_id]
 
 

@@ -75,7 +75,7 @@ def test_time_is_booked_once_when_drafts_of_two_cases_come_at_once(bench: Bench)
 
     with bench.store.write() as uow:
         work = label(first, organ_states=states(liver="edited"), time_segments=(measured(START, 300.0),))
-        drafts.save_draft(uow, ALICE, bench.project_id, work, note="", extend=False)
+        drafts.save_draft(uow, ALICE, bench.project_id, *work, note="", extend=False)
         thread = threading.Thread(target=save_other)
         thread.start()
         assert not ended.wait(0.3)
@@ -139,7 +139,7 @@ def test_what_became_of_a_label_is_kept(bench: Bench) -> None:
         )
         uow.submissions.update(gone)
         assert gone == uow.submissions.get(bench.project_id, first.submission_id)
-        which = SubmissionFilter(states=frozenset({ReviewState.WITHDRAWN}), annotator_id=first.annotator_id)
+        which = SubmissionFilter(review_states=frozenset({ReviewState.WITHDRAWN}), annotator_id=first.annotator_id)
         assert [gone] == [each for _, each in uow.submissions.page(bench.project_id, which, after=0, limit=9)]
         with pytest.raises(NotFound):
             uow.submissions.get(bench.project_id, SubmissionId("nobody"))

@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
-from rekindle_scheduler.domain.enums import Modality, ProjectState, RoundState
+from rekindle.vocabulary import Modality, Organ
+from rekindle_scheduler.domain.enums import ProjectState, RoundState
 from rekindle_scheduler.domain.ids import ProjectId
 from rekindle_scheduler.domain.policy import MinutesBudget, Policy
-from rekindle_scheduler.domain.records import Organ, Project, Round
+from rekindle_scheduler.domain.records import Project, Round
 from rekindle_scheduler.state import State
 from rekindle_servicekit.database import write
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from rekindle.vocabulary import Digest
 from rekindle_scheduler.domain.enums import ReviewState, ReviewVerdict, RoundState
-from rekindle_scheduler.domain.ids import CaseId, Digest, ReceiptId, VolumeId
+from rekindle_scheduler.domain.ids import CaseId, ReceiptId, VolumeId
 from rekindle_scheduler.domain.records import Case, Submission
 from rekindle_scheduler.domain.volumes import Receipt
 from rekindle_scheduler.usecases import drafts, leases, reviews, submissions
@@ -34,7 +35,7 @@ def take_again(bench: Bench, case_id: CaseId, principal: Principal = ALICE) -> l
 def hand_in(bench: Bench, details: leases.LeaseDetails, principal: Principal = ALICE, **changes: Any) -> Submission:
     """A sound label."""
     with bench.store.write() as uow:
-        return submissions.submit(uow, principal, bench.project_id, label(details, **changes))
+        return submissions.submit(uow, principal, bench.project_id, *label(details, **changes))
 
 
 def save(
@@ -50,7 +51,7 @@ def save(
     fields = {"organ_states": states(liver="edited"), **changes}
     with bench.store.write() as uow:
         work = label(details, **fields)
-        return drafts.save_draft(uow, principal, bench.project_id, work, note=note, extend=extend)
+        return drafts.save_draft(uow, principal, bench.project_id, *work, note=note, extend=extend)
 
 
 def take_up(bench: Bench, details: leases.LeaseDetails, principal: Principal = ALICE) -> drafts.ResumedLease:

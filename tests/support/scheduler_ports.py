@@ -10,27 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from rekindle_scheduler.domain.enums import (
+from rekindle.vocabulary import (
+    Digest,
     Modality,
-    OrganStatus,
-    PredictionState,
-    ProjectState,
-    RoundState,
-    TimeKind,
-    TimeSource,
-)
-from rekindle_scheduler.domain.ids import CaseId, Digest, ModelVersionId, ProjectId, ReceiptId, VolumeId
-from rekindle_scheduler.domain.policy import HeldOutPolicy, Policy, RoundSizes
-from rekindle_scheduler.domain.records import (
-    CoarseLabel,
     Organ,
     OrganEffort,
     OrganState,
-    PredictionTask,
-    Project,
-    Round,
+    OrganStatus,
+    TimeKind,
     TimeSegment,
+    TimeSource,
 )
+from rekindle_scheduler.domain.enums import PredictionState, ProjectState, RoundState
+from rekindle_scheduler.domain.ids import CaseId, ModelVersionId, ProjectId, ReceiptId, VolumeId
+from rekindle_scheduler.domain.policy import HeldOutPolicy, Policy, RoundSizes
+from rekindle_scheduler.domain.records import CoarseLabel, PredictionTask, Project, Round
 from rekindle_scheduler.domain.volumes import Receipt, Volume
 from rekindle_scheduler.state import State, UnitOfWork, open_state
 from rekindle_scheduler.usecases import cases, projects
@@ -88,6 +82,7 @@ class Bench:
         rules = {
             "sizing": RoundSizes(cases=(2,)),
             "held_out": HeldOutPolicy(number=0),
+            "lease_duration": timedelta(hours=4),
             **policy,
         }
         with self.store.write() as uow:
@@ -183,8 +178,8 @@ def measured(start: datetime, seconds: float) -> TimeSegment:
     return TimeSegment(kind=TimeKind.EDITING, source=TimeSource.MEASURED, start_time=start, active_seconds=seconds)
 
 
-def label(details: Any, **changes: Any) -> Label:
-    """A sound label for a leased case."""
+def label(details: Any, **changes: Any) -> tuple[Label, Receipt]:
+    """A sound label for a leased case, with its receipt."""
     lease, case = details.lease, details.case
     fields = {
         "lease_id": lease.lease_id,
@@ -194,4 +189,5 @@ def label(details: Any, **changes: Any) -> Label:
         "time_segments": (),
         **changes,
     }
-    return Label(**fields)
+    given = fields.pop("receipt")
+    return Label(**fields), given

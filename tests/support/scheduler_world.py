@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from hypothesis import strategies as st
+from rekindle.vocabulary import Modality, RunPackage, RunResult, RunState
 from rekindle_scheduler.domain import steps
 from rekindle_scheduler.domain.candidates import candidates
 from rekindle_scheduler.domain.enums import (
@@ -17,11 +18,9 @@ from rekindle_scheduler.domain.enums import (
     CaseState,
     DecisionBasis,
     HeldOutSchedule,
-    Modality,
     OrderingName,
     ProjectState,
     RoundState,
-    RunState,
 )
 from rekindle_scheduler.domain.held_out import held_out_at_close, held_out_at_registration
 from rekindle_scheduler.domain.leases import case_state
@@ -45,8 +44,7 @@ from rekindle_scheduler.domain.reconcile import (
     predecessor,
     working_round,
 )
-from rekindle_scheduler.domain.records import Case, PromotionDecision, RollBackDecision, Round
-from rekindle_scheduler.domain.runs import RunPackage, RunResult, TrainingRun
+from rekindle_scheduler.domain.records import Case, PromotionDecision, RollBackDecision, Round, TrainingRun
 from rekindle_scheduler.domain.selection import select_cases
 from rekindle_scheduler.domain.snapshot import cut_snapshot
 

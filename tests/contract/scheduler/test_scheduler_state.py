@@ -9,15 +9,15 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from rekindle.errors import AlreadyExists, VersionConflict
-from rekindle_scheduler.domain.enums import CaseState, Modality, ProjectState, RoundState, RunState
+from rekindle.vocabulary import Digest, Modality, Organ, RunPackage, RunResult, RunState
+from rekindle_scheduler.domain.enums import CaseState, ProjectState, RoundState
 from rekindle_scheduler.domain.events import Event, EventKind
-from rekindle_scheduler.domain.ids import Digest
 from rekindle_scheduler.domain.policy import MinutesBudget, Policy
-from rekindle_scheduler.domain.records import Organ, Round
-from rekindle_scheduler.domain.runs import RunPackage, RunResult, TrainingRun
+from rekindle_scheduler.domain.records import Round, TrainingRun
 from rekindle_scheduler.state import State, database_now, open_state
 from rekindle_scheduler.state.tables import metadata
 from rekindle_servicekit.database import make_engine
+from rekindle_servicekit.idempotency import RequestKey
 from rekindle_servicekit.principal import Principal
 from scheduler_rows import ALICE, BOB, PROJECT, START, Clock, a_round, add_cases, lease_next, migrated, volume
 from servers.fixtures import MakeDatabase
@@ -149,9 +149,9 @@ def test_one_caller_is_one_annotator(store: State) -> None:
 def test_an_answered_request_is_remembered_for_its_caller(store: State) -> None:
     """Another caller may use the same id; the same caller may not for another request."""
     with store.write() as uow:
-        uow.requests.store(ALICE, "Method", "id-1", "digest", b"response")
+        uow.requests.add(RequestKey.of(ALICE, "Method", "id-1", b"request"), b"response")
     with store.write() as uow:
-        assert b"response" == uow.requests.remember(ALICE, "Method", "id-1", "digest")
-        assert uow.requests.remember(BOB, "Method", "id-1", "digest") is None
+        assert b"response" == uow.requests.find(RequestKey.of(ALICE, "Method", "id-1", b"request"))
+        assert uow.requests.find(RequestKey.of(BOB, "Method", "id-1", b"request")) is None
         with pytest.raises(AlreadyExists):
-            uow.requests.remember(ALICE, "Method", "id-1", "another digest")
+            uow.requests.find(RequestKey.of(ALICE, "Method", "id-1", b"another request"))

@@ -10,11 +10,20 @@ import grpc
 import pytest
 from rekindle.api.trainer.v1 import trainer_pb2 as pb
 from rekindle.errors import InvalidInput
+from rekindle.vocabulary import (
+    Digest,
+    Example,
+    ExampleSource,
+    Modality,
+    Organ,
+    OrganState,
+    OrganStatus,
+    RunKind,
+    RunState,
+)
 from rekindle_scheduler.adapters.channels import open_channel
 from rekindle_scheduler.adapters.trainer import GrpcTrainer
-from rekindle_scheduler.domain.enums import ExampleSource, Modality, OrganStatus, RunKind, RunState
-from rekindle_scheduler.domain.ids import CaseId, Digest, ProjectId, RunId
-from rekindle_scheduler.domain.records import Example, Organ, OrganState
+from rekindle_scheduler.domain.ids import CaseId, ProjectId, RunId
 from rekindle_scheduler.ports import RunLimits, RunRequest
 from rekindle_servicekit.server import MAX_MESSAGE_BYTES, MAX_TRAINER_MESSAGE_BYTES
 from trainer_process import TrainerProcess, put

@@ -11,8 +11,8 @@ import pytest
 import sqlalchemy as sa
 from google.protobuf.message import Message
 from rekindle.api.scheduler.v1 import scheduler_pb2 as pb
+from rekindle_scheduler.__main__ import SchedulerServicer
 from rekindle_scheduler.grpc.base import Backend
-from rekindle_scheduler.grpc.servicer import SchedulerServicer
 from rekindle_servicekit import context
 from rekindle_servicekit.bell import Bell
 from rekindle_servicekit.workers import Workers

@@ -1,18 +1,31 @@
-"""Records through JSON, through protobuf and through page tokens."""
+"""Records through JSON and through protobuf."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rekindle.api.common.v1 import common_pb2
 from rekindle.api.scheduler.v1 import records_pb2, scheduler_pb2
+from rekindle.convert import from_proto, to_proto
 from rekindle.errors import InvalidInput
-from rekindle_scheduler import wire
-from rekindle_scheduler.domain.enums import HeldOutSchedule, OrderingName, TimeKind, TimeSource, Weekday
+from rekindle.vocabulary import (
+    Digest,
+    Modality,
+    RunPackage,
+    RunResult,
+    RunState,
+    TimeKind,
+    TimeSegment,
+    TimeSource,
+    TrainingWindow,
+    Weekday,
+)
+from rekindle_scheduler.domain.enums import HeldOutSchedule, OrderingName
+from rekindle_scheduler.domain.ids import RunId
 from rekindle_scheduler.domain.policy import (
     GeometricSizes,
     HeldOutPolicy,
@@ -22,13 +35,12 @@ from rekindle_scheduler.domain.policy import (
     ReviewPolicy,
     RoundSizes,
     TrainingPolicy,
-    TrainingWindow,
     validate_policy,
 )
-from rekindle_scheduler.domain.records import TimeSegment
-from rekindle_scheduler.grpc.pages import next_token, page_size, place_of
-from rekindle_scheduler.grpc.policies import policy_from_api, policy_to_api
+from rekindle_scheduler.domain.records import TrainingRun
+from rekindle_scheduler.grpc.convert import policy_from_proto, policy_to_proto
 from rekindle_scheduler.state.codec import decode, encode
+from rekindle_scheduler.usecases.submissions import Label
 
 _counts = st.integers(1, 1_000_000)
 _shares = st.floats(0.01, 0.9)
@@ -78,7 +90,7 @@ policies = st.builds(
 @given(policies)
 def test_a_policy_survives_protobuf(policy: Policy) -> None:
     """What is told is what was given."""
-    assert policy == policy_from_api(records_pb2.Policy.FromString(policy_to_api(policy).SerializeToString()))
+    assert policy == policy_from_proto(records_pb2.Policy.FromString(policy_to_proto(policy).SerializeToString()))
 
 
 @given(policies)
@@ -95,20 +107,17 @@ def test_what_was_not_stored_takes_its_default() -> None:
 
 
 def test_an_unset_policy_is_the_default() -> None:
-    """No message, and a message without its parts, give the documented defaults."""
-    assert Policy() == policy_from_api(records_pb2.Policy(), is_set=False)
-    empty = policy_from_api(records_pb2.Policy())
-    assert (Policy().sizing, Policy().held_out, Policy().training) == (empty.sizing, empty.held_out, empty.training)
-    assert empty.largest_component
-    assert not policy_from_api(records_pb2.Policy(largest_component=False)).largest_component
+    """A message without its parts gives the documented defaults."""
+    assert Policy() == policy_from_proto(records_pb2.Policy())
+    assert not policy_from_proto(records_pb2.Policy(largest_component=False)).largest_component
 
 
 def test_a_client_that_knows_of_no_reviews_does_not_undo_them() -> None:
     """Nor the length of detached leases; a message that has them sets them."""
     current = Policy(review=ReviewPolicy(required=True), detached_lease_duration=timedelta(days=3))
-    kept = policy_from_api(records_pb2.Policy(candidate_pool=5), current=current)
+    kept = policy_from_proto(records_pb2.Policy(candidate_pool=5), current=current)
     assert (current.review, timedelta(days=3), 5) == (kept.review, kept.detached_lease_duration, kept.candidate_pool)
-    unset = policy_from_api(records_pb2.Policy(review=records_pb2.ReviewPolicy()), current=current)
+    unset = policy_from_proto(records_pb2.Policy(review=records_pb2.ReviewPolicy()), current=current)
     assert ReviewPolicy() == unset.review
 
 
@@ -119,11 +128,11 @@ def test_a_client_that_knows_of_no_window_does_not_undo_it() -> None:
     """Nor the budget; an empty window and a budget of 0 take them away."""
     current = Policy(training=TrainingPolicy(window=NIGHT, gpu_seconds_budget=60.0))
     old = records_pb2.Policy(training=records_pb2.TrainingPolicy(preset="cpu", recipe="paper", seed=3))
-    for kept in (policy_from_api(old, current=current), policy_from_api(records_pb2.Policy(), current=current)):
+    for kept in (policy_from_proto(old, current=current), policy_from_proto(records_pb2.Policy(), current=current)):
         assert (NIGHT, 60.0) == (kept.training.window, kept.training.gpu_seconds_budget)
     old.training.window.SetInParent()
     old.training.gpu_seconds_budget = 0.0
-    assert TrainingPolicy(preset="cpu", recipe="paper", seed=3) == policy_from_api(old, current=current).training
+    assert TrainingPolicy(preset="cpu", recipe="paper", seed=3) == policy_from_proto(old, current=current).training
 
 
 def test_an_unused_window_leaves_no_trace_in_what_is_stored() -> None:
@@ -131,6 +140,17 @@ def test_an_unused_window_leaves_no_trace_in_what_is_stored() -> None:
     assert {"preset", "recipe", "seed"} == set(encode(Policy())["training"])
     used = encode(Policy(training=TrainingPolicy(window=NIGHT)))["training"]
     assert "20:00" == used["window"]["start"]
+
+
+def test_modalities_are_stored_as_the_release_before_reads_them() -> None:
+    """In lower case, at any depth; what was stored in capitals is read as well."""
+    package = RunPackage(modality=Modality.MR, package_digest=Digest("a" * 64))
+    result = RunResult(packages=(package,), weights_digest=Digest("b" * 64))
+    stored = encode(TrainingRun(run_id=RunId("r"), state=RunState.SUCCEEDED, result=result))
+    assert "mr" == stored["result"]["packages"][0]["modality"]
+    assert result == decode(TrainingRun, stored).result
+    stored["result"]["packages"][0]["modality"] = "MR"
+    assert result == decode(TrainingRun, stored).result
 
 
 def test_what_a_newer_release_has_stored_is_passed_over() -> None:
@@ -169,7 +189,7 @@ def test_a_time_segment_survives_protobuf() -> None:
         active_seconds=12.5,
         tool="viewer 1.0",
     )
-    assert (segment,) == wire.segments_from_api([wire.segment_to_api(segment)])
+    assert segment == from_proto(to_proto(segment, common_pb2.TimeSegment), TimeSegment)
 
 
 @pytest.mark.parametrize("status", [0, 99])
@@ -177,38 +197,5 @@ def test_an_unknown_status_names_its_field(status: int) -> None:
     """Unspecified and unknown values are refused."""
     message = scheduler_pb2.SubmitRequest(organ_states=[{"organ_id": "liver", "status": status}])  # type: ignore[list-item]
     with pytest.raises(InvalidInput) as refused:
-        wire.organ_states_from_api(message.organ_states)
+        from_proto(message, Label)
     assert "organ_states[0].status" == refused.value.violations[0].field
-
-
-def test_a_page_token_leads_on() -> None:
-    """To the place that it was made for, whatever the page's size."""
-    request = scheduler_pb2.ListCasesRequest(project_id="p", round=2, page_size=5)
-    token = next_token(request, [3, 17])
-    again = scheduler_pb2.ListCasesRequest(project_id="p", round=2, page_size=9, page_token=token)
-    assert [3, 17] == place_of(again, [-1, -1])
-    assert [-1, -1] == place_of(request, [-1, -1])
-
-
-@pytest.mark.parametrize("token", ["!", "e30", "é", "WzEsMl0", "W10"])
-def test_a_page_token_that_is_none_is_refused(token: str) -> None:
-    """Whatever is in it."""
-    with pytest.raises(InvalidInput):
-        place_of(scheduler_pb2.ListCasesRequest(page_token=token), [-1, -1])
-
-
-@pytest.mark.parametrize(
-    "other", [{"project_id": "q", "round": 2}, {"project_id": "p", "round": 3}, {"project_id": "p", "ranked": True}]
-)
-def test_a_page_token_of_another_list_is_refused(other: dict[str, Any]) -> None:
-    """A token does not carry over to other filters."""
-    token = next_token(scheduler_pb2.ListCasesRequest(project_id="p", round=2), [3, 17])
-    with pytest.raises(InvalidInput):
-        place_of(scheduler_pb2.ListCasesRequest(page_token=token, **other), [-1, -1])
-
-
-def test_a_page_has_a_sensible_size() -> None:
-    """0 takes the default, large ones are cut, negative ones refused."""
-    assert (100, 7, 1000) == (page_size(0), page_size(7), page_size(10**6))
-    with pytest.raises(InvalidInput):
-        page_size(-1)

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from rekindle.errors import IllegalTransition, InvalidInput, LeaseLost, NotFound, PermissionDenied
-from rekindle_scheduler.domain.enums import CaseState, ReviewState, TimeKind, TimeSource
+from rekindle.vocabulary import TimeKind, TimeSource
+from rekindle_scheduler.domain.enums import CaseState, ReviewState
 from rekindle_scheduler.domain.ids import CaseId, DraftId
 from rekindle_scheduler.usecases import drafts, leases, ledger
 from scheduler_labels import CARLA, hand_in, other_mask, save, take, take_again, take_up, withdraw

@@ -70,7 +70,7 @@ def test_handing_in_reads_no_whole_rounds(bench: Bench) -> None:
     """A label asks for the newest round's state alone."""
     details = take(bench)
     with statements(bench) as seen, bench.store.write() as uow:
-        submissions.submit(uow, ALICE, bench.project_id, label(details))
+        submissions.submit(uow, ALICE, bench.project_id, *label(details))
     assert not [each for each in seen if "rounds.record" in each]
     assert not [each for each in seen if "GROUP BY" in each]
 
@@ -114,7 +114,7 @@ def test_a_label_is_judged_by_its_lease_as_it_is_under_the_lock(bench: Bench, mo
             return lock(*which)
 
         monkeypatch.setattr(uow.cases, "lock", lock_after_another)
-        stored = submissions.submit(uow, ALICE, bench.project_id, label(details))
+        stored = submissions.submit(uow, ALICE, bench.project_id, *label(details))
     assert ReviewState.DRAFT == stored.review_state
 
 

@@ -15,13 +15,14 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rekindle.errors import IllegalTransition, LeaseLost, PermissionDenied, VersionConflict
+from rekindle.vocabulary import TimeSegment
 from rekindle_scheduler.actions import rounds as actions
 from rekindle_scheduler.actions.services import Services, read_view
 from rekindle_scheduler.domain import steps
 from rekindle_scheduler.domain.enums import CaseState, LeaseState, ReviewState, RoundState
 from rekindle_scheduler.domain.minutes import CLOCK_TOLERANCE
 from rekindle_scheduler.domain.policy import HeldOutPolicy, ReviewPolicy
-from rekindle_scheduler.domain.records import Snapshot, Submission, TimeSegment
+from rekindle_scheduler.domain.records import Snapshot, Submission
 from rekindle_scheduler.usecases import leases, sessions
 from rekindle_servicekit.principal import Principal
 from scheduler_labels import ACCEPT, CARLA, REJECT, hand_in, other_mask, review, save, take_again, take_up, withdraw

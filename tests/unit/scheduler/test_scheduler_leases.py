@@ -22,7 +22,7 @@ def take(bench: Bench, principal: Any = ALICE) -> leases.LeaseDetails:
 
 def submit(bench: Bench, details: leases.LeaseDetails, principal: Any = ALICE, **changes: Any) -> Any:
     with bench.store.write() as uow:
-        return submissions.submit(uow, principal, bench.project_id, label(details, **changes))
+        return submissions.submit(uow, principal, bench.project_id, *label(details, **changes))
 
 
 def test_an_accepted_label_labels_its_case(bench: Bench) -> None:

@@ -59,7 +59,7 @@ def test_labels_and_their_time_are_counted(bench: Watched) -> None:
     bench.later(minutes=5)
     with bench.store.write() as uow:
         handed_in = label(details, time_segments=(measured(START, 90.0),))
-        submissions.submit(uow, ALICE, bench.project_id, handed_in)
+        submissions.submit(uow, ALICE, bench.project_id, *handed_in)
     assert 1 == bench.told("submissions_total", result="accepted")
     assert 90 == bench.told("annotator_seconds_total", source="measured")
     assert (0, 1) == tuple(bench.told("submission_duration_seconds_bucket", le=le) for le in ("60.0", "120.0"))
@@ -73,7 +73,7 @@ def test_what_is_rolled_back_is_not_counted(bench: Watched) -> None:
 
     def fail_late() -> None:
         with bench.store.write() as uow:
-            submissions.submit(uow, ALICE, bench.project_id, label(details))
+            submissions.submit(uow, ALICE, bench.project_id, *label(details))
             raise RuntimeError("disk")
 
     with pytest.raises(RuntimeError, match="disk"):

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 from rekindle.errors import AlreadyExists, IllegalTransition, InvalidInput, VersionConflict
-from rekindle_scheduler.domain.enums import Modality, OrganStatus, ProjectState, RoundState
-from rekindle_scheduler.domain.ids import Digest, ModelVersionId, VolumeId
+from rekindle.vocabulary import Digest, Modality, Organ, OrganStatus
+from rekindle_scheduler.domain.enums import ProjectState, RoundState
+from rekindle_scheduler.domain.ids import ModelVersionId, VolumeId
 from rekindle_scheduler.domain.policy import HeldOutPolicy, Policy
-from rekindle_scheduler.domain.records import Organ
 from rekindle_scheduler.ports import ModelVersion
 from rekindle_scheduler.usecases import cases, projects
 from scheduler_ports import ALICE, ORGANS, Bench, image, receipt

@@ -235,7 +235,7 @@ def test_submissions_are_listed_by_state_and_by_annotator(strict: Bench) -> None
             )
         return [each.submission_id for _, each in found]
 
-    assert [second.submission_id] == listed(states=frozenset({ReviewState.PENDING}))
+    assert [second.submission_id] == listed(review_states=frozenset({ReviewState.PENDING}))
     assert [second.submission_id] == listed(BOB, mine=True)
     assert [] == listed(CARLA, mine=True)
     assert [first.submission_id, second.submission_id] == listed()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from rekindle.vocabulary import Modality, RunKind
 from rekindle_scheduler.adapters.trainer import _spec  # pyright: ignore[reportPrivateUsage]
-from rekindle_scheduler.domain.enums import Modality, RunKind
 from rekindle_scheduler.domain.ids import ProjectId, RunId
 from rekindle_scheduler.ports import RunLimits, RunRequest
 

@@ -9,29 +9,21 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from rekindle_scheduler.domain.enums import (
-    CaseState,
+from rekindle.vocabulary import (
+    CaseMetrics,
     Modality,
-    OrganStatus,
-    ProjectState,
-    RoundState,
-    TimeKind,
-    TimeSource,
-)
-from rekindle_scheduler.domain.policy import Policy
-from rekindle_scheduler.domain.records import (
-    Case,
-    CoarseLabel,
-    Lease,
     OrganEffort,
+    OrganMetrics,
     OrganQuality,
     OrganState,
-    Project,
-    Round,
-    Submission,
+    OrganStatus,
+    TimeKind,
     TimeSegment,
+    TimeSource,
 )
-from rekindle_scheduler.domain.runs import CaseMetrics, OrganMetrics
+from rekindle_scheduler.domain.enums import CaseState, ProjectState, RoundState
+from rekindle_scheduler.domain.policy import Policy
+from rekindle_scheduler.domain.records import Case, CoarseLabel, Lease, Project, Round, Submission
 
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 PROJECT_ID = "6f9619ff-8b86-4d01-b42d-00cf4fc964ff"

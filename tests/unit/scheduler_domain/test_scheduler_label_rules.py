@@ -129,7 +129,9 @@ def test_what_is_booked_counts_against_the_time_held(make: SimpleNamespace):
 )
 def test_how_long_the_leases_of_a_session_last(minutes: float, wish, detached: bool, expected: timedelta):
     """As asked for; else as the policy says, and no shorter than the session."""
-    assert expected == session_lease_duration(Policy(), minutes, wish, detached=detached)
+    assert expected == session_lease_duration(
+        Policy(lease_duration=timedelta(hours=4)), minutes, wish, detached=detached
+    )
 
 
 @pytest.mark.parametrize("minutes", [0.0, -5.0, 1440.1, float("nan")])

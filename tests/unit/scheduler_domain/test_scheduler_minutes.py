@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rekindle.errors import InvalidInput
-from rekindle_scheduler.domain.enums import TimeSource
+from rekindle.vocabulary import TimeSource
 from rekindle_scheduler.domain.minutes import calibration_factor, check_segments, summarize
 from rekindle_scheduler.domain.records import LedgerEntry
 

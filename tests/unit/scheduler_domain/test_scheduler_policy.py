@@ -93,3 +93,12 @@ def test_round_zero_hands_out_nothing():
     """Asking for the size of the igniter's round is a mistake of the caller."""
     with pytest.raises(ValueError, match="round 0"):
         cases_in_round(GeometricSizes(), 0)
+
+
+def test_defaults_are_those_of_the_documentation():
+    """docs/policy.md names them; they hold for whatever a client leaves unset."""
+    policy = Policy()
+    assert ("cpu", "default", 0) == (policy.training.preset, policy.training.recipe, policy.training.seed)
+    assert (timedelta(hours=1), timedelta(days=7)) == (policy.lease_duration, policy.detached_lease_duration)
+    assert (0.02, 2) == (policy.promotion.margin_dice, policy.promotion.min_held_out_cases)
+    assert (0.1, 0.34) == (policy.held_out.fraction, policy.held_out.share_of_round)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-from rekindle_scheduler.domain.enums import DecisionBasis, OrganStatus
+from rekindle.vocabulary import OrganState, OrganStatus, RunResult
+from rekindle_scheduler.domain.enums import DecisionBasis
 from rekindle_scheduler.domain.policy import PromotionPolicy
 from rekindle_scheduler.domain.promotion import decide_promotion, decide_roll_back
-from rekindle_scheduler.domain.records import OrganState
-from rekindle_scheduler.domain.runs import RunResult
 
 POLICY = PromotionPolicy(margin_dice=0.02, min_held_out_cases=3)
 ORGANS = ("liver", "spleen")

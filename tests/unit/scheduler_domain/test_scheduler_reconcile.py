@@ -5,15 +5,9 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+from rekindle.vocabulary import Modality, RunKind, RunPackage, RunResult, RunState
 from rekindle_scheduler.domain import steps
-from rekindle_scheduler.domain.enums import (
-    DecisionBasis,
-    Modality,
-    ProjectState,
-    RoundState,
-    RunKind,
-    RunState,
-)
+from rekindle_scheduler.domain.enums import DecisionBasis, ProjectState, RoundState
 from rekindle_scheduler.domain.ids import run_id_for
 from rekindle_scheduler.domain.reconcile import (
     CaseTally,
@@ -24,8 +18,7 @@ from rekindle_scheduler.domain.reconcile import (
     open_round,
     working_round,
 )
-from rekindle_scheduler.domain.records import PromotionDecision, RollBackDecision
-from rekindle_scheduler.domain.runs import RunPackage, RunResult, TrainingRun
+from rekindle_scheduler.domain.records import PromotionDecision, RollBackDecision, TrainingRun
 
 S, A, T = RoundState.SELECTING, RoundState.ANNOTATING, RoundState.TRAINING
 PRO, PRE, C = RoundState.PROMOTING, RoundState.PREDICTING, RoundState.CLOSED

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 from types import SimpleNamespace
 
-from rekindle_scheduler.domain.enums import Modality, OrganStatus, ReviewState
+from rekindle.vocabulary import Modality, OrganState, OrganStatus
+from rekindle_scheduler.domain.enums import ReviewState
 from rekindle_scheduler.domain.ids import run_id_for
 from rekindle_scheduler.domain.policy import Policy, TrainingPolicy
-from rekindle_scheduler.domain.records import OrganState, SeedCase
+from rekindle_scheduler.domain.records import SeedCase
 from rekindle_scheduler.domain.snapshot import cut_snapshot, seed_snapshot
 
 LIVER = (OrganState(organ_id="liver", status=OrganStatus.EDITED),)
@@ -81,7 +82,7 @@ def test_seed_cases_join_by_recipe(make: SimpleNamespace):
     rows, seeds = [labelled(make, 1)], [seed(make, "b"), seed(make, "a")]
     assert ["target"] == [e.source for e in cut_snapshot(paper(make), rows, seeds).training]
     mixed = cut_snapshot(make.project(), rows, seeds).training
-    assert [("seed", "mr"), ("seed", "mr"), ("target", "ct")] == [(e.source, e.modality) for e in mixed]
+    assert [("seed", "MR"), ("seed", "MR"), ("target", "CT")] == [(e.source, e.modality) for e in mixed]
     assert images(make, "a", "b") == [e.image_digest for e in mixed[:2]]
 
 

@@ -7,7 +7,7 @@ A record is a dataclass or a NamedTuple. A field's metadata may say `stored: Fal
 from __future__ import annotations
 
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import Field, fields, is_dataclass
 from datetime import datetime, timedelta
 from enum import Enum
@@ -17,22 +17,30 @@ from typing import Any, NewType, TypeVar, Union, cast, get_args, get_origin, get
 T = TypeVar("T")
 
 
-def encode(value: Any) -> Any:
-    """`value` in JSON's types; moments as ISO 8601, durations in seconds."""
+def _value_of(word: Enum) -> Any:
+    return word.value
+
+
+def encode(value: Any, *, word: Callable[[Enum], Any] = _value_of) -> Any:
+    """`value` in JSON's types; moments as ISO 8601, durations in seconds.
+
+    `word` spells the words of enumerations, by their values unless a service has stored another spelling.
+    """
     if isinstance(value, Enum):
-        return value.value
+        return word(value)
     if is_dataclass(value) and not isinstance(value, type):
-        return {item.name: encode(getattr(value, item.name)) for item in fields(value) if _is_stored(item, value)}
+        stored = [item.name for item in fields(value) if _is_stored(item, value)]
+        return {name: encode(getattr(value, name), word=word) for name in stored}
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, timedelta):
         return value.total_seconds()
     if hasattr(value, "_asdict"):  # a NamedTuple is a record, not a list
-        return encode(cast("Any", value)._asdict())
+        return encode(cast("Any", value)._asdict(), word=word)
     if isinstance(value, Mapping):
-        return {str(key): encode(item) for key, item in cast("Mapping[Any, Any]", value).items()}
+        return {str(key): encode(item, word=word) for key, item in cast("Mapping[Any, Any]", value).items()}
     if isinstance(value, (list, tuple)):
-        return [encode(item) for item in cast("list[Any]", value)]
+        return [encode(item, word=word) for item in cast("list[Any]", value)]
     return value
 
 

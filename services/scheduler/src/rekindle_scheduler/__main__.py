@@ -7,6 +7,7 @@ import logging
 import sys
 from functools import partial
 
+from rekindle.api.scheduler.v1 import scheduler_pb2
 from rekindle.api.scheduler.v1.scheduler_pb2_grpc import add_SchedulerServiceServicer_to_server
 from rekindle.credentials import Access
 from rekindle.errors import RekindleError
@@ -27,7 +28,14 @@ from rekindle_scheduler.adapters.inference import GrpcInference
 from rekindle_scheduler.adapters.prometheus import SchedulerMetrics, queue_metrics
 from rekindle_scheduler.adapters.trainer import GrpcTrainer
 from rekindle_scheduler.grpc.base import Backend
-from rekindle_scheduler.grpc.servicer import SERVICE_NAME, SchedulerServicer
+from rekindle_scheduler.grpc.cases import CaseHandlers
+from rekindle_scheduler.grpc.drafts import DraftHandlers
+from rekindle_scheduler.grpc.leases import LeaseHandlers
+from rekindle_scheduler.grpc.projects import ProjectHandlers
+from rekindle_scheduler.grpc.purges import PurgeHandlers
+from rekindle_scheduler.grpc.rounds import RoundHandlers
+from rekindle_scheduler.grpc.sessions import SessionHandlers
+from rekindle_scheduler.grpc.submissions import SubmissionHandlers
 from rekindle_scheduler.publisher import Publisher
 from rekindle_scheduler.purger import Purger
 from rekindle_scheduler.reconciler import Reconciler
@@ -36,6 +44,21 @@ from rekindle_scheduler.state import open_state
 from rekindle_scheduler.state.archive import project_archive
 from rekindle_scheduler.state.inventory import Inventory
 from rekindle_scheduler.usecases.verification import Verification
+
+SERVICE_NAME: str = scheduler_pb2.DESCRIPTOR.services_by_name["SchedulerService"].full_name
+
+
+class SchedulerServicer(
+    ProjectHandlers,
+    CaseHandlers,
+    LeaseHandlers,
+    SubmissionHandlers,
+    DraftHandlers,
+    SessionHandlers,
+    RoundHandlers,
+    PurgeHandlers,
+):
+    """Every method of SchedulerService."""
 
 
 def main() -> int:

@@ -6,23 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from rekindle_scheduler.domain.enums import Modality, RunKind
-from rekindle_scheduler.domain.ids import (
-    Digest,
-    ModelVersionId,
-    ProjectId,
-    ReceiptId,
-    RunId,
-    VolumeId,
-)
+from rekindle.vocabulary import Digest, Example, Modality, Organ, RunKind, TrainingWindow
+
+from rekindle_scheduler.domain.ids import ModelVersionId, ProjectId, ReceiptId, RunId, VolumeId
 from rekindle_scheduler.domain.outbox import PublishRequest
-from rekindle_scheduler.domain.policy import TrainingWindow
-from rekindle_scheduler.domain.records import (
-    CoarseLabel,
-    Example,
-    Organ,
-    TrainingRun,
-)
+from rekindle_scheduler.domain.records import CoarseLabel, TrainingRun
 from rekindle_scheduler.domain.volumes import Receipt, Volume
 
 
@@ -121,7 +109,7 @@ class Inference(Protocol):
         self, project_id: ProjectId, model_version_id: ModelVersionId, volume_ids: Sequence[VolumeId]
     ) -> Iterator[PredictionOutcome]: ...
 
-    def publish(self, project_id: ProjectId, delivery: PublishRequest) -> None:
+    def publish(self, project_id: ProjectId, request: PublishRequest) -> None:
         """Add a label to the feed of results, or take it back; once, however often it is called."""
 
     def purge(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from rekindle.errors import VersionConflict
+from rekindle.vocabulary import RunKind
 
 from rekindle_scheduler.actions.services import Services, changing, round_of
 from rekindle_scheduler.domain import steps
-from rekindle_scheduler.domain.enums import RunKind
 from rekindle_scheduler.domain.events import EventKind
 from rekindle_scheduler.domain.ids import ModelVersionId, ProjectId, derived_id
 from rekindle_scheduler.domain.promotion import decide_promotion, decide_roll_back

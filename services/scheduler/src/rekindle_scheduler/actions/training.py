@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from rekindle.errors import AlreadyExists, NotFound
+from rekindle.vocabulary import Digest, RunState
 
 from rekindle_scheduler.actions.services import Services, changing, round_of
 from rekindle_scheduler.domain import steps
-from rekindle_scheduler.domain.enums import RunState
 from rekindle_scheduler.domain.events import EventKind
-from rekindle_scheduler.domain.ids import Digest
 from rekindle_scheduler.domain.reconcile import ProjectView
 from rekindle_scheduler.domain.records import Project, Snapshot, TrainingRun
 from rekindle_scheduler.domain.text import counted

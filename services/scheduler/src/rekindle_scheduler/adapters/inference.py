@@ -14,14 +14,14 @@ from rekindle.api.inference.v1 import (
     volumes_pb2,
     volumes_pb2_grpc,
 )
+from rekindle.convert import from_proto, number_of, to_proto
 from rekindle.errors import ModelNotReady, NotFound
+from rekindle.vocabulary import Digest, Organ, RunKind
 
-from rekindle_scheduler import wire
 from rekindle_scheduler.adapters.channels import Remote
-from rekindle_scheduler.domain.enums import RunKind
-from rekindle_scheduler.domain.ids import Digest, ModelVersionId, ProjectId, ReceiptId, VolumeId
+from rekindle_scheduler.domain.ids import ModelVersionId, ProjectId, ReceiptId, VolumeId
 from rekindle_scheduler.domain.outbox import PublishRequest
-from rekindle_scheduler.domain.records import CoarseLabel, Organ
+from rekindle_scheduler.domain.records import CoarseLabel
 from rekindle_scheduler.domain.volumes import Receipt, Volume
 from rekindle_scheduler.ports import ModelVersion, PredictionOutcome, PurgedVolumes
 
@@ -77,9 +77,9 @@ class GrpcInference:
         request = pb.RegisterModelRequest(
             request_id=request_id,
             project_id=project_id,
-            role=wire.number_of(pb.ModelRole, kind, "MODEL_ROLE_"),
+            role=number_of(pb.ModelRole, kind),
             package_digest=package,
-            organs=[wire.organ_to_api(organ) for organ in organs],
+            organs=[to_proto(organ, common_pb2.Organ) for organ in organs],
         )
         response = self._remote.call(self._inference.RegisterModel, request, _REGISTER_TIMEOUT_S)
         return _model(response.model)
@@ -114,18 +114,10 @@ class GrpcInference:
         for response in self._remote.stream(self._inference.PredictVolumes, request, timeout_s):
             yield _outcome(response)
 
-    def publish(self, project_id: ProjectId, delivery: PublishRequest) -> None:
+    def publish(self, project_id: ProjectId, request: PublishRequest) -> None:
         """Add a label to the feed of results, or take it back; once, however often it is called."""
-        request = segmentations_pb2.PublishResultRequest(
-            request_id=delivery.request_id,
-            project_id=project_id,
-            mask_volume_id=delivery.mask_volume_id,
-            origin=wire.number_of(segmentations_pb2.ResultOrigin, delivery.origin, "RESULT_ORIGIN_"),
-            model_version_id=delivery.model_version_id or "",
-            submission_id=delivery.submission_id,
-            retracted=delivery.retracted,
-        )
-        self._remote.call(self._segmentations.PublishResult, request, _READ_TIMEOUT_S)
+        message = to_proto(request, segmentations_pb2.PublishResultRequest, project_id=project_id)
+        self._remote.call(self._segmentations.PublishResult, message, _READ_TIMEOUT_S)
 
     def purge(
         self,
@@ -144,12 +136,7 @@ class GrpcInference:
             forget_digests=forget_digests,
         )
         answer = self._remote.call(self._volumes.PurgeVolumes, request, _REGISTER_TIMEOUT_S)
-        return PurgedVolumes(
-            volumes=answer.volumes,
-            objects=answer.objects,
-            erased_digests=tuple(Digest(digest) for digest in answer.erased_digests),
-            marked=tuple(ModelVersionId(version) for version in answer.marked_model_version_ids),
-        )
+        return from_proto(answer, PurgedVolumes, marked=tuple(answer.marked_model_version_ids))
 
     def _model(self, project_id: ProjectId, selector: pb.ModelSelector) -> ModelVersion:
         request = pb.GetModelRequest(project_id=project_id, model=selector)
@@ -158,36 +145,16 @@ class GrpcInference:
 
 def _volume(message: volumes_pb2.Volume) -> Volume:
     is_image = message.kind == common_pb2.VOLUME_KIND_IMAGE
-    return Volume(
-        volume_id=VolumeId(message.volume_id),
-        is_image=is_image,
-        modality=wire.modality_from_api(message.modality, "volume.modality") if is_image else None,
-        digest=Digest(message.canonical_digest),
-    )
+    return from_proto(message, Volume, "volume", is_image=is_image, digest=Digest(message.canonical_digest))
 
 
 def _receipt(message: volumes_pb2.Receipt) -> Receipt:
-    coarse = message.coarse_mask_volume_id
-    return Receipt(
-        receipt_id=ReceiptId(message.receipt_id),
-        mask_volume_id=VolumeId(message.mask_volume_id),
-        mask_digest=Digest(message.mask_digest),
-        image_volume_id=VolumeId(message.image_volume_id),
-        image_digest=Digest(message.image_digest),
-        coarse_mask_volume_id=VolumeId(coarse) if coarse else None,
-        voxels={organ.organ_id: organ.voxels for organ in message.organs},
-        effort=tuple(wire.effort_from_api(effort) for effort in message.effort),
-    )
+    voxels = {organ.organ_id: organ.voxels for organ in message.organs}
+    return from_proto(message, Receipt, "receipt", voxels=voxels)
 
 
 def _model(message: pb.Model) -> ModelVersion:
-    return ModelVersion(
-        model_version_id=ModelVersionId(message.model_version_id),
-        package_digest=Digest(message.package_digest),
-        weights_digest=Digest(message.weights_digest) if message.weights_digest else None,
-        organs=tuple(wire.organ_from_api(organ) for organ in message.organs),
-        modality=wire.modality_from_api(message.modality, "model.modality"),
-    )
+    return from_proto(message, ModelVersion, "model")
 
 
 def _outcome(message: pb.PredictVolumesResponse) -> PredictionOutcome:
@@ -197,12 +164,4 @@ def _outcome(message: pb.PredictVolumesResponse) -> PredictionOutcome:
         return PredictionOutcome(
             volume_id=volume_id, coarse_label=None, failure=failure.message or failure.reason or "no outcome"
         )
-    prediction = message.prediction
-    label = CoarseLabel(
-        mask_volume_id=VolumeId(prediction.mask_volume_id),
-        mask_digest=Digest(prediction.mask_digest),
-        model_version_id=ModelVersionId(prediction.model_version_id),
-        quality=tuple(wire.quality_from_api(quality) for quality in prediction.quality),
-        predicted_minutes=prediction.predicted_minutes,
-    )
-    return PredictionOutcome(volume_id=volume_id, coarse_label=label)
+    return PredictionOutcome(volume_id=volume_id, coarse_label=from_proto(message.prediction, CoarseLabel))

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import grpc
 from rekindle.api.trainer.v1 import trainer_pb2 as pb
 from rekindle.api.trainer.v1 import trainer_pb2_grpc
+from rekindle.convert import from_proto, to_proto
 from rekindle.errors import DependencyUnavailable, InvalidInput, Unsupported
+from rekindle.vocabulary import Digest
 from rekindle_servicekit.server import MAX_TRAINER_MESSAGE_BYTES
 
-from rekindle_scheduler import wire
 from rekindle_scheduler.adapters.channels import Remote
-from rekindle_scheduler.domain.enums import RunState
-from rekindle_scheduler.domain.ids import Digest, ProjectId, RunId
-from rekindle_scheduler.domain.runs import CaseMetrics, OrganMetrics, RunPackage, RunResult, TrainingRun
+from rekindle_scheduler.domain.ids import ProjectId, RunId
+from rekindle_scheduler.domain.records import TrainingRun
 from rekindle_scheduler.ports import RunLimits, RunRequest
 
 _TIMEOUT_S = 30.0
@@ -78,77 +78,18 @@ def _check_size(message: pb.StartRunRequest) -> None:
 
 
 def _limits(limits: RunLimits) -> pb.TrainingLimits:
-    return pb.TrainingLimits(
-        version=limits.version,
-        window=None if limits.window is None else wire.window_to_api(limits.window),
-        gpu_seconds_budget=limits.gpu_seconds_budget,
-    )
+    return to_proto(limits, pb.TrainingLimits)
 
 
 def _spec(request: RunRequest) -> pb.RunSpec:
-    return pb.RunSpec(
-        kind=wire.number_of(pb.RunKind, request.kind, "RUN_KIND_"),
-        preset=request.preset,
-        recipe=request.recipe,
-        seed=request.seed,
-        modality=wire.modality_to_api(request.modality),
-        organs=[wire.organ_to_api(organ) for organ in request.organs],
-        training=[wire.example_to_api(example) for example in request.training],
-        heldout=[wire.example_to_api(example) for example in request.heldout],
-        initial_weights_digest=request.initial_weights or "",
-        current_package_digest=request.current_package or "",
+    return to_proto(
+        request,
+        pb.RunSpec,
+        initial_weights_digest=request.initial_weights,
+        current_package_digest=request.current_package,
         keep_all_components=not request.largest_component,
     )
 
 
 def _run(message: pb.Run) -> TrainingRun:
-    return TrainingRun(
-        run_id=RunId(message.run_id),
-        state=wire.word_of(RunState, pb.RunState, message.state, "run.state", "RUN_STATE_"),
-        reason=message.reason,
-        result=_result(message.result) if message.HasField("result") else None,
-        limits_version=message.limits_version,
-    )
-
-
-def _result(message: pb.RunResult) -> RunResult:
-    return RunResult(
-        packages=tuple(
-            RunPackage(
-                modality=wire.modality_from_api(package.modality, "package.modality"),
-                package_digest=Digest(package.package_digest),
-            )
-            for package in message.packages
-        ),
-        weights_digest=Digest(message.weights_digest),
-        candidate=_metrics(message.candidate),
-        current=_metrics(message.current),
-        training_check=_metrics(message.training_check),
-        train_seconds=message.train_seconds,
-        epochs=message.epochs,
-        final_loss=message.final_loss,
-    )
-
-
-def _metrics(messages: Iterable[pb.CaseMetrics]) -> tuple[CaseMetrics, ...]:
-    return tuple(
-        CaseMetrics(
-            image_digest=Digest(message.image_digest),
-            case_id=message.case_id,
-            organs=tuple(_organ(organ) for organ in message.organs),
-        )
-        for message in messages
-    )
-
-
-def _organ(message: pb.OrganMetrics) -> OrganMetrics:
-    def known(name: str) -> float | None:
-        return getattr(message, name) if message.HasField(name) else None  # pyright: ignore[reportArgumentType]
-
-    return OrganMetrics(
-        organ_id=message.organ_id,
-        dice=known("dice"),
-        hd95_mm=known("hd95_mm"),
-        volume_error_ml=known("volume_error_ml"),
-        predicted_ml=message.predicted_ml,
-    )
+    return from_proto(message, TrainingRun, "run")

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from rekindle.errors import FieldViolation, InvalidInput
+from rekindle.vocabulary import OrganState, TimeSegment
 
 from rekindle_scheduler.domain.ids import (
     AnnotatorId,
@@ -19,7 +20,6 @@ from rekindle_scheduler.domain.ids import (
     VolumeId,
 )
 from rekindle_scheduler.domain.policy import MAX_LEASE, Policy
-from rekindle_scheduler.domain.records import OrganState, TimeSegment
 
 MAX_SESSION_MINUTES: Final = 1440.0
 MAX_SESSION_CASES: Final = 200

@@ -5,20 +5,6 @@ from __future__ import annotations
 from enum import StrEnum
 
 
-class Modality(StrEnum):
-    CT = "ct"
-    MR = "mr"
-
-
-class OrganStatus(StrEnum):
-    EDITED = "edited"
-    ACCEPTED = "accepted"
-    ABSENT = "absent"
-    OUT_OF_VIEW = "out_of_view"
-    #: Nobody looked: masked from the loss and from every metric.
-    NOT_REVIEWED = "not_reviewed"
-
-
 class ProjectState(StrEnum):
     DRAFT = "draft"
     IGNITING = "igniting"
@@ -77,41 +63,10 @@ class RoundState(StrEnum):
     CLOSED = "closed"
 
 
-class RunKind(StrEnum):
-    IGNITER = "igniter"
-    SUSTAINER = "sustainer"
-
-
-class RunState(StrEnum):
-    QUEUED = "queued"
-    RUNNING = "running"
-    PREEMPTED = "preempted"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-
 class DecisionBasis(StrEnum):
     HELD_OUT = "held_out"
     PREQUENTIAL = "prequential"
     FIRST = "first"
-
-
-class TimeKind(StrEnum):
-    READING = "reading"
-    EDITING = "editing"
-    WAITING = "waiting"
-
-
-class TimeSource(StrEnum):
-    MEASURED = "measured"
-    INFERRED = "inferred"
-    SIMULATED = "simulated"
-
-
-class ExampleSource(StrEnum):
-    SEED = "seed"
-    TARGET = "target"
 
 
 class OrderingName(StrEnum):
@@ -126,16 +81,6 @@ class HeldOutSchedule(StrEnum):
     FIRST = "first"
     INTERLEAVED = "interleaved"
     LAST = "last"
-
-
-class Weekday(StrEnum):
-    MONDAY = "monday"
-    TUESDAY = "tuesday"
-    WEDNESDAY = "wednesday"
-    THURSDAY = "thursday"
-    FRIDAY = "friday"
-    SATURDAY = "saturday"
-    SUNDAY = "sunday"
 
 
 class PredictionState(StrEnum):

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from rekindle_scheduler.domain.enums import TimeSource
+from rekindle.vocabulary import TimeSource
+
 from rekindle_scheduler.domain.ids import ProjectId
 
 

@@ -6,7 +6,9 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from rekindle_scheduler.domain.ids import CaseId, Digest
+from rekindle.vocabulary import Digest
+
+from rekindle_scheduler.domain.ids import CaseId
 from rekindle_scheduler.domain.policy import Policy
 from rekindle_scheduler.domain.records import Case
 

@@ -17,8 +17,6 @@ SessionId = NewType("SessionId", str)
 AnnotatorId = NewType("AnnotatorId", str)
 ModelVersionId = NewType("ModelVersionId", str)
 RunId = NewType("RunId", str)
-#: SHA-256 in hex of an object of the store.
-Digest = NewType("Digest", str)
 
 
 def run_id_for(project_id: ProjectId, round_number: int, retries: int = 0) -> RunId:

@@ -9,9 +9,9 @@ from statistics import median
 from typing import Final
 
 from rekindle.errors import FieldViolation, InvalidInput
+from rekindle.vocabulary import TimeSegment, TimeSource
 
-from rekindle_scheduler.domain.enums import TimeSource
-from rekindle_scheduler.domain.records import LedgerEntry, LedgerSummary, RoundMinutes, TimeSegment
+from rekindle_scheduler.domain.records import LedgerEntry, LedgerSummary, RoundMinutes
 
 MAX_SEGMENT_SECONDS: Final = 24 * 3600.0
 #: Wall clocks are set while tools run: starts may be off this much against seconds counted elsewhere.

@@ -10,12 +10,16 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from rekindle.errors import FieldViolation, InvalidInput
+from rekindle.vocabulary import ZERO_IS_UNSET, TrainingWindow
 
-from rekindle_scheduler.domain.enums import HeldOutSchedule, OrderingName, Weekday
+from rekindle_scheduler.domain.enums import HeldOutSchedule, OrderingName
 
-#: Of fields that a release before does not know: they are stored only once they differ from their default, so that
-#: it can read what this one has written as long as nobody uses them.
-LATER: Final = {"later": True}
+#: Metadata of a field that the API got later: an update that leaves it unset keeps it, as an older client must not
+#: undo what it does not know.
+KEPT: Final = {"kept": True}
+#: Metadata of a field that the release before does not know: it is stored only once it differs from its default, so
+#: that the release before can read the policy as long as nobody uses the field.
+LATER: Final = {**KEPT, "later": True}
 
 _CLOCK: Final = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
 MAX_CASES: Final = 10_000_000
@@ -41,8 +45,8 @@ class GeometricSizes:
     The defaults are 15 cases, the paper's first round, doubling.
     """
 
-    first: int = 15
-    factor: float = 2.0
+    first: int = field(default=15, metadata=ZERO_IS_UNSET)
+    factor: float = field(default=2.0, metadata=ZERO_IS_UNSET)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,48 +63,36 @@ Sizing = RoundSizes | GeometricSizes | MinutesBudget
 class HeldOutPolicy:
     """Which cases are kept for evaluation, and when they are labelled. Either fraction or number is set."""
 
-    #: Of the groups, decided per group key when a case is registered; None when a number is set.
+    #: Share of the groups, decided per group key when a case is registered; None when a number is set.
     fraction: float | None = None
-    #: Drawn when registration is closed; None when a fraction is set.
+    #: Number of cases, drawn when registration is closed; None when a fraction is set.
     number: int | None = None
     schedule: HeldOutSchedule = HeldOutSchedule.INTERLEAVED
-    #: INTERLEAVED: at most this share of a round.
-    share_of_round: float = 0.2
+    #: Largest share of a round, for INTERLEAVED.
+    share_of_round: float = field(default=0.34, metadata=ZERO_IS_UNSET)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PromotionPolicy:
     """When a candidate serves."""
 
-    #: A candidate may be worse than the serving version by at most this Dice, per organ.
+    #: Dice by which a candidate may at most be worse than the serving version, per organ.
     margin_dice: float = 0.02
-    #: With fewer labelled held-out cases, promotion goes by the prequential Dice.
-    min_held_out_cases: int = 3
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingWindow:
-    """When training may run, by the wall clock of a place. The trainer knows what it means; see its API."""
-
-    #: Lower-case names of the days on which it opens, empty for every day.
-    days: tuple[Weekday, ...] = ()
-    #: ``HH:MM``.
-    start: str
-    end: str
-    #: IANA name.
-    time_zone: str
+    #: Number of labelled held-out cases below which promotion goes by the prequential Dice.
+    min_held_out_cases: int = field(default=2, metadata=ZERO_IS_UNSET)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingPolicy:
     """How models are trained; the seed is the project's source of randomness everywhere."""
 
-    preset: str = "paper"
-    recipe: str = "default"
+    #: Networks and length of training, by a preset of the trainer.
+    preset: str = field(default="cpu", metadata=ZERO_IS_UNSET)
+    recipe: str = field(default="default", metadata=ZERO_IS_UNSET)
     seed: int = 0
-    #: None: at any time.
+    #: Hours in which training may run; None for any time.
     window: TrainingWindow | None = field(default=None, metadata=LATER)
-    #: That all training of the project may take; 0: as many as it takes.
+    #: GPU seconds that all training of the project may take; 0 for as many as it takes.
     gpu_seconds_budget: float = field(default=0.0, metadata=LATER)
 
 
@@ -108,29 +100,29 @@ class TrainingPolicy:
 class ReviewPolicy:
     """Whether labels count at once, and who may accept them."""
 
-    #: Every label waits until a reviewer accepts it.
+    #: Whether every label waits until a reviewer accepts it.
     required: bool = False
-    #: Reviewers may review their own labels; without a required review they may anyway.
+    #: Whether reviewers may review their own labels; without a required review they may anyway.
     allow_own: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """All of a project's rules, with their defaults."""
+    """All of a project's rules, with the defaults of what a client leaves unset."""
 
     sizing: Sizing = field(default_factory=GeometricSizes)
     ordering: OrderingName = OrderingName.EASY_FIRST
-    #: How many cases, in order, are predicted before a round opens; 0 predicts all of them first.
+    #: Number of cases, in order, that are predicted before a round opens; 0 predicts all of them first.
     candidate_pool: int = 0
     held_out: HeldOutPolicy = field(default_factory=lambda: HeldOutPolicy(fraction=0.1))
     promotion: PromotionPolicy = field(default_factory=PromotionPolicy)
     training: TrainingPolicy = field(default_factory=TrainingPolicy)
-    lease_duration: timedelta = timedelta(hours=4)
-    #: Keep the largest component per organ in coarse labels.
+    lease_duration: timedelta = timedelta(hours=1)
+    #: Whether coarse labels keep the largest component per organ.
     largest_component: bool = True
-    review: ReviewPolicy = field(default_factory=ReviewPolicy)
-    #: Of the cases of a detached session, which are worked on offline.
-    detached_lease_duration: timedelta = timedelta(days=7)
+    review: ReviewPolicy = field(default_factory=ReviewPolicy, metadata=KEPT)
+    #: Length of the leases of a detached session, which is worked on offline.
+    detached_lease_duration: timedelta = field(default=timedelta(days=7), metadata=KEPT)
 
 
 def validate_policy(policy: Policy) -> None:

@@ -8,16 +8,12 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Final
 
-from rekindle_scheduler.domain.enums import DecisionBasis, OrganStatus
+from rekindle.vocabulary import CaseMetrics, OrganMetrics, OrganStatus, RunResult
+
+from rekindle_scheduler.domain.enums import DecisionBasis
 from rekindle_scheduler.domain.ids import ModelVersionId
 from rekindle_scheduler.domain.policy import PromotionPolicy
-from rekindle_scheduler.domain.records import (
-    OrganComparison,
-    PromotionDecision,
-    RollBackDecision,
-    Submission,
-)
-from rekindle_scheduler.domain.runs import CaseMetrics, OrganMetrics, RunResult
+from rekindle_scheduler.domain.records import OrganComparison, PromotionDecision, RollBackDecision, Submission
 from rekindle_scheduler.domain.text import counted
 
 #: Fewer cases per organ than this take no version out of service.

@@ -8,10 +8,12 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NewType
 
-from rekindle_scheduler.domain.enums import DecisionBasis, ExampleSource, RoundState, RunState
-from rekindle_scheduler.domain.ids import CaseId, Digest, ModelVersionId, ProjectId, VolumeId
+from rekindle.vocabulary import Digest, Example, ExampleSource, RunState
+
+from rekindle_scheduler.domain.enums import DecisionBasis, RoundState
+from rekindle_scheduler.domain.ids import CaseId, ModelVersionId, ProjectId, VolumeId
 from rekindle_scheduler.domain.promotion import PromotionDecision
-from rekindle_scheduler.domain.records import Example, Round, Snapshot
+from rekindle_scheduler.domain.records import Round, Snapshot
 from rekindle_scheduler.domain.snapshot import snapshot_digest
 
 PurgeId = NewType("PurgeId", str)

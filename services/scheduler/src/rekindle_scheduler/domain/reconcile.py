@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from rekindle.vocabulary import RunKind, RunState
+
 from rekindle_scheduler.domain import steps
-from rekindle_scheduler.domain.enums import DecisionBasis, ProjectState, RoundState, RunKind, RunState
+from rekindle_scheduler.domain.enums import DecisionBasis, ProjectState, RoundState
 from rekindle_scheduler.domain.ids import ModelVersionId, run_id_for
 from rekindle_scheduler.domain.records import Project, Round
 from rekindle_scheduler.domain.steps import Step
@@ -214,7 +216,7 @@ def _training(view: ProjectView, working: Round) -> Step:
     if run.state != RunState.SUCCEEDED or run.result is None:
         return steps.PollRun(round=working.number, run_id=run.run_id)
     if not any(package.modality == project.target_modality for package in run.result.packages):
-        modality = project.target_modality.upper()
+        modality = project.target_modality
         return steps.Stall(
             round=working.number,
             reason=f"training of round {working.number} made no package for the target's {modality}",

@@ -2,58 +2,46 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+
+from rekindle.vocabulary import (
+    Digest,
+    Example,
+    Modality,
+    Organ,
+    OrganEffort,
+    OrganQuality,
+    OrganState,
+    RunResult,
+    RunState,
+    TimeSegment,
+)
 
 from rekindle_scheduler.domain.enums import (
     CaseMark,
     CaseState,
     DecisionBasis,
-    ExampleSource,
     LeaseState,
-    Modality,
-    OrganStatus,
     PredictionState,
     ProjectState,
     ReviewState,
     RoundState,
-    TimeKind,
-    TimeSource,
 )
 from rekindle_scheduler.domain.ids import (
     AnnotatorId,
     CaseId,
-    Digest,
     LeaseId,
     ModelVersionId,
     ProjectId,
     ReceiptId,
+    RunId,
     SeedCaseId,
     SessionId,
     SubmissionId,
     VolumeId,
 )
 from rekindle_scheduler.domain.policy import Policy
-from rekindle_scheduler.domain.runs import TrainingRun
-
-
-@dataclass(frozen=True, kw_only=True)
-class CodedConcept:
-    """A concept of a coding scheme, for example SNOMED CT 10200004 "Liver"."""
-
-    scheme: str
-    value: str
-    meaning: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Organ:
-    """One class of a project."""
-
-    id: str
-    #: Its value in mask files, 1 to 255.
-    label_value: int
-    code: CodedConcept | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,14 +64,6 @@ class Project:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OrganState:
-    """What an annotator states about one organ of a mask."""
-
-    organ_id: str
-    status: OrganStatus
-
-
-@dataclass(frozen=True, kw_only=True)
 class SeedCase:
     """One labelled public volume."""
 
@@ -96,19 +76,6 @@ class SeedCase:
     image_digest: Digest
     mask_digest: Digest
     organ_states: tuple[OrganState, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class OrganQuality:
-    """What a prediction says about itself for one organ, without ground truth."""
-
-    organ_id: str
-    #: 2 * sum(p * y) / (sum p + sum y) over the volume; None when nothing is predicted.
-    soft_dice_confidence: float | None
-    predicted_ml: float = 0.0
-    boundary_length_mm: float = 0.0
-    components: int = 0
-    slices: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,30 +147,6 @@ class Lease:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TimeSegment:
-    """A stretch of an annotator's time on one case; idle time is left out of active_seconds."""
-
-    kind: TimeKind
-    source: TimeSource
-    start_time: datetime
-    active_seconds: float
-    #: The tool that measured it.
-    tool: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class OrganEffort:
-    """How much one organ of a correction differs from the coarse label that it started from."""
-
-    organ_id: str
-    voxels_changed: int
-    added_path_length_mm: float
-    #: Of the coarse label against the correction; None when both are empty.
-    dice: float | None = None
-    components_removed: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
 class Submission:
     """One corrected label as an annotator sent it. What was sent never changes; what became of it does."""
 
@@ -267,6 +210,19 @@ class RollBackDecision:
     #: What serves afterwards when it does.
     to_model_version_id: ModelVersionId | None = None
     organs: tuple[OrganComparison, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRun:
+    """A run as the scheduler last saw it."""
+
+    run_id: RunId
+    state: RunState
+    #: Why it is queued, was preempted or has failed, in words.
+    reason: str = ""
+    result: RunResult | None = None
+    #: Of the project's limits that the trainer goes by; 0 for none. Asked for anew each time, so never stored.
+    limits_version: int = field(default=0, compare=False, metadata={"stored": False})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -339,18 +295,6 @@ class LedgerSummary:
     minutes_measured: float
     minutes_inferred: float
     minutes_simulated: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Example:
-    """One case of a snapshot: pixels by content."""
-
-    case_id: str
-    source: ExampleSource
-    modality: Modality
-    image_digest: Digest
-    mask_digest: Digest
-    organ_states: tuple[OrganState, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,10 +7,11 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from rekindle_scheduler.domain.enums import ExampleSource, ReviewState
+from rekindle.vocabulary import Digest, Example, ExampleSource
+
+from rekindle_scheduler.domain.enums import ReviewState
 from rekindle_scheduler.domain.held_out import group_of
-from rekindle_scheduler.domain.ids import Digest
-from rekindle_scheduler.domain.records import Case, Example, Project, SeedCase, Snapshot, Submission
+from rekindle_scheduler.domain.records import Case, Project, SeedCase, Snapshot, Submission
 
 
 def seed_snapshot(seeds: Iterable[SeedCase], held_out: Iterable[Case] = ()) -> Snapshot:
@@ -90,7 +91,7 @@ def _plain(example: Example) -> dict[str, Any]:
     return {
         "image_digest": example.image_digest,
         "mask_digest": example.mask_digest,
-        "modality": example.modality.upper(),
+        "modality": example.modality.value,
         "organ_statuses": {state.organ_id: state.status.value for state in example.organ_states},
         "source": example.source.value,
     }

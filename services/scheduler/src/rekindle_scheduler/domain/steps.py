@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rekindle_scheduler.domain.enums import RoundState, RunKind
+from rekindle.vocabulary import RunKind
+
+from rekindle_scheduler.domain.enums import RoundState
 from rekindle_scheduler.domain.ids import ModelVersionId, RunId
 
 

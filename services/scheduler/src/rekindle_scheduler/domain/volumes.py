@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from rekindle_scheduler.domain.enums import Modality
-from rekindle_scheduler.domain.ids import Digest, ReceiptId, VolumeId
-from rekindle_scheduler.domain.records import OrganEffort
+from rekindle.vocabulary import Digest, Modality, OrganEffort
+
+from rekindle_scheduler.domain.ids import ReceiptId, VolumeId
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,22 +9,21 @@ from typing import Any, TypeVar
 
 from rekindle.api.scheduler.v1 import records_pb2
 from rekindle.api.scheduler.v1 import scheduler_pb2 as pb
+from rekindle.convert import from_proto, to_proto, word_of
 from rekindle.errors import FieldViolation, InvalidInput, NotFound, quoted_id
+from rekindle_servicekit.pages import Paging
 
-from rekindle_scheduler import wire
-from rekindle_scheduler.domain.enums import CaseMark, CaseState
-from rekindle_scheduler.domain.ids import CaseId, ProjectId, VolumeId
+from rekindle_scheduler.domain.enums import CaseMark
+from rekindle_scheduler.domain.ids import CaseId, ProjectId
 from rekindle_scheduler.domain.records import Case
 from rekindle_scheduler.grpc.base import Handlers
-from rekindle_scheduler.grpc.convert import case_to_api
-from rekindle_scheduler.grpc.pages import next_token, page_size, place_of
-from rekindle_scheduler.state import CaseFilter
+from rekindle_scheduler.state import CaseFilter, UnitOfWork
 from rekindle_scheduler.usecases import cases
 
 T = TypeVar("T")
 
 _END = object()
-#: One look-up and one transaction for so many cases, where they come fast.
+#: Cases that are looked up and registered in one transaction, where they come fast.
 _BATCH = 200
 
 
@@ -38,63 +37,51 @@ class CaseHandlers(Handlers):
         async for batch in in_batches(requests, _BATCH):
             project_id = _project_of(batch, project_id)
             for case, created in await self._register(project_id, batch):
-                yield pb.RegisterCasesResponse(case=case_to_api(case), created=created)
+                yield pb.RegisterCasesResponse(case=to_proto(case, records_pb2.Case), created=created)
 
     async def GetCase(self, request: pb.GetCaseRequest, _: Any) -> pb.GetCaseResponse:
         project_id, case_id = ProjectId(request.project_id), CaseId(request.case_id)
-        case = await self._read(lambda uow, principal: cases.get_case(uow, project_id, case_id))
-        return pb.GetCaseResponse(case=case_to_api(case))
+        case = await self.read(lambda uow: cases.get_case(uow, project_id, case_id))
+        return pb.GetCaseResponse(case=to_proto(case, records_pb2.Case))
 
     async def ListCases(self, request: pb.ListCasesRequest, _: Any) -> pb.ListCasesResponse:
-        size, place = page_size(request.page_size), place_of(request, [-1, -1])
-        states = [
-            wire.word_of(CaseState, records_pb2.CaseState, state, f"states[{index}]", "CASE_STATE_")
-            for index, state in enumerate(request.states)
-        ]
-        which = CaseFilter(
-            states=frozenset(states),
-            held_out=request.held_out if request.HasField("held_out") else None,
-            round=request.round,
-        )
-        project_id = ProjectId(request.project_id)
-        found = await self._read(
-            lambda uow, principal: cases.list_cases(
+        paging, which = Paging(request, [-1, -1]), from_proto(request, CaseFilter)
+        first, second = paging.after
+        rows = await self.read(
+            lambda uow: cases.list_cases(
                 uow,
-                project_id,
+                ProjectId(request.project_id),
                 which,
                 ranked=request.ranked,
-                after=(place[0], place[1]),
-                limit=size + 1,
+                after=(first, second),
+                limit=paging.limit,
             )
         )
-        token = next_token(request, list(found[size - 1][0])) if len(found) > size else ""
-        return pb.ListCasesResponse(cases=[case_to_api(case) for _, case in found[:size]], next_page_token=token)
+        page = paging.page(rows, lambda row: [*row[0]])
+        listed = [to_proto(case, records_pb2.Case) for _, case in page.items]
+        return pb.ListCasesResponse(cases=listed, next_page_token=page.next_token)
 
     async def MarkCase(self, request: pb.MarkCaseRequest, _: Any) -> pb.MarkCaseResponse:
-        project_id, case_id = ProjectId(request.project_id), CaseId(request.case_id)
-        mark = wire.word_of(CaseMark, records_pb2.CaseMark, request.mark, "mark", "CASE_MARK_")
-        return await self._mutate(
-            request,
-            pb.MarkCaseResponse,
-            lambda uow, principal: pb.MarkCaseResponse(
-                case=case_to_api(cases.mark_case(uow, project_id, case_id, mark))
-            ),
-        )
+        mark = word_of(CaseMark, records_pb2.CaseMark, request.mark, "mark")
+
+        def work(uow: UnitOfWork) -> pb.MarkCaseResponse:
+            case = cases.mark_case(uow, ProjectId(request.project_id), CaseId(request.case_id), mark)
+            return pb.MarkCaseResponse(case=to_proto(case, records_pb2.Case))
+
+        return await self.mutate(request, pb.MarkCaseResponse, work)
 
     async def _register(
         self, project_id: ProjectId, batch: Sequence[pb.RegisterCasesRequest]
     ) -> list[tuple[Case, bool]]:
         """Idempotent by the volumes themselves, so that a stream that broke off can simply be sent again."""
-        backend = self._backend
-        registrations = [
-            cases.Registration(volume_id=VolumeId(each.volume_id), group_key=each.group_key) for each in batch
-        ]
-        volume_ids = [each.volume_id for each in registrations]
+        backend, inference = self._backend, self._inference
+        registrations = [from_proto(request, cases.Registration) for request in batch]
+        volume_ids = [registration.volume_id for registration in registrations]
 
         def work() -> list[tuple[Case, bool]]:
             with backend.state.read() as uow:
                 unknown = cases.unregistered(uow, project_id, volume_ids)
-            volumes = backend.inference.volumes(project_id, unknown) if unknown else []
+            volumes = inference.volumes(project_id, unknown) if unknown else []
             by_id = {volume.volume_id: volume for volume in volumes}
             missing = [volume_id for volume_id in unknown if volume_id not in by_id]
             if missing:

@@ -1,143 +1,101 @@
 # ruff: noqa: N802 (the methods have the names of the API)
-"""The servicer's methods on leases and submissions."""
+"""The servicer's methods on leases."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from rekindle.api.scheduler.v1 import records_pb2
+from rekindle.api.common.v1 import common_pb2
+from rekindle.api.scheduler.v1 import annotation_pb2, scheduler_pb2
 from rekindle.api.scheduler.v1 import scheduler_pb2 as pb
-from rekindle.errors import LeaseLost
+from rekindle.convert import from_proto, to_proto
+from rekindle.vocabulary import TimeSegment
+from rekindle_servicekit.context import principal
 
-from rekindle_scheduler import wire
-from rekindle_scheduler.domain.enums import ReviewState
-from rekindle_scheduler.domain.ids import CaseId, LeaseId, ProjectId, ReceiptId
-from rekindle_scheduler.domain.volumes import Receipt
+from rekindle_scheduler.domain.ids import CaseId, LeaseId, ProjectId
 from rekindle_scheduler.grpc.base import Handlers
-from rekindle_scheduler.grpc.convert import duration_of, lease_to_api, no_case_to_api, submission_to_api
-from rekindle_scheduler.grpc.labels import label_from_api
-from rekindle_scheduler.grpc.pages import next_token, page_size, place_of
-from rekindle_scheduler.state import SubmissionFilter, UnitOfWork
-from rekindle_scheduler.usecases import leases, submissions
+from rekindle_scheduler.grpc.convert import lease_to_proto
+from rekindle_scheduler.state import UnitOfWork
+from rekindle_scheduler.usecases import drafts, leases
 
 
 class LeaseHandlers(Handlers):
-    """Leases and submissions."""
+    """Leases."""
 
     async def LeaseNextCase(self, request: pb.LeaseNextCaseRequest, _: Any) -> pb.LeaseNextCaseResponse:
-        project_id, duration = ProjectId(request.project_id), duration_of(request)
+        project_id, terms = ProjectId(request.project_id), from_proto(request, leases.LeaseTerms)
 
-        def work(uow: UnitOfWork, principal: Any) -> pb.LeaseNextCaseResponse:
-            outcome = leases.lease_next_case(uow, principal, project_id, duration, request.tool)
+        def work(uow: UnitOfWork) -> pb.LeaseNextCaseResponse:
+            outcome = leases.lease_next_case(uow, principal(), project_id, terms.duration, terms.tool)
             if isinstance(outcome, leases.NoCase):
-                return pb.LeaseNextCaseResponse(none=no_case_to_api(outcome))
-            return pb.LeaseNextCaseResponse(lease=lease_to_api(outcome))
+                return pb.LeaseNextCaseResponse(none=to_proto(outcome, scheduler_pb2.NoCase))
+            return pb.LeaseNextCaseResponse(lease=lease_to_proto(outcome))
 
-        return await self._mutate(
-            request, pb.LeaseNextCaseResponse, work, changed=lambda found: found.HasField("lease")
-        )
+        return await self.mutate(request, pb.LeaseNextCaseResponse, work, changed=lambda done: done.HasField("lease"))
 
     async def LeaseCase(self, request: pb.LeaseCaseRequest, _: Any) -> pb.LeaseCaseResponse:
-        project_id, case_id, duration = (
-            ProjectId(request.project_id),
-            CaseId(request.case_id),
-            duration_of(request),
-        )
+        terms = from_proto(request, leases.LeaseTerms)
 
-        def work(uow: UnitOfWork, principal: Any) -> pb.LeaseCaseResponse:
+        def work(uow: UnitOfWork) -> pb.LeaseCaseResponse:
             details = leases.lease_case(
                 uow,
-                principal,
-                project_id,
-                case_id,
-                duration,
+                principal(),
+                ProjectId(request.project_id),
+                CaseId(request.case_id),
+                terms.duration,
                 request.round,
                 revise=request.revise,
-                tool=request.tool,
+                tool=terms.tool,
             )
-            return pb.LeaseCaseResponse(lease=lease_to_api(details))
+            return pb.LeaseCaseResponse(lease=lease_to_proto(details))
 
-        return await self._mutate(request, pb.LeaseCaseResponse, work)
+        return await self.mutate(request, pb.LeaseCaseResponse, work)
 
     async def RenewLease(self, request: pb.RenewLeaseRequest, _: Any) -> pb.RenewLeaseResponse:
-        project_id, lease_id, duration = (
-            ProjectId(request.project_id),
-            LeaseId(request.lease_id),
-            duration_of(request),
-        )
-        return await self._mutate(
-            request,
-            pb.RenewLeaseResponse,
-            lambda uow, principal: pb.RenewLeaseResponse(
-                lease=lease_to_api(
-                    leases.renew_lease(uow, principal, project_id, lease_id, request.fencing_token, duration)
-                )
-            ),
-        )
+        project_id, lease_id = ProjectId(request.project_id), LeaseId(request.lease_id)
+        duration = from_proto(request, leases.LeaseTerms).duration
+
+        def work(uow: UnitOfWork) -> pb.RenewLeaseResponse:
+            details = leases.renew_lease(uow, principal(), project_id, lease_id, request.fencing_token, duration)
+            return pb.RenewLeaseResponse(lease=lease_to_proto(details))
+
+        return await self.mutate(request, pb.RenewLeaseResponse, work)
 
     async def ReleaseLease(self, request: pb.ReleaseLeaseRequest, _: Any) -> pb.ReleaseLeaseResponse:
+        segments = [
+            from_proto(segment, TimeSegment, f"time_segments[{index}]")
+            for index, segment in enumerate(request.time_segments)
+        ]
+
+        def work(uow: UnitOfWork) -> pb.ReleaseLeaseResponse:
+            details = leases.release_lease(
+                uow,
+                principal(),
+                ProjectId(request.project_id),
+                LeaseId(request.lease_id),
+                request.fencing_token,
+                reason=request.reason,
+                segments=segments,
+            )
+            return pb.ReleaseLeaseResponse(lease=lease_to_proto(details))
+
+        return await self.mutate(request, pb.ReleaseLeaseResponse, work)
+
+    async def TakeUpLease(
+        self, request: annotation_pb2.TakeUpLeaseRequest, _: Any
+    ) -> annotation_pb2.TakeUpLeaseResponse:
         project_id, lease_id = ProjectId(request.project_id), LeaseId(request.lease_id)
-        segments = wire.segments_from_api(request.time_segments)
-        return await self._mutate(
-            request,
-            pb.ReleaseLeaseResponse,
-            lambda uow, principal: pb.ReleaseLeaseResponse(
-                lease=lease_to_api(
-                    leases.release_lease(
-                        uow,
-                        principal,
-                        project_id,
-                        lease_id,
-                        request.fencing_token,
-                        reason=request.reason,
-                        segments=segments,
-                    )
-                )
-            ),
-        )
+
+        def work(uow: UnitOfWork) -> annotation_pb2.TakeUpLeaseResponse:
+            resumed = drafts.resume_lease(uow, principal(), project_id, lease_id, request.tool)
+            return annotation_pb2.TakeUpLeaseResponse(
+                lease=lease_to_proto(resumed.details),
+                draft=None if resumed.draft is None else to_proto(resumed.draft, annotation_pb2.Draft),
+                time_segments=[to_proto(segment, common_pb2.TimeSegment) for segment in resumed.time_segments],
+            )
+
+        return await self.mutate(request, annotation_pb2.TakeUpLeaseResponse, work)
 
     async def ListMyLeases(self, request: pb.ListMyLeasesRequest, _: Any) -> pb.ListMyLeasesResponse:
-        project_id = ProjectId(request.project_id)
-        found = await self._read(lambda uow, principal: leases.my_leases(uow, principal, project_id))
-        return pb.ListMyLeasesResponse(leases=[lease_to_api(details) for details in found])
-
-    async def Submit(self, request: pb.SubmitRequest, _: Any) -> pb.SubmitResponse:
-        project_id = ProjectId(request.project_id)
-        label = label_from_api(request)
-
-        def receipt() -> Receipt:
-            return self._backend.inference.receipt(project_id, ReceiptId(request.receipt_id))
-
-        def work(uow: UnitOfWork, principal: Any, found: Receipt) -> pb.SubmitResponse:
-            stored = submissions.submit(uow, principal, project_id, label(found))
-            return pb.SubmitResponse(submission=submission_to_api(stored))
-
-        response = await self._mutate_prepared(request, pb.SubmitResponse, receipt, work)
-        # The draft is stored by now, so the refusal can be told; a retry comes here as well.
-        if response.submission.review_state == records_pb2.REVIEW_STATE_DRAFT:
-            raise LeaseLost(
-                "the lease is lost, so the label does not count: it is kept as a draft",
-                metadata={"draft_submission_id": response.submission.submission_id},
-            )
-        return response
-
-    async def ListSubmissions(self, request: pb.ListSubmissionsRequest, _: Any) -> pb.ListSubmissionsResponse:
-        size, (after,) = page_size(request.page_size), place_of(request, [0])
-        project_id = ProjectId(request.project_id)
-        states = [
-            wire.word_of(ReviewState, records_pb2.ReviewState, state, f"review_states[{index}]", "REVIEW_STATE_")
-            for index, state in enumerate(request.review_states)
-        ]
-        which = SubmissionFilter(
-            case_id=CaseId(request.case_id) if request.case_id else None,
-            round=request.round,
-            states=frozenset(states),
-        )
-        found = await self._read(
-            lambda uow, principal: submissions.list_submissions(
-                uow, principal, project_id, which, mine=request.mine, after=after, limit=size + 1
-            )
-        )
-        token = next_token(request, [found[size - 1][0]]) if len(found) > size else ""
-        listed = [submission_to_api(submission) for _, submission in found[:size]]
-        return pb.ListSubmissionsResponse(submissions=listed, next_page_token=token)
+        listed = await self.read(lambda uow: leases.my_leases(uow, principal(), ProjectId(request.project_id)))
+        return pb.ListMyLeasesResponse(leases=[lease_to_proto(details) for details in listed])

@@ -5,15 +5,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from rekindle.api.common.v1 import common_pb2
+from rekindle.api.scheduler.v1 import records_pb2
 from rekindle.api.scheduler.v1 import scheduler_pb2 as pb
+from rekindle.convert import from_proto, to_proto, word_of
+from rekindle.vocabulary import Modality, Organ
+from rekindle_servicekit.context import principal
+from rekindle_servicekit.pages import Paging
 
-from rekindle_scheduler import wire
 from rekindle_scheduler.domain.ids import ModelVersionId, ProjectId, ReceiptId, VolumeId
+from rekindle_scheduler.domain.policy import Policy
 from rekindle_scheduler.domain.volumes import Receipt, Volume
 from rekindle_scheduler.grpc.base import Handlers
-from rekindle_scheduler.grpc.convert import project_to_api, seed_case_to_api
-from rekindle_scheduler.grpc.pages import next_token, page_size, place_of
-from rekindle_scheduler.grpc.policies import policy_from_api
+from rekindle_scheduler.grpc.convert import policy_from_proto, project_to_proto
 from rekindle_scheduler.ports import ModelVersion
 from rekindle_scheduler.state import UnitOfWork
 from rekindle_scheduler.usecases import cases, projects
@@ -23,119 +27,97 @@ class ProjectHandlers(Handlers):
     """Projects and seed cases."""
 
     async def CreateProject(self, request: pb.CreateProjectRequest, _: Any) -> pb.CreateProjectResponse:
-        organs = [wire.organ_from_api(organ) for organ in request.organs]
-        modality = wire.modality_from_api(request.target_modality, "target_modality")
-        policy = policy_from_api(request.policy, request.HasField("policy"))
-        return await self._mutate(
-            request,
-            pb.CreateProjectResponse,
-            lambda uow, principal: pb.CreateProjectResponse(
-                project=project_to_api(
-                    projects.create_project(
-                        uow,
-                        principal,
-                        display_name=request.display_name,
-                        organs=organs,
-                        target_modality=modality,
-                        policy=policy,
-                    )
-                )
-            ),
-        )
+        organs = [from_proto(organ, Organ, f"organs[{index}]") for index, organ in enumerate(request.organs)]
+        modality = word_of(Modality, common_pb2.Modality, request.target_modality, "target_modality")
+        policy = policy_from_proto(request.policy) if request.HasField("policy") else Policy()
+
+        def work(uow: UnitOfWork) -> pb.CreateProjectResponse:
+            details = projects.create_project(
+                uow,
+                principal(),
+                display_name=request.display_name,
+                organs=organs,
+                target_modality=modality,
+                policy=policy,
+            )
+            return pb.CreateProjectResponse(project=project_to_proto(details))
+
+        return await self.mutate(request, pb.CreateProjectResponse, work)
 
     async def GetProject(self, request: pb.GetProjectRequest, _: Any) -> pb.GetProjectResponse:
-        project_id = ProjectId(request.project_id)
-        details = await self._read(lambda uow, principal: projects.project_details(uow, project_id))
-        return pb.GetProjectResponse(project=project_to_api(details))
+        details = await self.read(lambda uow: projects.project_details(uow, ProjectId(request.project_id)))
+        return pb.GetProjectResponse(project=project_to_proto(details))
 
     async def ListProjects(self, request: pb.ListProjectsRequest, _: Any) -> pb.ListProjectsResponse:
-        size, (after,) = page_size(request.page_size), place_of(request, [0])
-        found = await self._read(lambda uow, principal: projects.list_projects(uow, after=after, limit=size + 1))
-        token = next_token(request, [found[size - 1][0]]) if len(found) > size else ""
-        listed = [project_to_api(details) for _, details in found[:size]]
-        return pb.ListProjectsResponse(projects=listed, next_page_token=token)
+        paging = Paging(request, [0])
+        rows = await self.read(lambda uow: projects.list_projects(uow, after=paging.after[0], limit=paging.limit))
+        page = paging.page(rows, lambda row: [row[0]])
+        listed = [project_to_proto(details) for _, details in page.items]
+        return pb.ListProjectsResponse(projects=listed, next_page_token=page.next_token)
 
     async def StartProject(self, request: pb.StartProjectRequest, _: Any) -> pb.StartProjectResponse:
         project_id = ProjectId(request.project_id)
 
         def igniter() -> ModelVersion | None:
             version = request.igniter_model_version_id
-            inference = self._backend.inference
-            return inference.model(project_id, ModelVersionId(version)) if version else None
+            return self._inference.model(project_id, ModelVersionId(version)) if version else None
 
-        return await self._mutate_prepared(
-            request,
-            pb.StartProjectResponse,
-            igniter,
-            lambda uow, principal, model: pb.StartProjectResponse(
-                project=project_to_api(projects.start_project(uow, project_id, model))
-            ),
-        )
+        def work(uow: UnitOfWork, model: ModelVersion | None) -> pb.StartProjectResponse:
+            return pb.StartProjectResponse(project=project_to_proto(projects.start_project(uow, project_id, model)))
+
+        return await self.mutate(request, pb.StartProjectResponse, work, prepare=igniter)
 
     async def UpdatePolicy(self, request: pb.UpdatePolicyRequest, _: Any) -> pb.UpdatePolicyResponse:
         project_id = ProjectId(request.project_id)
 
-        def work(uow: UnitOfWork, principal: Any) -> pb.UpdatePolicyResponse:
+        def work(uow: UnitOfWork) -> pb.UpdatePolicyResponse:
             current = uow.projects.get(project_id).policy
-            policy = policy_from_api(request.policy, request.HasField("policy"), current)
+            policy = policy_from_proto(request.policy, current) if request.HasField("policy") else Policy()
             details = projects.update_policy(uow, project_id, policy, request.policy_version)
-            return pb.UpdatePolicyResponse(project=project_to_api(details))
+            return pb.UpdatePolicyResponse(project=project_to_proto(details))
 
-        return await self._mutate(request, pb.UpdatePolicyResponse, work)
+        return await self.mutate(request, pb.UpdatePolicyResponse, work)
 
     async def CloseRegistration(self, request: pb.CloseRegistrationRequest, _: Any) -> pb.CloseRegistrationResponse:
-        project_id = ProjectId(request.project_id)
-        return await self._mutate(
-            request,
-            pb.CloseRegistrationResponse,
-            lambda uow, principal: pb.CloseRegistrationResponse(
-                project=project_to_api(projects.close_registration(uow, project_id))
-            ),
-        )
+        def work(uow: UnitOfWork) -> pb.CloseRegistrationResponse:
+            details = projects.close_registration(uow, ProjectId(request.project_id))
+            return pb.CloseRegistrationResponse(project=project_to_proto(details))
+
+        return await self.mutate(request, pb.CloseRegistrationResponse, work)
 
     async def RetryProject(self, request: pb.RetryProjectRequest, _: Any) -> pb.RetryProjectResponse:
-        project_id = ProjectId(request.project_id)
-        return await self._mutate(
-            request,
-            pb.RetryProjectResponse,
-            lambda uow, principal: pb.RetryProjectResponse(
-                project=project_to_api(projects.retry_project(uow, project_id))
-            ),
-        )
+        def work(uow: UnitOfWork) -> pb.RetryProjectResponse:
+            details = projects.retry_project(uow, ProjectId(request.project_id))
+            return pb.RetryProjectResponse(project=project_to_proto(details))
+
+        return await self.mutate(request, pb.RetryProjectResponse, work)
 
     async def AddSeedCase(self, request: pb.AddSeedCaseRequest, _: Any) -> pb.AddSeedCaseResponse:
-        project_id = ProjectId(request.project_id)
-        mask_id = VolumeId(request.mask_volume_id)
+        project_id, mask_id = ProjectId(request.project_id), VolumeId(request.mask_volume_id)
 
         def look_up() -> tuple[Volume, Receipt]:
-            inference = self._backend.inference
-            image, _mask = inference.volumes(project_id, [VolumeId(request.image_volume_id), mask_id])
-            return image, inference.receipt(project_id, ReceiptId(request.receipt_id))
+            image, _mask = self._inference.volumes(project_id, [VolumeId(request.image_volume_id), mask_id])
+            return image, self._inference.receipt(project_id, ReceiptId(request.receipt_id))
 
-        return await self._mutate_prepared(
-            request,
-            pb.AddSeedCaseResponse,
-            look_up,
-            lambda uow, principal, found: pb.AddSeedCaseResponse(
-                seed_case=seed_case_to_api(
-                    cases.add_seed_case(
-                        uow,
-                        project_id,
-                        image=found[0],
-                        mask_volume_id=mask_id,
-                        receipt=found[1],
-                        not_reviewed=request.not_reviewed_organ_ids,
-                    )
-                )
-            ),
-        )
+        def work(uow: UnitOfWork, answers: tuple[Volume, Receipt]) -> pb.AddSeedCaseResponse:
+            image, receipt = answers
+            seed_case = cases.add_seed_case(
+                uow,
+                project_id,
+                image=image,
+                mask_volume_id=mask_id,
+                receipt=receipt,
+                not_reviewed=request.not_reviewed_organ_ids,
+            )
+            return pb.AddSeedCaseResponse(seed_case=to_proto(seed_case, records_pb2.SeedCase))
+
+        return await self.mutate(request, pb.AddSeedCaseResponse, work, prepare=look_up)
 
     async def ListSeedCases(self, request: pb.ListSeedCasesRequest, _: Any) -> pb.ListSeedCasesResponse:
-        size, (after,) = page_size(request.page_size), place_of(request, [0])
-        project_id = ProjectId(request.project_id)
-        found = await self._read(
-            lambda uow, principal: cases.list_seed_cases(uow, project_id, after=after, limit=size + 1)
+        project_id, paging = ProjectId(request.project_id), Paging(request, [0])
+        rows = await self.read(
+            lambda uow: cases.list_seed_cases(uow, project_id, after=paging.after[0], limit=paging.limit)
         )
-        token = next_token(request, [found[size - 1][0]]) if len(found) > size else ""
-        listed = [seed_case_to_api(seed_case) for _, seed_case in found[:size]]
-        return pb.ListSeedCasesResponse(seed_cases=listed, next_page_token=token)
+        page = paging.page(rows, lambda row: [row[0]])
+        listed = [to_proto(seed_case, records_pb2.SeedCase) for _, seed_case in page.items]
+        return pb.ListSeedCasesResponse(seed_cases=listed, next_page_token=page.next_token)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import uuid4
@@ -26,7 +26,8 @@ _AT_ONCE: Final = 10_000
 class CaseFilter:
     """Which cases a list shows; the defaults show all."""
 
-    states: frozenset[CaseState] = frozenset()
+    #: States of the cases; empty for all.
+    states: Collection[CaseState] = ()
     held_out: bool | None = None
     round: int = 0
 
@@ -90,7 +91,7 @@ class Cases(Repository):
         behind = sa.tuple_(*order) > sa.tuple_(*after) if ranked else cases.c.sequence > after[1]
         statement = self._select(project_id).where(behind)
         if which.states:
-            in_states = [case_states.is_in(state, self._now) for state in sorted(which.states)]
+            in_states = [case_states.is_in(state, self._now) for state in sorted(set(which.states))]
             statement = statement.where(sa.or_(*in_states))
         if which.held_out is not None:
             statement = statement.where(cases.c.held_out == which.held_out)

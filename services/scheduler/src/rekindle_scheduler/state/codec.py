@@ -1,88 +1,25 @@
-"""Records as JSON and back, by their annotations: for the columns that are read as a whole."""
+"""Records as JSON, as the releases before this one can read them."""
 
 from __future__ import annotations
 
-import types
-from collections.abc import Mapping
-from dataclasses import Field, fields, is_dataclass
-from datetime import datetime, timedelta
 from enum import Enum
-from functools import cache
-from typing import Any, NewType, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any
 
-T = TypeVar("T")
+from rekindle.vocabulary import Modality
+from rekindle_servicekit import json_codec
+from rekindle_servicekit.json_codec import decode, decode_all
+
+__all__ = ["decode", "decode_all", "encode"]
 
 
 def encode(value: Any) -> Any:
-    """`value` in JSON's types; moments as ISO 8601, durations in seconds."""
-    if isinstance(value, Enum):
-        return value.value
-    if is_dataclass(value) and not isinstance(value, type):
-        return {item.name: encode(getattr(value, item.name)) for item in fields(value) if _is_stored(item, value)}
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, timedelta):
-        return value.total_seconds()
-    if isinstance(value, Mapping):
-        return {str(key): encode(item) for key, item in cast("Mapping[Any, Any]", value).items()}
-    if isinstance(value, (list, tuple)):
-        return [encode(item) for item in cast("list[Any]", value)]
-    return value
+    """As `json_codec.encode`, but with modalities as "ct" and "mr".
 
-
-def decode(kind: type[T], value: Any) -> T:
-    """What `encode` made of a value of this kind.
-
-    Fields that were not stored take their defaults; those that a newer release has stored are passed over, so that
-    one can go back to this one.
+    The releases up to 0.2 read no other spelling, and share the tables while an upgrade or its roll-back goes on.
+    This release reads both.
     """
-    return cast("T", _decode(kind, value))
+    return json_codec.encode(value, word=_word)
 
 
-def decode_all(kind: type[T], values: Any) -> tuple[T, ...]:
-    """A list of them."""
-    return tuple(decode(kind, value) for value in values)
-
-
-def _decode(kind: Any, value: Any) -> Any:
-    if isinstance(kind, NewType):
-        return _decode(kind.__supertype__, value)
-    origin = get_origin(kind)
-    if origin in (Union, types.UnionType):
-        return _decode_union(get_args(kind), value)
-    if origin is tuple:
-        return tuple(_decode(get_args(kind)[0], item) for item in value)
-    if origin is not None and issubclass(origin, Mapping):
-        return {key: _decode(get_args(kind)[1], item) for key, item in value.items()}
-    if is_dataclass(kind):
-        known = _hints(kind)
-        return cast("Any", kind)(**{name: _decode(known[name], value[name]) for name in value if name in known})
-    if kind is datetime:
-        return datetime.fromisoformat(value)
-    if kind is timedelta:
-        return timedelta(seconds=value)
-    if isinstance(kind, type) and issubclass(kind, (Enum, float)):
-        return kind(value)
-    return value
-
-
-def _decode_union(kinds: tuple[Any, ...], value: Any) -> Any:
-    if value is None:
-        return None
-    candidates = [kind for kind in kinds if kind is not types.NoneType]
-    # Records of one union differ in their fields, so what is there tells which it is.
-    records = [kind for kind in candidates if is_dataclass(kind) and isinstance(value, Mapping)]
-    known = [len(set(cast("Mapping[str, Any]", value)) & set(_hints(kind))) for kind in records]
-    return _decode(records[known.index(max(known))] if records else candidates[0], value)
-
-
-def _is_stored(item: Field[Any], value: Any) -> bool:
-    """Not what is asked for anew each time; what came later only where somebody uses it."""
-    if not item.metadata.get("stored", True):
-        return False
-    return not item.metadata.get("later") or getattr(value, item.name) != item.default
-
-
-@cache
-def _hints(kind: Any) -> dict[str, Any]:
-    return get_type_hints(kind)
+def _word(word: Enum) -> Any:
+    return word.value.lower() if isinstance(word, Modality) else word.value

@@ -1,27 +1,16 @@
-"""Who did something, what was answered, and what has happened, in SQL."""
+"""Annotators and events in SQL."""
 
 from __future__ import annotations
 
 from uuid import uuid4
 
 import sqlalchemy as sa
-from rekindle_servicekit import idempotency
 from rekindle_servicekit.principal import Principal
 
 from rekindle_scheduler.domain.events import Event, RoundEvent
 from rekindle_scheduler.domain.ids import AnnotatorId, ProjectId
 from rekindle_scheduler.state.rows import Repository
 from rekindle_scheduler.state.tables import annotators, events
-
-
-class Requests(Repository):
-    """Mutations already answered, with their responses."""
-
-    def remember(self, principal: Principal, method: str, request_id: str, request_digest: str) -> bytes | None:
-        return idempotency.remember(self._connection, principal, method, request_id, request_digest)
-
-    def store(self, principal: Principal, method: str, request_id: str, request_digest: str, response: bytes) -> None:
-        idempotency.store(self._connection, principal, method, request_id, request_digest, response, now=self._now)
 
 
 class Annotators(Repository):

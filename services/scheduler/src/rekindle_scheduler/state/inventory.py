@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
+from rekindle.vocabulary import Digest
 from rekindle_servicekit.database import read
 
-from rekindle_scheduler.domain.ids import Digest, ProjectId, VolumeId
+from rekindle_scheduler.domain.ids import ProjectId, VolumeId
 from rekindle_scheduler.state.tables import cases, drafts, predictions, projects, rounds, seed_cases, submissions
 
 _ROWS_AT_ONCE = 5000

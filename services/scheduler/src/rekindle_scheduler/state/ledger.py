@@ -7,11 +7,11 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
+from rekindle.vocabulary import TimeKind, TimeSegment, TimeSource
 
-from rekindle_scheduler.domain.enums import TimeKind, TimeSource
 from rekindle_scheduler.domain.events import TimeBooked
 from rekindle_scheduler.domain.ids import AnnotatorId, LeaseId, ProjectId
-from rekindle_scheduler.domain.records import LedgerEntry, Submission, TimeSegment
+from rekindle_scheduler.domain.records import LedgerEntry, Submission
 from rekindle_scheduler.state.rows import Repository
 from rekindle_scheduler.state.tables import ledger
 

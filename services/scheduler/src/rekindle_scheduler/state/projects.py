@@ -6,11 +6,12 @@ from typing import Any
 
 import sqlalchemy as sa
 from rekindle.errors import VersionConflict
+from rekindle.vocabulary import Modality, Organ, OrganState
 
-from rekindle_scheduler.domain.enums import Modality, ProjectState
+from rekindle_scheduler.domain.enums import ProjectState
 from rekindle_scheduler.domain.ids import ProjectId, VolumeId
 from rekindle_scheduler.domain.policy import Policy
-from rekindle_scheduler.domain.records import Organ, OrganState, Project, SeedCase
+from rekindle_scheduler.domain.records import Project, SeedCase
 from rekindle_scheduler.state.codec import decode, decode_all, encode
 from rekindle_scheduler.state.rows import Repository
 from rekindle_scheduler.state.tables import projects, seed_cases

@@ -9,10 +9,11 @@ from uuid import uuid4
 
 import sqlalchemy as sa
 from rekindle.api.scheduler.v1 import records_pb2
+from rekindle.vocabulary import Digest
 from rekindle_servicekit import idempotency
 
 from rekindle_scheduler.domain.enums import CaseMark, LeaseState, ReviewState
-from rekindle_scheduler.domain.ids import CaseId, Digest, ProjectId
+from rekindle_scheduler.domain.ids import CaseId, ProjectId
 from rekindle_scheduler.domain.purges import Purge, PurgeId, PurgeState
 from rekindle_scheduler.domain.records import Snapshot
 from rekindle_scheduler.state.codec import decode, encode

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
 import sqlalchemy as sa
+from rekindle.vocabulary import OrganEffort, OrganState, TimeSegment
 
 from rekindle_scheduler.domain.enums import ReviewState
 from rekindle_scheduler.domain.ids import AnnotatorId, CaseId, ProjectId, SubmissionId
-from rekindle_scheduler.domain.records import OrganEffort, OrganState, Submission, TimeSegment
+from rekindle_scheduler.domain.records import Submission
 from rekindle_scheduler.state.codec import decode_all, encode
 from rekindle_scheduler.state.rows import Repository
 from rekindle_scheduler.state.tables import cases, submissions
@@ -24,7 +25,8 @@ class SubmissionFilter:
 
     case_id: CaseId | None = None
     round: int = 0
-    states: frozenset[ReviewState] = frozenset()
+    #: Review states of the submissions; empty for all.
+    review_states: Collection[ReviewState] = ()
     annotator_id: AnnotatorId | None = None
 
 
@@ -113,8 +115,8 @@ class Submissions(Repository):
             statement = statement.where(submissions.c.case_id == which.case_id)
         if which.round:
             statement = statement.where(submissions.c.round == which.round)
-        if which.states:
-            statement = statement.where(submissions.c.review_state.in_(sorted(which.states)))
+        if which.review_states:
+            statement = statement.where(submissions.c.review_state.in_(sorted(set(which.review_states))))
         if which.annotator_id is not None:
             statement = statement.where(submissions.c.annotator_id == which.annotator_id)
         rows = self._connection.execute(statement.order_by(submissions.c.sequence).limit(limit))

@@ -8,11 +8,12 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 from rekindle_servicekit.database import make_engine, prepare_schema, read, wipe, write
+from rekindle_servicekit.idempotency import Requests
 
 from rekindle_scheduler.domain.events import Occurrence
 from rekindle_scheduler.state.cases import Cases
 from rekindle_scheduler.state.drafts import Drafts
-from rekindle_scheduler.state.history import Annotators, Events, Requests
+from rekindle_scheduler.state.history import Annotators, Events
 from rekindle_scheduler.state.leases import Leases
 from rekindle_scheduler.state.ledger import Ledger
 from rekindle_scheduler.state.outbox import Outbox
@@ -46,7 +47,7 @@ class UnitOfWork:
         transaction = Transaction(connection, now)
         self.now = now
         self.occurrences = transaction.occurrences
-        self.requests = Requests(transaction)
+        self.requests = Requests(connection, now)
         self.annotators = Annotators(transaction)
         self.projects = Projects(transaction)
         self.seed_cases = SeedCases(transaction)

@@ -162,9 +162,9 @@ def _register(uow: UnitOfWork, project: Project, each: Registration, volume: Vol
         )
     if volume.modality != project.target_modality:
         raise InvalidInput(
-            f"volume {volume.volume_id} is of another modality than the project's {project.target_modality.upper()}",
+            f"volume {volume.volume_id} is of another modality than the project's {project.target_modality}",
             reason="MODALITY_MISMATCH",
-            violations=[FieldViolation("volume_id", f"must be {project.target_modality.upper()}")],
+            violations=[FieldViolation("volume_id", f"must be {project.target_modality}")],
         )
     if len(each.group_key) > _MAX_GROUP_KEY:
         refuse(

@@ -8,14 +8,16 @@ from datetime import datetime
 from uuid import uuid4
 
 from rekindle.errors import FieldViolation, InvalidInput, NotFound, PermissionDenied, quoted_id
+from rekindle.vocabulary import TimeSegment
 from rekindle_servicekit.principal import Principal
 
 from rekindle_scheduler.domain.annotation import Draft
 from rekindle_scheduler.domain.ids import CaseId, DraftId, LeaseId, ProjectId
 from rekindle_scheduler.domain.leases import decide_submission, is_live, renewed_end, resumed_end
 from rekindle_scheduler.domain.minutes import not_booked
-from rekindle_scheduler.domain.records import Case, Lease, TimeSegment
+from rekindle_scheduler.domain.records import Case, Lease
 from rekindle_scheduler.domain.text import MAX_TOOL, check_text
+from rekindle_scheduler.domain.volumes import Receipt
 from rekindle_scheduler.state import UnitOfWork
 from rekindle_scheduler.usecases.leases import LeaseDetails, lease_details, own_lease
 from rekindle_scheduler.usecases.ledger import book_lease, booked_for, check_time
@@ -43,7 +45,14 @@ class ResumedLease:
 
 
 def save_draft(
-    uow: UnitOfWork, principal: Principal, project_id: ProjectId, label: Label, *, note: str, extend: bool
+    uow: UnitOfWork,
+    principal: Principal,
+    project_id: ProjectId,
+    label: Label,
+    receipt: Receipt,
+    *,
+    note: str,
+    extend: bool,
 ) -> SavedDraft:
     """Keep an unfinished label and book its time. One of a lost lease is kept beside, and its time is not booked."""
     check_text("note", note)
@@ -53,11 +62,11 @@ def save_draft(
     case = uow.cases.lock(project_id, lease.case_id)
     # As it is now: it may have been given back before the lock was ours.
     lease = uow.leases.get(project_id, lease.lease_id)
-    base_of(uow, case, label.receipt)
+    base_of(uow, case, receipt)
     check_known_states(project.organs, label.organ_states)
     verdict = decide_submission(case, lease, label.fencing_token)
     known = uow.drafts.of_lease(lease.lease_id) if verdict.accepted else None
-    draft = _draft(uow, lease, label, note, known, late=not verdict.accepted)
+    draft = _draft(uow, lease, label, receipt, note, known, late=not verdict.accepted)
     if verdict.accepted:
         draft = replace(draft, time_segments=_book(uow, lease, case, label.time_segments))
         if extend and is_live(lease, uow.now):
@@ -123,15 +132,17 @@ def resume_lease(
     )
 
 
-def _draft(uow: UnitOfWork, lease: Lease, label: Label, note: str, known: Draft | None, *, late: bool) -> Draft:
+def _draft(
+    uow: UnitOfWork, lease: Lease, label: Label, receipt: Receipt, note: str, known: Draft | None, *, late: bool
+) -> Draft:
     return Draft(
         draft_id=DraftId(str(uuid4())) if known is None else known.draft_id,
         project_id=lease.project_id,
         case_id=lease.case_id,
         lease_id=lease.lease_id,
         annotator_id=lease.annotator_id,
-        mask_volume_id=label.receipt.mask_volume_id,
-        receipt_id=label.receipt.receipt_id,
+        mask_volume_id=receipt.mask_volume_id,
+        receipt_id=receipt.receipt_id,
         organ_states=label.organ_states,
         note=note,
         time_segments=label.time_segments,

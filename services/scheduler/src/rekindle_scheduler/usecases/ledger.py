@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from rekindle.vocabulary import TimeSegment
+
 from rekindle_scheduler.domain.ids import ProjectId
 from rekindle_scheduler.domain.leases import held_until
 from rekindle_scheduler.domain.minutes import (
@@ -16,14 +18,7 @@ from rekindle_scheduler.domain.minutes import (
     not_booked,
     summarize,
 )
-from rekindle_scheduler.domain.records import (
-    Case,
-    Lease,
-    LedgerEntry,
-    LedgerSummary,
-    Submission,
-    TimeSegment,
-)
+from rekindle_scheduler.domain.records import Case, Lease, LedgerEntry, LedgerSummary, Submission
 from rekindle_scheduler.state import UnitOfWork
 from rekindle_scheduler.usecases.projects import ProjectDetails, project_details
 from rekindle_scheduler.usecases.rounds import RoundDetails, with_minutes

@@ -6,9 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from rekindle.errors import FieldViolation, InvalidInput
-
-from rekindle_scheduler.domain.enums import OrganStatus
-from rekindle_scheduler.domain.records import Organ, OrganState
+from rekindle.vocabulary import Organ, OrganState, OrganStatus
 
 _ID = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _EMPTY = (OrganStatus.ABSENT, OrganStatus.OUT_OF_VIEW)

@@ -7,15 +7,16 @@ from dataclasses import dataclass, replace
 from uuid import uuid4
 
 from rekindle.errors import FieldViolation, IllegalTransition, InvalidInput, VersionConflict
+from rekindle.vocabulary import Modality, Organ, RunState
 from rekindle_servicekit.principal import Principal
 
-from rekindle_scheduler.domain.enums import Modality, ProjectState, RoundState, RunState
+from rekindle_scheduler.domain.enums import ProjectState, RoundState
 from rekindle_scheduler.domain.events import Event, EventKind
 from rekindle_scheduler.domain.held_out import held_out_at_close
 from rekindle_scheduler.domain.ids import ProjectId
 from rekindle_scheduler.domain.policy import Policy, validate_policy
 from rekindle_scheduler.domain.reconcile import working_round
-from rekindle_scheduler.domain.records import Organ, Project, Round
+from rekindle_scheduler.domain.records import Project, Round
 from rekindle_scheduler.domain.snapshot import seed_snapshot
 from rekindle_scheduler.domain.text import counted
 from rekindle_scheduler.ports import ModelVersion

@@ -8,6 +8,7 @@ from math import fsum
 from uuid import uuid4
 
 from rekindle.errors import FieldViolation
+from rekindle.vocabulary import OrganState, TimeSegment
 from rekindle_servicekit.principal import Principal
 
 from rekindle_scheduler.domain.enums import LeaseState, ProjectState, ReviewState
@@ -15,7 +16,7 @@ from rekindle_scheduler.domain.events import Event, EventKind
 from rekindle_scheduler.domain.ids import LeaseId, ModelVersionId, ProjectId, SubmissionId
 from rekindle_scheduler.domain.leases import decide_submission
 from rekindle_scheduler.domain.minutes import not_booked
-from rekindle_scheduler.domain.records import Case, Lease, OrganState, Submission, TimeSegment
+from rekindle_scheduler.domain.records import Case, Lease, Submission
 from rekindle_scheduler.domain.volumes import Receipt
 from rekindle_scheduler.state import SubmissionFilter, UnitOfWork
 from rekindle_scheduler.usecases.leases import counting_round, open_head, own_lease
@@ -30,7 +31,6 @@ class Label:
 
     lease_id: LeaseId
     fencing_token: int
-    receipt: Receipt
     organ_states: tuple[OrganState, ...]
     time_segments: tuple[TimeSegment, ...]
 
@@ -43,7 +43,7 @@ class Base:
     submission_id: SubmissionId | None = None
 
 
-def submit(uow: UnitOfWork, principal: Principal, project_id: ProjectId, label: Label) -> Submission:
+def submit(uow: UnitOfWork, principal: Principal, project_id: ProjectId, label: Label, receipt: Receipt) -> Submission:
     """The label as stored. In review state DRAFT where the lease is lost: it is kept and does not count."""
     lease = own_lease(uow, principal, project_id, label.lease_id)
     # The project before the case, as everybody else locks them.
@@ -51,11 +51,11 @@ def submit(uow: UnitOfWork, principal: Principal, project_id: ProjectId, label: 
     case = uow.cases.lock(project_id, lease.case_id)
     # As it is now: it may have been given back, or told to correct another label, before the locks were ours.
     lease = uow.leases.get(project_id, lease.lease_id)
-    base = base_of(uow, case, label.receipt)
-    check_states(project.organs, label.organ_states, label.receipt.voxels)
+    base = base_of(uow, case, receipt)
+    check_states(project.organs, label.organ_states, receipt.voxels)
     verdict = decide_submission(case, lease, label.fencing_token)
     if not verdict.accepted:
-        late = _submission(uow, lease, case, label, base, ReviewState.DRAFT)
+        late = _submission(uow, lease, case, label, receipt, base, ReviewState.DRAFT)
         return _keep(uow, late, verdict.reason)
     booked = booked_for(uow, lease)
     fresh = not_booked(label.time_segments, booked)
@@ -63,7 +63,7 @@ def submit(uow: UnitOfWork, principal: Principal, project_id: ProjectId, label: 
     check_time(uow, lease, fresh, until=uow.now)
     state = ReviewState.PENDING if project.policy.review.required else ReviewState.ACCEPTED
     submission = replace(
-        _submission(uow, lease, case, label, base, state),
+        _submission(uow, lease, case, label, receipt, base, state),
         round=round_for(uow, project_id),
         supersedes_submission_id=case.submission_id,
         time_segments=(*booked, *fresh),
@@ -131,7 +131,9 @@ def round_for(uow: UnitOfWork, project_id: ProjectId) -> int:
     return number
 
 
-def _submission(uow: UnitOfWork, lease: Lease, case: Case, label: Label, base: Base, state: ReviewState) -> Submission:
+def _submission(
+    uow: UnitOfWork, lease: Lease, case: Case, label: Label, receipt: Receipt, base: Base, state: ReviewState
+) -> Submission:
     return Submission(
         submission_id=SubmissionId(str(uuid4())),
         project_id=lease.project_id,
@@ -139,12 +141,12 @@ def _submission(uow: UnitOfWork, lease: Lease, case: Case, label: Label, base: B
         round=lease.round,
         annotator_id=lease.annotator_id,
         lease_id=lease.lease_id,
-        mask_volume_id=label.receipt.mask_volume_id,
-        mask_digest=label.receipt.mask_digest,
-        receipt_id=label.receipt.receipt_id,
+        mask_volume_id=receipt.mask_volume_id,
+        mask_digest=receipt.mask_digest,
+        receipt_id=receipt.receipt_id,
         organ_states=label.organ_states,
         time_segments=label.time_segments,
-        effort=label.receipt.effort,
+        effort=receipt.effort,
         coarse_model_version_id=base.model_version_id,
         create_time=uow.now,
         revision=len(uow.submissions.of_case(case.case_id)) + 1,
