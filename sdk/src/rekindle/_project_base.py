@@ -10,7 +10,8 @@ from rekindle._services import Services
 from rekindle.api.common.v1 import common_pb2 as common
 from rekindle.api.scheduler.v1 import records_pb2 as records
 from rekindle.api.scheduler.v1 import scheduler_pb2 as scheduler
-from rekindle.config import Organ, Policy, enum_name
+from rekindle.config import Organ, Policy
+from rekindle.convert import from_proto, name_of
 
 PAGE_SIZE = 500
 
@@ -32,16 +33,16 @@ class ProjectBase:
 
     @property
     def organs(self) -> tuple[Organ, ...]:
-        return tuple(Organ.from_proto(organ) for organ in self._project.organs)
+        return tuple(from_proto(organ, Organ) for organ in self._project.organs)
 
     @property
     def modality(self) -> str:
-        return enum_name(common.Modality, "MODALITY", self._project.target_modality).upper()
+        return name_of(common.Modality, self._project.target_modality).upper()
 
     @property
     def state(self) -> str:
         """ "draft", "igniting", "active", "complete" or "stalled"; see `state_reason`."""
-        return enum_name(records.ProjectState, "PROJECT_STATE", self._project.state)
+        return name_of(records.ProjectState, self._project.state)
 
     @property
     def state_reason(self) -> str:

@@ -9,7 +9,8 @@ from rekindle._call import content_request_id, new_request_id
 from rekindle._project_base import ProjectBase
 from rekindle.api.scheduler.v1 import records_pb2 as records
 from rekindle.api.scheduler.v1 import scheduler_pb2 as scheduler
-from rekindle.config import ModalityName, enum_value
+from rekindle.config import ModalityName
+from rekindle.convert import number_of
 from rekindle.records import Case, SeedCase
 from rekindle.volumes import Source, upload_image, upload_mask
 
@@ -84,7 +85,7 @@ class ProjectCases(ProjectBase):
     ) -> Iterator[Case]:
         """Target cases; `ranked` gives the policy's order, else the order of registration."""
         filters: dict[str, Any] = {
-            "states": [enum_value(records.CaseState, "CASE_STATE", state) for state in states],
+            "states": [number_of(records.CaseState, state) for state in states],
             "round": round,
             "ranked": ranked,
         }
@@ -99,6 +100,6 @@ class ProjectCases(ProjectBase):
             request_id=new_request_id(),
             project_id=self.id,
             case_id=case_id,
-            mark=enum_value(records.CaseMark, "CASE_MARK", mark),  # type: ignore[arg-type]
+            mark=number_of(records.CaseMark, mark),
         )
         return Case.from_proto(self._services.scheduler.MarkCase(request).case)

@@ -11,7 +11,7 @@ from rekindle._project_base import ProjectBase
 from rekindle.api.scheduler.v1 import annotation_pb2 as annotation
 from rekindle.api.scheduler.v1 import records_pb2 as records
 from rekindle.api.scheduler.v1 import scheduler_pb2 as scheduler
-from rekindle.config import duration
+from rekindle.convert import duration
 from rekindle.drafts import Draft
 from rekindle.errors import DeadlineExceeded, IllegalTransition, InvalidInput
 from rekindle.leases import Lease

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator
 
 from rekindle._call import new_request_id
 from rekindle._project_base import ProjectBase
+from rekindle.api.common.v1 import common_pb2 as common
 from rekindle.api.inference.v1 import inference_pb2 as inference
 from rekindle.api.trainer.v1 import trainer_pb2 as trainer
-from rekindle.config import TrainingWindow, enum_value
-from rekindle.convert import from_proto
+from rekindle.config import TrainingWindow
+from rekindle.convert import from_proto, number_of, to_proto
 from rekindle.models import Model, VolumePrediction, selector
 from rekindle.runs import Run, TrainingLimits
 from rekindle.volumes import CHUNK_BYTES
@@ -35,7 +36,7 @@ class ProjectModels(ProjectBase):
         request = inference.RegisterModelRequest(
             request_id=new_request_id(),
             project_id=self.id,
-            role=enum_value(inference.ModelRole, "MODEL_ROLE", role),  # type: ignore[arg-type]
+            role=number_of(inference.ModelRole, role),
             package_digest=package,
             organs=self._project.organs,
         )
@@ -80,7 +81,7 @@ class ProjectModels(ProjectBase):
         """
         limits = trainer.TrainingLimits(
             version=version,
-            window=None if window is None else window.to_proto(),
+            window=None if window is None else to_proto(window, common.TrainingWindow),
             gpu_seconds_budget=gpu_seconds_budget,
         )
         request = trainer.SetTrainingLimitsRequest(request_id=new_request_id(), project_id=self.id, limits=limits)

@@ -9,7 +9,7 @@ from rekindle._call import new_request_id
 from rekindle._project_base import ProjectBase
 from rekindle.api.inference.v1 import inference_pb2 as inference
 from rekindle.api.inference.v1 import segmentations_pb2 as segmentations
-from rekindle.config import duration, enum_value
+from rekindle.convert import duration, number_of
 from rekindle.errors import DeadlineExceeded, DependencyUnavailable
 from rekindle.models import selector
 from rekindle.results import QualityLimit, Result
@@ -59,7 +59,7 @@ class ProjectResults(ProjectBase):
 
     def segmentations(self, *, states: Iterable[str] = (), volume_id: str = "") -> Iterator[DurableSegmentation]:
         """Durable segmentations, newest first."""
-        words = [enum_value(segmentations.SegmentationState, "SEGMENTATION_STATE", state) for state in states]
+        words = [number_of(segmentations.SegmentationState, state) for state in states]
         pages = self._pages(
             self._services.segmentations.ListSegmentations,
             segmentations.ListSegmentationsRequest,
@@ -122,7 +122,7 @@ class ProjectResults(ProjectBase):
             request_id=new_request_id(),
             project_id=self.id,
             mask_volume_id=mask_volume_id,
-            origin=enum_value(segmentations.ResultOrigin, "RESULT_ORIGIN", origin),  # type: ignore[arg-type]
+            origin=number_of(segmentations.ResultOrigin, origin),
             model_version_id=model_version_id,
             submission_id=submission_id,
             retracted=retracted,

@@ -10,7 +10,7 @@ from rekindle._project_base import ProjectBase
 from rekindle.api.scheduler.v1 import annotation_pb2 as annotation
 from rekindle.api.scheduler.v1 import records_pb2 as records
 from rekindle.api.scheduler.v1 import scheduler_pb2 as scheduler
-from rekindle.config import enum_value
+from rekindle.convert import number_of
 from rekindle.records import LedgerEntry, Submission
 
 VerdictName = Literal["accept", "reject"]
@@ -23,7 +23,7 @@ class ProjectSubmissions(ProjectBase):
         self, *, case_id: str = "", round: int = 0, review_states: Iterable[str] = (), mine: bool = False
     ) -> Iterator[Submission]:
         """Submissions, oldest first; of these review states, or your own, alone."""
-        states = [enum_value(records.ReviewState, "REVIEW_STATE", state) for state in review_states]
+        states = [number_of(records.ReviewState, state) for state in review_states]
         pages = self._pages(
             self._services.scheduler.ListSubmissions,
             scheduler.ListSubmissionsRequest,
@@ -45,7 +45,7 @@ class ProjectSubmissions(ProjectBase):
             request_id=new_request_id(),
             project_id=self.id,
             submission_id=submission_id,
-            verdict=enum_value(annotation.ReviewVerdict, "REVIEW_VERDICT", verdict),  # type: ignore[arg-type]
+            verdict=number_of(annotation.ReviewVerdict, verdict),
             comment=comment,
             supersede=supersede,
         )

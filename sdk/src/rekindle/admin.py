@@ -10,7 +10,7 @@ from rekindle._services import Services
 from rekindle.api.common.v1 import admin_pb2 as pb
 from rekindle.api.scheduler.v1 import scheduler_pb2 as scheduler
 from rekindle.archives import import_project
-from rekindle.config import enum_name
+from rekindle.convert import from_proto
 from rekindle.projects import Project
 
 #: The trainer first, as inference needs to know which packages belong to its runs.
@@ -72,7 +72,7 @@ class AdminCalls:
             request = pb.VerifyRequest(deep=deep, grace_seconds=grace_s, known_objects=known)
             for part in self._verified(service, request):
                 if part.WhichOneof("part") == "finding":
-                    done.findings.append(_finding(part.finding))
+                    done.findings.append(from_proto(part.finding, Finding))
                 else:
                     done.rows += part.summary.rows
                     done.objects += part.summary.objects
@@ -92,14 +92,3 @@ class AdminCalls:
 
     def _verified(self, service: str, request: pb.VerifyRequest) -> Iterator[pb.VerifyResponse]:
         return self._services.admin[service].Verify(request, timeout=_VERIFY_TIMEOUT_S)
-
-
-def _finding(finding: pb.Finding) -> Finding:
-    return Finding(
-        kind=enum_name(pb.FindingKind, "FINDING_KIND", finding.kind),
-        service=finding.service,
-        where=finding.where,
-        project_id=finding.project_id,
-        message=finding.message,
-        remedy=finding.remedy,
-    )

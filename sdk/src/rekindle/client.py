@@ -15,6 +15,7 @@ from rekindle.api.common.v1 import common_pb2 as common
 from rekindle.api.inference.v1 import inference_pb2 as inference
 from rekindle.api.scheduler.v1 import scheduler_pb2 as scheduler
 from rekindle.config import ModalityName, Organ, Policy, modality_value
+from rekindle.convert import from_proto, to_proto
 from rekindle.credentials import AccessOptions, from_environment
 from rekindle.errors import IntegrityError, InvalidInput
 from rekindle.formats import FormatName, format_name, format_value
@@ -99,7 +100,7 @@ class Client(AdminCalls, InfoCalls):
         request = scheduler.CreateProjectRequest(
             request_id=request_id or new_request_id(),
             display_name=name,
-            organs=[organ.to_proto() for organ in organs],
+            organs=[to_proto(organ, common.Organ) for organ in organs],
             target_modality=modality_value(modality),  # type: ignore[arg-type]
         )
         if policy is not None:
@@ -201,7 +202,7 @@ def _collect_segmentation(
     return Segmentation(
         mask=VolumeFile(bytes(received), "", format_name(result.format)),
         model_version_id=result.model_version_id,
-        quality=tuple(OrganQuality.from_proto(item) for item in result.quality),
+        quality=tuple(from_proto(item, OrganQuality) for item in result.quality),
         abstentions=tuple(Abstention.from_proto(item) for item in result.abstentions),
     )
 

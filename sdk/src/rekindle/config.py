@@ -4,61 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
-
-from google.protobuf.duration_pb2 import Duration
+from typing import Final, Literal, TypeAlias
 
 from rekindle.api.common.v1 import common_pb2 as common
 from rekindle.api.scheduler.v1 import records_pb2 as records
-from rekindle.errors import InvalidInput
+from rekindle.convert import duration, from_proto, name_of, names_of, number_of, to_proto
+from rekindle.vocabulary import Organ as Organ
+from rekindle.vocabulary import TrainingWindow
 
 DAY_S = 86_400.0
+_NO_WINDOW: Final = TrainingWindow(start="", end="", time_zone="")
 
 ModalityName = Literal["CT", "MR"]
-OrderingName = Literal["easy-first", "hard-first", "random", "uncertainty", "first-come"]
+#: Name of an ordering; `ORDERINGS` has them all.
+OrderingName: TypeAlias = str
+#: Names of the orderings that the API has, as in "easy-first".
+ORDERINGS: Final = names_of(records.Ordering)
 ScheduleName = Literal["first", "interleaved", "last"]
 WeekdayName = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
 OrganStatusName = Literal["edited", "accepted", "absent", "out_of_view", "not_reviewed"]
-
-
-def enum_value(enum: object, prefix: str, name: str) -> int:
-    """The number of `name` in a protobuf enum, or InvalidInput that lists the names there are."""
-    key = f"{prefix}_{name.upper().replace('-', '_')}"
-    values: dict[str, int] = dict(enum.items())  # type: ignore[attr-defined]
-    if key not in values or values[key] == 0:
-        known = ", ".join(enum_name(enum, prefix, number) for number in values.values() if number)
-        raise InvalidInput(f"{name!r} is not one of: {known}")
-    return values[key]
-
-
-def enum_name(enum: object, prefix: str, number: int) -> str:
-    """`ORGAN_STATUS_OUT_OF_VIEW` as "out-of-view"; numbers of a newer service as "unknown-7"."""
-    names: dict[int, str] = {value: key for key, value in enum.items()}  # type: ignore[attr-defined]
-    name = names.get(number)
-    return f"unknown-{number}" if name is None else name.removeprefix(f"{prefix}_").lower().replace("_", "-")
-
-
-@dataclass(frozen=True)
-class Organ:
-    """One class of a project."""
-
-    #: Stable name: lower-case letters, digits, underscores.
-    id: str
-    #: The organ's value in mask files, 1 to 255.
-    label_value: int
-    #: Coded concept as (scheme, value, meaning), e.g. ("SCT", "10200004", "Liver").
-    code: tuple[str, str, str] | None = None
-
-    def to_proto(self) -> common.Organ:
-        organ = common.Organ(id=self.id, label_value=self.label_value)
-        if self.code:
-            organ.code.CopyFrom(common.CodedConcept(scheme=self.code[0], value=self.code[1], meaning=self.code[2]))
-        return organ
-
-    @classmethod
-    def from_proto(cls, organ: common.Organ) -> Organ:
-        code = (organ.code.scheme, organ.code.value, organ.code.meaning) if organ.HasField("code") else None
-        return cls(organ.id, organ.label_value, code)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +39,7 @@ class HeldOut:
 
     def to_proto(self) -> records.HeldOutPolicy:
         message = records.HeldOutPolicy(
-            schedule=enum_value(records.HeldOutSchedule, "HELD_OUT_SCHEDULE", self.schedule),  # type: ignore[arg-type]
+            schedule=number_of(records.HeldOutSchedule, self.schedule),
             share_of_round=self.share_of_round,
         )
         if self.number is not None:
@@ -90,32 +54,9 @@ class HeldOut:
         return cls(
             number=message.number if size == "number" else None,
             fraction=message.fraction if size == "fraction" else None,
-            schedule=enum_name(records.HeldOutSchedule, "HELD_OUT_SCHEDULE", message.schedule),  # type: ignore[arg-type]
+            schedule=name_of(records.HeldOutSchedule, message.schedule),  # type: ignore[arg-type]
             share_of_round=message.share_of_round,
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingWindow:
-    """When training may run, by the wall clock of a place, through changes of its summer time."""
-
-    #: "HH:MM".
-    start: str
-    #: As `start`; not after it: it ends on the day that follows. The same as `start`: 24 hours.
-    end: str
-    #: IANA name: "Europe/Berlin", "UTC".
-    time_zone: str
-    #: On which it opens; empty: every day.
-    days: Sequence[WeekdayName] = ()
-
-    def to_proto(self) -> common.TrainingWindow:
-        days = [enum_value(common.Weekday, "WEEKDAY", day) for day in self.days]
-        return common.TrainingWindow(days=days, start=self.start, end=self.end, time_zone=self.time_zone)  # type: ignore[arg-type]
-
-    @classmethod
-    def from_proto(cls, message: common.TrainingWindow) -> TrainingWindow:
-        days = tuple(enum_name(common.Weekday, "WEEKDAY", day) for day in message.days)
-        return cls(start=message.start, end=message.end, time_zone=message.time_zone, days=days)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +101,7 @@ class Policy:
 
     def to_proto(self) -> records.Policy:
         message = records.Policy(
-            ordering=enum_value(records.Ordering, "ORDERING", self.ordering),  # type: ignore[arg-type]
+            ordering=number_of(records.Ordering, self.ordering),
             candidate_pool=self.candidate_pool,
             held_out=self.held_out.to_proto(),
             promotion=records.PromotionPolicy(margin_dice=self.margin_dice, min_held_out_cases=self.min_held_out_cases),
@@ -180,7 +121,7 @@ class Policy:
 
     def _training(self) -> records.TrainingPolicy:
         # An empty window says that there is none; an unset one would leave what is there.
-        window = common.TrainingWindow() if self.training_window is None else self.training_window.to_proto()
+        window = to_proto(self.training_window or _NO_WINDOW, common.TrainingWindow)
         return records.TrainingPolicy(
             preset=self.preset,
             recipe=self.recipe,
@@ -196,7 +137,7 @@ class Policy:
             sizes=tuple(message.sizes.cases) if sizing == "sizes" else None,
             geometric=(message.geometric.first, message.geometric.factor) if sizing == "geometric" else None,
             minutes_per_round=message.minutes.minutes_per_round if sizing == "minutes" else None,
-            ordering=enum_name(records.Ordering, "ORDERING", message.ordering),  # type: ignore[arg-type]
+            ordering=name_of(records.Ordering, message.ordering),  # type: ignore[arg-type]
             candidate_pool=message.candidate_pool,
             held_out=HeldOut.from_proto(message.held_out),
             margin_dice=message.promotion.margin_dice,
@@ -216,7 +157,7 @@ class Policy:
 
 def window_from_proto(message: common.TrainingWindow) -> TrainingWindow | None:
     """None for an empty one: at any time."""
-    return TrainingWindow.from_proto(message) if message.start else None
+    return from_proto(message, TrainingWindow) if message.start else None
 
 
 def _days(message: records.Policy) -> float:
@@ -225,13 +166,6 @@ def _days(message: records.Policy) -> float:
     return given.ToNanoseconds() / 1e9 / DAY_S
 
 
-def duration(seconds: float) -> Duration:
-    """Seconds as a protobuf duration."""
-    message = Duration()
-    message.FromNanoseconds(round(seconds * 1e9))
-    return message
-
-
 def modality_value(name: str) -> int:
     """The protobuf number of "CT" or "MR"."""
-    return enum_value(common.Modality, "MODALITY", name)
+    return number_of(common.Modality, name)

@@ -9,7 +9,7 @@ from rekindle._call import Progress
 from rekindle._services import Services
 from rekindle.api.common.v1 import common_pb2 as common
 from rekindle.api.scheduler.v1 import annotation_pb2 as api
-from rekindle.config import enum_name
+from rekindle.convert import from_proto, name_of
 from rekindle.records import moment
 from rekindle.timer import TimeSegment
 from rekindle.volumes import VolumeFile, download
@@ -47,21 +47,16 @@ class Draft:
 
     @classmethod
     def from_proto(cls, message: api.Draft, services: Services) -> Draft:
-        return cls(
+        return from_proto(
+            message,
+            cls,
             id=message.draft_id,
-            project_id=message.project_id,
-            case_id=message.case_id,
-            lease_id=message.lease_id,
-            mask_volume_id=message.mask_volume_id,
-            statuses={item.organ_id: _status(item.status) for item in message.organ_states},
-            note=message.note,
+            # Organ statuses are spelled as in `Lease.submit`.
+            statuses={
+                item.organ_id: name_of(common.OrganStatus, item.status).replace("-", "_")
+                for item in message.organ_states
+            },
             time_segments=tuple(TimeSegment.from_proto(item) for item in message.time_segments),
             saved=moment(message, "save_time"),
-            revision=message.revision,
-            late=message.late,
             services=services,
         )
-
-
-def _status(number: int) -> str:
-    return enum_name(common.OrganStatus, "ORGAN_STATUS", number).replace("-", "_")

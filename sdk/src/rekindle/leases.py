@@ -21,7 +21,8 @@ from rekindle.api.inference.v1 import volumes_pb2 as volumes
 from rekindle.api.scheduler.v1 import annotation_pb2 as annotation
 from rekindle.api.scheduler.v1 import records_pb2 as records
 from rekindle.api.scheduler.v1 import scheduler_pb2 as scheduler
-from rekindle.config import Organ, OrganStatusName, duration, enum_value
+from rekindle.config import Organ, OrganStatusName
+from rekindle.convert import duration, number_of, to_proto
 from rekindle.drafts import Draft
 from rekindle.errors import InvalidInput, LeaseLost, NotFound, RekindleError
 from rekindle.records import Submission
@@ -308,7 +309,7 @@ class Lease(LeaseFiles):
             raise InvalidInput(f"unknown organs {sorted(unknown)}; the project has {known}")
 
     def _organ_state(self, organ: Organ, statuses: Mapping[str, OrganStatusName]) -> common.OrganState:
-        status = enum_value(common.OrganStatus, "ORGAN_STATUS", statuses.get(organ.id, "edited"))
+        status = number_of(common.OrganStatus, statuses.get(organ.id, "edited"))
         return common.OrganState(organ_id=organ.id, status=status)  # type: ignore[arg-type]
 
     def _upload_mask(self, mask: Payload, progress: Progress | None) -> volumes.Receipt:
@@ -319,7 +320,7 @@ class Lease(LeaseFiles):
             format=mask.format_value,
             image_volume_id=case.volume_id,
             coarse_mask_volume_id=self._standing_mask() or case.coarse_label.mask_volume_id,
-            organs=[organ.to_proto() for organ in self._organs],
+            organs=[to_proto(organ, common.Organ) for organ in self._organs],
         )
         return upload(self._services, header, mask.data, progress, occasion=self.id).receipt
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from rekindle._call import new_request_id
 from rekindle._services import Services
 from rekindle.api.inference.v1 import inference_pb2 as inference
-from rekindle.config import enum_name
+from rekindle.convert import from_proto
 from rekindle.vocabulary import OrganQuality
 
 
@@ -60,18 +60,7 @@ class Model:
 
     @classmethod
     def from_proto(cls, model: inference.Model, services: Services) -> Model:
-        return cls(
-            id=model.model_version_id,
-            project_id=model.project_id,
-            role=enum_name(inference.ModelRole, "MODEL_ROLE", model.role),
-            version=model.version,
-            package_digest=model.package_digest,
-            weights_digest=model.weights_digest,
-            snapshot_digest=model.snapshot_digest,
-            active=model.active,
-            trained_on_purged=model.trained_on_purged,
-            services=services,
-        )
+        return from_proto(model, cls, id=model.model_version_id, services=services)
 
     def activate(self, *, expected_current: str) -> Model:
         """Makes this version serve; with an older version, a rollback.

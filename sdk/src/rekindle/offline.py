@@ -22,6 +22,7 @@ from rekindle.leases import Lease
 from rekindle.records import Submission
 from rekindle.tickets import read_ticket
 from rekindle.timer import TimeSegment
+from rekindle.vocabulary import TimeKind, TimeSource
 
 if TYPE_CHECKING:
     from rekindle.client import Client
@@ -114,7 +115,11 @@ def reckoned(folder: Path, lease: Lease, minutes: float, tool: str) -> list[Time
         return []
     start = lease.started + timedelta(minutes=booked)
     seconds = (minutes - booked) * 60
-    return [TimeSegment(kind="editing", active_seconds=seconds, start_time=start, source="inferred", tool=tool)]
+    return [
+        TimeSegment(
+            kind=TimeKind.EDITING, active_seconds=seconds, start_time=start, source=TimeSource.INFERRED, tool=tool
+        )
+    ]
 
 
 def booked_minutes(folder: Path) -> float:

@@ -16,7 +16,7 @@ from rekindle._services import Services
 from rekindle.api.scheduler.v1 import purges_pb2
 from rekindle.api.scheduler.v1 import scheduler_pb2 as scheduler
 from rekindle.archives import export_project
-from rekindle.config import enum_name
+from rekindle.convert import name_of
 from rekindle.errors import DeadlineExceeded
 
 _POLL_S = 0.2
@@ -36,7 +36,7 @@ class Purge:
     @property
     def state(self) -> str:
         """ "erasing" or "done"."""
-        return enum_name(purges_pb2.PurgeState, "PURGE_STATE", self._purge.state)
+        return name_of(purges_pb2.PurgeState, self._purge.state)
 
     @property
     def reason(self) -> str:

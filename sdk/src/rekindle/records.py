@@ -10,41 +10,13 @@ from rekindle.api.common.v1 import common_pb2 as common
 from rekindle.api.scheduler.v1 import records_pb2 as records
 from rekindle.api.scheduler.v1 import scheduler_pb2 as scheduler
 from rekindle.api.trainer.v1 import trainer_pb2 as trainer
-from rekindle.config import enum_name
-from rekindle.convert import from_proto
-
-
-def optional(message: Any, field: str) -> Any:
-    """The value of a field that may be unset, or None."""
-    return getattr(message, field) if message.HasField(field) else None
+from rekindle.convert import from_proto, name_of
+from rekindle.vocabulary import OrganQuality
 
 
 def moment(message: Any, field: str) -> datetime | None:
     """A timestamp field as an aware datetime in UTC, or None."""
     return getattr(message, field).ToDatetime(tzinfo=UTC) if message.HasField(field) else None
-
-
-@dataclass(frozen=True, kw_only=True)
-class OrganQuality:
-    """What a coarse label says about itself, for one organ."""
-
-    organ_id: str
-    soft_dice_confidence: float | None
-    predicted_ml: float
-    boundary_length_mm: float
-    components: int
-    slices: int
-
-    @classmethod
-    def from_proto(cls, message: common.OrganQuality) -> OrganQuality:
-        return cls(
-            organ_id=message.organ_id,
-            soft_dice_confidence=optional(message, "soft_dice_confidence"),
-            predicted_ml=message.predicted_ml,
-            boundary_length_mm=message.boundary_length_mm,
-            components=message.components,
-            slices=message.slices,
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,20 +42,14 @@ class Case:
     @classmethod
     def from_proto(cls, case: records.Case) -> Case:
         coarse = case.coarse_label
-        return cls(
+        return from_proto(
+            case,
+            cls,
             id=case.case_id,
-            volume_id=case.volume_id,
-            group_key=case.group_key,
-            state=enum_name(records.CaseState, "CASE_STATE", case.state),
-            mark=enum_name(records.CaseMark, "CASE_MARK", case.mark),
-            held_out=case.held_out,
-            round=case.round,
-            submission_id=case.submission_id,
             predicted_minutes=coarse.predicted_minutes if case.HasField("coarse_label") else None,
             coarse_mask_volume_id=coarse.mask_volume_id,
             model_version_id=coarse.model_version_id,
-            quality=tuple(OrganQuality.from_proto(item) for item in coarse.quality),
-            pending_submission_id=case.pending_submission_id,
+            quality=tuple(from_proto(item, OrganQuality) for item in coarse.quality),
         )
 
 
@@ -99,7 +65,7 @@ class SeedCase:
 
     @classmethod
     def from_proto(cls, message: records.SeedCase) -> SeedCase:
-        modality = enum_name(common.Modality, "MODALITY", message.modality).upper()
+        modality = name_of(common.Modality, message.modality).upper()
         return from_proto(message, cls, modality=modality)
 
 
@@ -139,29 +105,16 @@ class Submission:
 
     @classmethod
     def from_proto(cls, message: records.Submission) -> Submission:
-        return cls(
+        return from_proto(
+            message,
+            cls,
             id=message.submission_id,
-            case_id=message.case_id,
-            round=message.round,
-            mask_volume_id=message.mask_volume_id,
-            mask_digest=message.mask_digest,
-            review_state=enum_name(records.ReviewState, "REVIEW_STATE", message.review_state),
-            held_out=message.held_out,
             minutes=sum(segment.active_seconds for segment in message.time_segments) / 60,
-            coarse_dice={item.organ_id: optional(item, "dice") for item in message.effort},
+            coarse_dice={item.organ_id: item.dice if item.HasField("dice") else None for item in message.effort},
             added_path_length_mm={item.organ_id: item.added_path_length_mm for item in message.effort},
-            coarse_model_version_id=message.coarse_model_version_id,
-            revision=message.revision,
-            supersedes_submission_id=message.supersedes_submission_id,
-            started_from_submission_id=message.started_from_submission_id,
-            annotator_id=message.annotator_id,
             created=moment(message, "create_time"),
-            reviewed_by=message.reviewed_by,
             reviewed=moment(message, "review_time"),
-            review_comment=message.review_comment,
             withdrawn=moment(message, "withdraw_time"),
-            withdraw_reason=message.withdraw_reason,
-            snapshot_round=message.snapshot_round,
         )
 
 
@@ -176,11 +129,7 @@ class NoCase:
 
     @classmethod
     def from_proto(cls, message: scheduler.NoCase) -> NoCase:
-        return cls(
-            reason=enum_name(scheduler.NoCase.Reason, "REASON", message.reason),
-            message=message.message,
-            retry_after_s=message.retry_after.ToNanoseconds() / 1e9,
-        )
+        return from_proto(message, cls, retry_after_s=message.retry_after.ToNanoseconds() / 1e9)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,21 +154,11 @@ class Round:
 
     @classmethod
     def from_proto(cls, message: records.Round) -> Round:
-        decided = message.HasField("decision")
-        return cls(
-            number=message.number,
-            state=enum_name(records.RoundState, "ROUND_STATE", message.state),
-            selected_case_ids=tuple(message.selected_case_ids),
-            labelled_cases=message.labelled_cases,
-            labelled_total=message.labelled_total,
-            run_id=message.run_id,
-            snapshot_digest=message.snapshot_digest,
-            candidate_model_version_id=message.candidate_model_version_id,
-            serving_model_version_id=message.serving_model_version_id,
-            promoted=message.decision.promoted if decided else None,
-            decision_reason=message.decision.reason if decided else "",
-            minutes=message.minutes,
-            reason=message.reason,
+        return from_proto(
+            message,
+            cls,
+            promoted=message.decision.promoted if message.HasField("decision") else None,
+            decision_reason=message.decision.reason,
         )
 
 
@@ -236,14 +175,7 @@ class Event:
 
     @classmethod
     def from_proto(cls, message: records.RoundEvent) -> Event:
-        return cls(
-            cursor=message.cursor,
-            kind=message.kind,
-            message=message.message,
-            round=message.round,
-            details=dict(message.details),
-            time=moment(message, "time"),
-        )
+        return from_proto(message, cls)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -262,16 +194,12 @@ class LedgerEntry:
 
     @classmethod
     def from_proto(cls, message: records.LedgerEntry) -> LedgerEntry:
-        return cls(
-            case_id=message.case_id,
-            annotator_id=message.annotator_id,
-            round=message.round,
-            held_out=message.held_out,
-            kind=enum_name(common.TimeKind, "TIME_KIND", message.segment.kind),
-            source=enum_name(common.TimeSource, "TIME_SOURCE", message.segment.source),
+        return from_proto(
+            message,
+            cls,
+            kind=name_of(common.TimeKind, message.segment.kind),
+            source=name_of(common.TimeSource, message.segment.source),
             minutes=message.segment.active_seconds / 60,
-            coarse_model_version_id=message.coarse_model_version_id,
-            submission_id=message.submission_id,
         )
 
 
@@ -299,23 +227,7 @@ class Ledger:
 
     @classmethod
     def from_proto(cls, message: records.LedgerSummary) -> Ledger:
-        return cls(
-            minutes_total=message.minutes_total,
-            minutes_held_out=message.minutes_held_out,
-            minutes_measured=message.minutes_measured,
-            minutes_inferred=message.minutes_inferred,
-            minutes_simulated=message.minutes_simulated,
-            rounds=tuple(
-                RoundMinutes(
-                    round=item.round,
-                    cases=item.cases,
-                    minutes=item.minutes,
-                    held_out_cases=item.held_out_cases,
-                    held_out_minutes=item.held_out_minutes,
-                )
-                for item in message.rounds
-            ),
-        )
+        return from_proto(message, cls)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -334,14 +246,4 @@ class Metric:
 
     @classmethod
     def from_proto(cls, message: trainer.Metric) -> Metric:
-        return cls(
-            cursor=message.cursor,
-            phase=message.phase,
-            step=message.step,
-            steps=message.steps,
-            epoch=message.epoch,
-            epochs=message.epochs,
-            loss=message.loss,
-            dice=optional(message, "dice"),
-            eta_seconds=message.eta_seconds,
-        )
+        return from_proto(message, cls)

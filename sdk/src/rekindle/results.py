@@ -8,9 +8,10 @@ from datetime import datetime
 from rekindle._services import Services
 from rekindle.api.inference.v1 import inference_pb2 as inference
 from rekindle.api.inference.v1 import segmentations_pb2 as segmentations
-from rekindle.config import enum_name
+from rekindle.convert import from_proto
 from rekindle.formats import FormatName
-from rekindle.records import OrganQuality, moment, optional
+from rekindle.records import moment
+from rekindle.vocabulary import OrganQuality
 from rekindle.volumes import VolumeFile, download
 
 
@@ -28,13 +29,7 @@ class Abstention:
 
     @classmethod
     def from_proto(cls, message: inference.Abstention) -> Abstention:
-        return cls(
-            organ_id=message.organ_id,
-            soft_dice_confidence=optional(message, "soft_dice_confidence"),
-            limit=message.limit,
-            reason=enum_name(inference.AbstentionReason, "ABSTENTION_REASON", message.reason),
-            message=message.message,
-        )
+        return from_proto(message, cls)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,26 +82,13 @@ class Result:
 
     @classmethod
     def from_proto(cls, message: segmentations.Result, services: Services) -> Result:
-        return cls(
+        return from_proto(
+            message,
+            cls,
             id=message.result_id,
-            cursor=message.cursor,
-            project_id=message.project_id,
-            volume_id=message.volume_id,
-            mask_volume_id=message.mask_volume_id,
-            origin=enum_name(segmentations.ResultOrigin, "RESULT_ORIGIN", message.origin),
-            model_version_id=message.model_version_id,
             supersedes=message.supersedes_result_id,
             outranked_by=message.outranked_by_result_id,
-            retracted=message.retracted,
-            quality=tuple(OrganQuality.from_proto(item) for item in message.quality),
-            abstentions=tuple(Abstention.from_proto(item) for item in message.abstentions),
-            source=Source(
-                study_instance_uid=message.source.study_instance_uid,
-                series_instance_uid=message.source.series_instance_uid,
-                accession_number=message.source.accession_number,
-            ),
-            segmentation_id=message.segmentation_id,
-            submission_id=message.submission_id,
+            source=from_proto(message.source, Source),
             created=moment(message, "create_time"),
             services=services,
         )

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from rekindle._call import new_request_id
 from rekindle._services import Services
 from rekindle.api.trainer.v1 import trainer_pb2 as trainer
-from rekindle.config import TrainingWindow, enum_name, window_from_proto
+from rekindle.config import TrainingWindow, window_from_proto
+from rekindle.convert import name_of
 from rekindle.records import Metric
 
 
@@ -51,12 +52,12 @@ class Run:
 
     @property
     def kind(self) -> str:
-        return enum_name(trainer.RunKind, "RUN_KIND", self._run.spec.kind)
+        return name_of(trainer.RunKind, self._run.spec.kind)
 
     @property
     def state(self) -> str:
         """ "queued", "running", "preempted", "succeeded", "failed" or "cancelled"."""
-        return enum_name(trainer.RunState, "RUN_STATE", self._run.state)
+        return name_of(trainer.RunState, self._run.state)
 
     @property
     def reason(self) -> str:

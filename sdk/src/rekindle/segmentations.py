@@ -13,7 +13,7 @@ from rekindle._call import new_request_id
 from rekindle._services import Services
 from rekindle.api.inference.v1 import inference_pb2 as inference
 from rekindle.api.inference.v1 import segmentations_pb2 as segmentations
-from rekindle.config import enum_name, enum_value
+from rekindle.convert import name_of, number_of
 from rekindle.errors import DeadlineExceeded, IllegalTransition
 from rekindle.records import moment
 from rekindle.results import Result
@@ -61,12 +61,12 @@ class DurableSegmentation:
     @property
     def priority(self) -> str:
         """ "stat", "routine" or "batch"."""
-        return enum_name(inference.Priority, "PRIORITY", self._segmentation.priority)
+        return name_of(inference.Priority, self._segmentation.priority)
 
     @property
     def state(self) -> str:
         """ "queued", "running", "succeeded", "failed", "cancelled" or "expired"; see `reason`."""
-        return enum_name(segmentations.SegmentationState, "SEGMENTATION_STATE", self._segmentation.state)
+        return name_of(segmentations.SegmentationState, self._segmentation.state)
 
     @property
     def reason(self) -> str:
@@ -169,4 +169,4 @@ class DurableSegmentation:
 
 def priority_value(name: str) -> inference.Priority.ValueType:
     """The number of "stat", "routine" or "batch"."""
-    return enum_value(inference.Priority, "PRIORITY", name)  # type: ignore[return-value]
+    return number_of(inference.Priority, name)  # type: ignore[return-value]

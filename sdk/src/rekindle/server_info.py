@@ -6,11 +6,12 @@ import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
 from rekindle._services import Services
 from rekindle.api.common.v1 import info_pb2 as pb
+from rekindle.convert import from_proto
 from rekindle.errors import NotFound, Unsupported
 
 #: Servers below this version lack something that this client calls.
@@ -62,7 +63,8 @@ class InfoCalls:
         address = self._services.addresses[service]
         try:
             answer = stub.GetServerInfo(pb.GetServerInfoRequest())
-            info = _from_proto(answer.info, address)
+            capabilities = frozenset(answer.info.capabilities)
+            info = from_proto(answer.info, ServerInfo, address=address, capabilities=capabilities)
         except Unsupported:
             info = ServerInfo(service=service, address=address, version=_SILENT_VERSION, limits={})
         if info.is_too_old and service not in self._warned:
@@ -74,19 +76,6 @@ class InfoCalls:
                 stacklevel=2,
             )
         return info
-
-
-def _from_proto(info: pb.ServerInfo, address: str) -> ServerInfo:
-    return ServerInfo(
-        service=info.service,
-        address=address,
-        version=info.version,
-        api_version=info.api_version,
-        capabilities=frozenset(info.capabilities),
-        limits=dict(info.limits),
-        installation_id=info.installation_id,
-        server_time=info.server_time.ToDatetime(UTC) if info.HasField("server_time") else None,
-    )
 
 
 def _numbers(version: str) -> tuple[int, ...]:

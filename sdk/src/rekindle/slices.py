@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rekindle._services import Services
 from rekindle.api.inference.v1 import volumes_pb2 as volumes
+from rekindle.convert import from_proto
 from rekindle.errors import IntegrityError
 from rekindle.volumes import DOWNLOAD_TIMEOUT_S
 
@@ -81,10 +82,7 @@ def rank_slices(
         project_id=project_id, mask_volume_id=mask_volume_id, organ_id=organ or "", limit=limit
     )
     answer = services.volumes.RankSlices(request)
-    return [
-        SliceRank(slice=item.slice, expected_voxels_wrong=item.expected_voxels_wrong, uncertainty=item.uncertainty)
-        for item in answer.slices
-    ]
+    return [from_proto(item, SliceRank) for item in answer.slices]
 
 
 def _stack(header: volumes.ReadVolumeHeader | None, data: bytes, level: int) -> SliceStack:

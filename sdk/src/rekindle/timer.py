@@ -5,29 +5,25 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
+from rekindle import vocabulary
 from rekindle.api.common.v1 import common_pb2 as common
-from rekindle.config import enum_name, enum_value
+from rekindle.convert import from_proto, name_of, to_proto
+
+if TYPE_CHECKING:
+    from rekindle.vocabulary import TimeKind
 
 TimeKindName = Literal["reading", "editing", "waiting"]
 TimeSourceName = Literal["measured", "inferred", "simulated"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class TimeSegment:
-    """A stretch of an annotator's time on one case."""
+class TimeSegment(vocabulary.TimeSegment):
+    """A stretch of an annotator's time on one case; words may be given as plain text."""
 
-    kind: TimeKindName
-    active_seconds: float
-    start_time: datetime
-    source: TimeSourceName = "measured"
-    #: The tool that measured it.
-    tool: str = ""
+    __slots__ = ()
 
     def to_dict(self) -> dict[str, object]:
         """As JSON can hold it; `from_dict` gives the same segment back."""
@@ -35,30 +31,19 @@ class TimeSegment:
 
     @classmethod
     def from_dict(cls, written: Mapping[str, Any]) -> TimeSegment:
-        """Raises KeyError, TypeError or ValueError where `written` is no segment."""
+        """Raises KeyError, TypeError or ValueError where `written` is not a segment."""
         fields = {name: value for name, value in written.items() if name != "start_time"}
         return cls(**fields, start_time=datetime.fromisoformat(written["start_time"]))
 
     @classmethod
     def from_proto(cls, message: common.TimeSegment) -> TimeSegment:
-        return cls(
-            kind=enum_name(common.TimeKind, "TIME_KIND", message.kind),  # type: ignore[arg-type]
-            source=enum_name(common.TimeSource, "TIME_SOURCE", message.source),  # type: ignore[arg-type]
-            start_time=message.start_time.ToDatetime(tzinfo=UTC),
-            active_seconds=message.active_seconds,
-            tool=message.tool,
-        )
+        # By name, so that a newer service's words can be read.
+        kind: Any = name_of(common.TimeKind, message.kind)
+        source: Any = name_of(common.TimeSource, message.source)
+        return from_proto(message, cls, kind=kind, source=source)
 
     def to_proto(self) -> common.TimeSegment:
-        start = Timestamp()
-        start.FromDatetime(self.start_time.astimezone(UTC))
-        return common.TimeSegment(
-            kind=enum_value(common.TimeKind, "TIME_KIND", self.kind),  # type: ignore[arg-type]
-            source=enum_value(common.TimeSource, "TIME_SOURCE", self.source),  # type: ignore[arg-type]
-            start_time=start,
-            active_seconds=self.active_seconds,
-            tool=self.tool,
-        )
+        return to_proto(self, common.TimeSegment, start_time=self.start_time.astimezone(UTC))
 
 
 class ActiveTimer:
@@ -85,7 +70,9 @@ class ActiveTimer:
         """Begins a segment of `kind`, ending the one before."""
         with self._lock:
             self.stop()
-            self._open = TimeSegment(kind=kind, active_seconds=0.0, start_time=datetime.now(UTC), tool=self.tool)
+            self._open = TimeSegment(
+                kind=cast("TimeKind", kind), active_seconds=0.0, start_time=datetime.now(UTC), tool=self.tool
+            )
             self._last_touch = self._counted_from = self._clock()
 
     def touch(self) -> None:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from rekindle._call import Answer, Caller, Progress, content_request_id, new_request_id
 from rekindle._services import Services
 from rekindle.api.inference.v1 import volumes_pb2 as volumes
-from rekindle.config import enum_name
+from rekindle.convert import name_of
 from rekindle.errors import (
     CapacityExceeded,
     DeadlineExceeded,
@@ -49,7 +49,7 @@ class Upload:
     @property
     def state(self) -> str:
         """ "open", "finalized", "aborted" or "expired"."""
-        return enum_name(volumes.UploadState, "UPLOAD_STATE", self._upload.state)
+        return name_of(volumes.UploadState, self._upload.state)
 
     @property
     def received_bytes(self) -> int:

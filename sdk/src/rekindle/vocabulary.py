@@ -203,7 +203,7 @@ class TimeSegment:
     """A stretch of an annotator's time on one case; idle time is left out of `active_seconds`."""
 
     kind: TimeKind
-    source: TimeSource
+    source: TimeSource = TimeSource.MEASURED
     start_time: datetime
     active_seconds: float
     #: Tool that measured it.

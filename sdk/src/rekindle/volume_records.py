@@ -7,8 +7,7 @@ from datetime import datetime
 
 from rekindle.api.common.v1 import common_pb2 as common
 from rekindle.api.inference.v1 import volumes_pb2 as volumes
-from rekindle.config import enum_name
-from rekindle.convert import from_proto
+from rekindle.convert import from_proto, name_of
 from rekindle.formats import FormatName, format_name
 from rekindle.vocabulary import OrganEffort, SourceReference
 
@@ -58,7 +57,7 @@ class Volume:
             geometry=from_proto(message.geometry, Geometry),
             source=from_proto(message.source, SourceReference),
             original_format=format_name(message.original_format),
-            modality=enum_name(common.Modality, "MODALITY", message.modality).upper(),
+            modality=name_of(common.Modality, message.modality).upper(),
         )
 
 
@@ -110,9 +109,9 @@ class Series:
 
     @classmethod
     def from_proto(cls, outcome: volumes.SeriesOutcome) -> Series:
-        return cls(
-            series_instance_uid=outcome.series_instance_uid,
-            modality=outcome.modality,
+        return from_proto(
+            outcome,
+            cls,
             volume_id=outcome.volume.volume_id,
             reason=outcome.failure.reason,
             message=outcome.failure.message,

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+from rekindle.config import ORDERINGS
 from rekindle.errors import RekindleError
 
 from rekindle_local.demo import DemoOptions, run_demo, thread_settings
@@ -38,9 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     demo = commands.add_parser("demo", help="run a whole campaign with a simulated annotator and write a report")
     demo.add_argument("--data", type=Path, help="folder with seed/ct, seed/mr and target; default: synthetic")
     demo.add_argument("--out", type=Path, default=Path("out/demo"), help="folder for report and state")
-    demo.add_argument(
-        "--strategy", default="easy-first", help="easy-first, hard-first, random, uncertainty or first-come"
-    )
+    demo.add_argument("--strategy", default="easy-first", choices=ORDERINGS, help="which cases come first")
     demo.add_argument("--seed", type=int, default=0, help="of everything random")
     demo.add_argument("--preset", help="networks and schedule: cpu, demo, tiny, paper")
     demo.add_argument("--recipe", default="default", help="default, or paper (from scratch each round)")

@@ -16,7 +16,8 @@ from rekindle.errors import DeadlineExceeded, IllegalTransition
 from rekindle.leases import Lease
 from rekindle.projects import Project
 from rekindle.records import Event, NoCase
-from rekindle.timer import TimeKindName, TimeSegment
+from rekindle.timer import TimeSegment
+from rekindle.vocabulary import CodedConcept, TimeKind, TimeSource
 from rekindle.volumes import VolumeFile
 from rekindle_imaging.geometry import Geometry
 from rekindle_imaging.volume import Volume
@@ -28,7 +29,10 @@ from rekindle_local.files import read_label
 Say = Callable[[str], None]
 
 #: SNOMED CT concepts of the organs that the demo knows.
-CODES = {"liver": ("SCT", "10200004", "Liver"), "spleen": ("SCT", "78961009", "Spleen")}
+CODES = {
+    "liver": CodedConcept("SCT", "10200004", "Liver"),
+    "spleen": CodedConcept("SCT", "78961009", "Spleen"),
+}
 #: A round of training on a laptop takes minutes; an hour without a case means that something is broken.
 WAIT_FOR_CASE_S = 3600.0
 
@@ -51,8 +55,11 @@ class Plan:
         held_out = round(cases * self.held_out_share) if cases > 2 else 0
         return Policy(
             sizes=round_sizes(cases - held_out, self.round_shares),
-            ordering=self.strategy,  # type: ignore[arg-type]
-            held_out=HeldOut(number=held_out, schedule="interleaved"),
+            ordering=self.strategy,
+            candidate_pool=0,
+            held_out=HeldOut(number=held_out, schedule="interleaved", share_of_round=0.34),
+            margin_dice=0.02,
+            min_held_out_cases=2,
             preset=self.preset,
             recipe=self.recipe,
             seed=self.seed,
@@ -179,13 +186,16 @@ def organ_statuses(coarse: Volume | None, truth: Volume) -> dict[str, OrganStatu
 def segments(minutes: SimulatedMinutes) -> list[TimeSegment]:
     """The ledger's entries of one simulated correction."""
     now = datetime.now(UTC)
-    kinds: tuple[tuple[TimeKindName, float], ...] = (
-        ("reading", minutes.reading_s),
-        ("editing", sum(minutes.editing_s.values())),
-    )
+    spent = {TimeKind.READING: minutes.reading_s, TimeKind.EDITING: sum(minutes.editing_s.values())}
     return [
-        TimeSegment(kind=kind, active_seconds=seconds, start_time=now, source="simulated", tool="simulated annotator")
-        for kind, seconds in kinds
+        TimeSegment(
+            kind=kind,
+            active_seconds=seconds,
+            start_time=now,
+            source=TimeSource.SIMULATED,
+            tool="simulated annotator",
+        )
+        for kind, seconds in spent.items()
         if seconds > 0
     ]
 

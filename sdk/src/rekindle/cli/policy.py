@@ -8,8 +8,9 @@ from typing import Any, TypeVar, get_args
 
 import click
 
-from rekindle.config import HeldOut, OrderingName, Policy, ScheduleName, TrainingWindow, WeekdayName
+from rekindle.config import ORDERINGS, HeldOut, Policy, ScheduleName, TrainingWindow
 from rekindle.errors import InvalidInput
+from rekindle.vocabulary import Weekday
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -26,7 +27,7 @@ _OPTIONS = (
         metavar="MINUTES",
         help="As many scans per round as fit these minutes of correction.",
     ),
-    click.option("--ordering", type=click.Choice(get_args(OrderingName)), help="Which scans come first."),
+    click.option("--ordering", type=click.Choice(ORDERINGS), help="Which scans come first."),
     click.option(
         "--candidate-pool",
         type=click.IntRange(min=0),
@@ -176,11 +177,11 @@ def _window(given: str) -> TrainingWindow | None:
             "as in 'mon,tue 20:00-06:00 Europe/Berlin', or none"
         )
     names = [name for part in days for name in part.lower().split(",")]
-    return TrainingWindow(start=start, end=end, time_zone=zone, days=[_day(name) for name in names])
+    return TrainingWindow(start=start, end=end, time_zone=zone, days=tuple(_day(name) for name in names))
 
 
-def _day(given: str) -> WeekdayName:
-    for name in get_args(WeekdayName):
+def _day(given: str) -> Weekday:
+    for name in Weekday:
         if len(given) >= 3 and name.startswith(given):
             return name
     raise InvalidInput(f"--training-window: {given!r} is no day of the week; write mon, tue, wed, thu, fri, sat, sun")

@@ -13,6 +13,7 @@ from rekindle.cli.session import Session
 from rekindle.config import ModalityName, Organ, Policy
 from rekindle.errors import InvalidInput
 from rekindle.projects import Project
+from rekindle.vocabulary import CodedConcept
 
 
 @click.group(cls=RekindleGroup)
@@ -152,4 +153,4 @@ def _organ(given: str) -> Organ:
     value, *code = rest.split(":", 3)
     if not name or not value.isdigit() or len(code) not in (0, 3):
         raise InvalidInput(f"--organ {given!r}: write ID=VALUE, as in liver=1")
-    return Organ(name, int(value), (code[0], code[1], code[2]) if code else None)
+    return Organ(name, int(value), CodedConcept(*code) if code else None)
