@@ -9,6 +9,7 @@ from dataclasses import replace
 from rekindle.errors import RekindleError
 from rekindle_servicekit import context
 from rekindle_servicekit.bell import Bell
+from rekindle_servicekit.loops import run_until_stopped
 from rekindle_servicekit.workers import Workers
 
 from rekindle_scheduler.actions.services import Services
@@ -23,7 +24,7 @@ _VOLUMES_AT_ONCE = 100
 
 
 class Purger:
-    """Beside the reconciler, as a project may be complete, stalled or not begun when a patient is erased."""
+    """A loop of its own, as a project may be complete, stalled or not begun when a patient is erased."""
 
     def __init__(self, services: Services, bell: Bell, workers: Workers, *, interval_s: float, retry_s: float) -> None:
         self._services = services
@@ -33,28 +34,12 @@ class Purger:
         self._retry_s = retry_s
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Until told to stop."""
-        stop = asyncio.create_task(stopping.wait())
-        pause_s = self._interval_s
-        try:
-            while not stopping.is_set():
-                heard = self._bell.count
-                pause_s = self._interval_s if await self._pass() else self._retry_s
-                ring = asyncio.create_task(self._bell.wait(heard, pause_s))
-                await asyncio.wait([ring, stop], return_when=asyncio.FIRST_COMPLETED)
-                ring.cancel()
-        finally:
-            stop.cancel()
+        """Advance purges until told to stop."""
+        await run_until_stopped(self._advance, stopping, name="purge", interval_s=self._retry_s, bell=self._bell)
 
-    async def _pass(self) -> bool:
-        """Whether nothing is left waiting."""
-        try:
-            return await self._workers.run_blocking(advance_purges, self._services)
-        except RekindleError as error:
-            _log.warning("cannot read the purges: %s", error, extra={"action": "purge.unreadable"})
-        except Exception:
-            _log.exception("purges could not be advanced", extra={"action": "purge.error"})
-        return False
+    async def _advance(self) -> float | None:
+        are_done = await self._workers.run_blocking(advance_purges, self._services)
+        return self._interval_s if are_done else None
 
 
 def advance_purges(services: Services) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from rekindle.errors import Cancelled, RekindleError
 from rekindle_servicekit.bell import Bell
+from rekindle_servicekit.loops import run_until_stopped
 from rekindle_servicekit.workers import Workers
 
 from rekindle_scheduler.actions.carry_out import TRANSIENT, clear_waiting, note_waiting, run_pass
@@ -49,7 +50,7 @@ class Backoff:
         return self._failures.pop(project_id, 0) > 0
 
 
-class Rest:
+class IdleThrottle:
     """Pauses after looks that found nothing to do and took long: a look at a project is a count of its cases.
 
     They keep the looks at a project with a million cases to a tenth of the time of one connection.
@@ -94,39 +95,33 @@ class Reconciler:
         self._workers = workers
         self._interval_s = interval_s
         self._backoff = Backoff(backoff_max_s)
-        self._rest = Rest(backoff_max_s)
+        self._throttle = IdleThrottle(backoff_max_s)
         #: Cuts off the calls of other services that passes are waiting for.
         self._on_stop = on_stop
         self._running: dict[ProjectId, asyncio.Task[None]] = {}
         self._first_seen: set[ProjectId] = set()
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Until told to stop; passes under way are cut off or finished first."""
-        stop = asyncio.create_task(stopping.wait())
+        """Start passes until told to stop; passes under way are cut off or finished first."""
+
+        async def start_passes() -> None:
+            for project_id in await self._workers.run_blocking(self._running_projects):
+                self._start_pass(project_id, stopping)
+
         try:
-            while not stopping.is_set():
-                heard = self._bell.count
-                await self._start_passes(stopping)
-                ring = asyncio.create_task(self._bell.wait(heard, self._interval_s))
-                await asyncio.wait([ring, stop], return_when=asyncio.FIRST_COMPLETED)
-                ring.cancel()
+            await run_until_stopped(
+                start_passes, stopping, name="reconcile", interval_s=self._interval_s, bell=self._bell
+            )
         finally:
-            stop.cancel()
             self._on_stop()
             await asyncio.gather(*self._running.values(), return_exceptions=True)
 
-    async def _start_passes(self, stopping: asyncio.Event) -> None:
-        try:
-            projects = await self._workers.run_blocking(self._projects)
-        except RekindleError as error:
-            _log.warning("cannot read the projects: %s", error, extra={"action": "reconcile.unreadable"})
-            return
-        for project_id in projects:
-            is_due = self._backoff.is_over(project_id) and self._rest.is_over(project_id)
-            if project_id not in self._running and is_due:
-                task = asyncio.create_task(self._move(project_id, stopping))
-                self._running[project_id] = task
-                task.add_done_callback(lambda _, done=project_id: self._running.pop(done, None))
+    def _start_pass(self, project_id: ProjectId, stopping: asyncio.Event) -> None:
+        is_due = self._backoff.is_over(project_id) and self._throttle.is_over(project_id)
+        if project_id not in self._running and is_due:
+            task = asyncio.create_task(self._move(project_id, stopping))
+            self._running[project_id] = task
+            task.add_done_callback(lambda _: self._running.pop(project_id, None))
 
     async def _move(self, project_id: ProjectId, stopping: asyncio.Event) -> None:
         """Steps until the project stands still."""
@@ -135,7 +130,7 @@ class Reconciler:
                 began = time.monotonic()
                 moved = await self._workers.run_blocking(run_pass, self._services, project_id)
                 if not moved:
-                    self._rest.after(project_id, time.monotonic() - began)
+                    self._throttle.after(project_id, time.monotonic() - began)
                 await self._note_success(project_id)
                 if stopping.is_set() or not moved:
                     return
@@ -178,6 +173,6 @@ class Reconciler:
             return
         self._bell.ring()
 
-    def _projects(self) -> list[ProjectId]:
+    def _running_projects(self) -> list[ProjectId]:
         with self._services.state.read() as uow:
             return uow.projects.running()

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
+from rekindle_servicekit.database import UtcDateTime
 
 from rekindle_scheduler.domain.enums import CaseMark, CaseState
 from rekindle_scheduler.domain.leases import case_state
 from rekindle_scheduler.state.tables import cases
 
+Moment = datetime | sa.BindParameter[datetime]
 
-def is_open(now: datetime) -> sa.ColumnElement[bool]:
+#: The transaction's moment, in statements that are built once.
+NOW: Final[sa.BindParameter[datetime]] = sa.bindparam("now", type_=UtcDateTime())
+
+
+def is_open(now: Moment) -> sa.ColumnElement[bool]:
     """Neither labelled nor put off; what is held or in review may be finished also where it is put off."""
     not_put_off = cases.c.mark != CaseMark.PUT_OFF
     pending = cases.c.pending_submission_id.is_not(None)
@@ -24,22 +30,22 @@ def is_labelled() -> sa.ColumnElement[bool]:
     return sa.and_(cases.c.submission_id.is_not(None), cases.c.purged_at.is_(None))
 
 
-def is_waiting(now: datetime) -> sa.ColumnElement[bool]:
+def is_waiting(now: Moment) -> sa.ColumnElement[bool]:
     """Open, and nobody has anything to do with it: neither held nor in review."""
     return sa.and_(is_open(now), is_free(now), cases.c.pending_submission_id.is_(None))
 
 
-def is_leased(now: datetime) -> sa.ColumnElement[bool]:
+def is_leased(now: Moment) -> sa.ColumnElement[bool]:
     """Under a live lease."""
     return sa.and_(cases.c.lease_id.is_not(None), cases.c.lease_expire_time > now)
 
 
-def is_free(now: datetime) -> sa.ColumnElement[bool]:
+def is_free(now: Moment) -> sa.ColumnElement[bool]:
     """Under none."""
     return sa.or_(cases.c.lease_id.is_(None), cases.c.lease_expire_time <= now)
 
 
-def is_in(state: CaseState, now: datetime) -> sa.ColumnElement[bool]:
+def is_in(state: CaseState, now: Moment) -> sa.ColumnElement[bool]:
     """The condition under which `state_of` gives this state."""
     unlabelled = cases.c.submission_id.is_(None)
     if state == CaseState.PURGED:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from rekindle.errors import VersionConflict
@@ -106,22 +106,24 @@ class Rounds(Repository):
 
     def _labels(self, project_id: ProjectId) -> tuple[dict[int, int], dict[int, int]]:
         """Cases with an accepted label by round, and of these the ones that had none before."""
-        is_first = sa.case((submissions.c.supersedes_submission_id.is_(None), submissions.c.case_id))
-        statement = (
-            sa.select(
-                submissions.c.round,
-                sa.func.count(submissions.c.case_id.distinct()),
-                sa.func.count(is_first.distinct()),
-            )
-            .where(
-                submissions.c.project_id == project_id,
-                submissions.c.review_state == ReviewState.ACCEPTED,
-            )
-            .group_by(submissions.c.round)
-        )
-        rows = list(self._connection.execute(statement))
+        rows = list(self._connection.execute(_LABELS, {"project_id": project_id}))
         return {row[0]: row[1] for row in rows}, {row[0]: row[2] for row in rows}
 
 
 def _record(round: Round) -> Any:
     return encode(replace(round, labelled_cases=0, labelled_total=0))
+
+
+#: Cases by round, and those of them that had no label before; built once, as every look at a project counts them.
+_LABELS: Final = (
+    sa.select(
+        submissions.c.round,
+        sa.func.count(submissions.c.case_id.distinct()),
+        sa.func.count(sa.case((submissions.c.supersedes_submission_id.is_(None), submissions.c.case_id)).distinct()),
+    )
+    .where(
+        submissions.c.project_id == sa.bindparam("project_id"),
+        submissions.c.review_state == ReviewState.ACCEPTED,
+    )
+    .group_by(submissions.c.round)
+)

@@ -48,50 +48,18 @@ class Overview:
 
 
 class Tallies(Repository):
-    """Counts, each in one statement."""
+    """Counts, each in one statement; the reconciler takes them with every look at a project."""
 
     def counts(self, project_id: ProjectId) -> CaseCounts:
-        labelled = case_states.is_labelled()
-        row = self._connection.execute(
-            sa.select(
-                sa.func.count().label("registered"),
-                _count(cases.c.coarse_model_version_id.is_not(None)).label("predicted"),
-                _count(case_states.is_in(CaseState.LEASED, self._now)).label("leased"),
-                _count(labelled).label("labelled"),
-                _count(cases.c.held_out).label("held_out"),
-                _count(sa.and_(cases.c.held_out, labelled)).label("held_out_labelled"),
-                _count(case_states.is_in(CaseState.IN_REVIEW, self._now)).label("in_review"),
-            ).where(cases.c.project_id == project_id, cases.c.purged_at.is_(None))
-        ).one()
+        row = self._connection.execute(_COUNTS, {"project_id": project_id, "now": self._now}).one()
         seed = sa.select(sa.func.count()).where(seed_cases.c.project_id == project_id)
         return CaseCounts(seed=self._connection.execute(seed).scalar_one(), **row._mapping)  # pyright: ignore[reportPrivateUsage]
 
     def cases(self, project_id: ProjectId, round: int) -> CaseTally:
-        """Of the round that works."""
-        is_open = case_states.is_open(self._now)
-        is_ready = case_states.is_in(CaseState.READY, self._now)
-        trains = sa.not_(cases.c.held_out)
-        row = self._connection.execute(
-            sa.select(
-                _count(is_open).label("open"),
-                _count(sa.and_(is_open, case_states.is_leased(self._now))).label("leased"),
-                _count(case_states.is_in(CaseState.IN_REVIEW, self._now)).label("in_review"),
-                _count(is_ready).label("ready"),
-                _count(sa.and_(is_open, trains)).label("open_training"),
-                _count(sa.and_(is_ready, trains)).label("ready_training"),
-                _count(sa.and_(is_open, cases.c.round == round)).label("round_open"),
-            ).where(cases.c.project_id == project_id)
-        ).one()
-        labels = self._connection.execute(
-            sa.select(sa.func.count().label("all"), _count(trains).label("training"))
-            # One that was superseded counts no more, though it was accepted once.
-            .join_from(submissions, cases, cases.c.submission_id == submissions.c.submission_id)
-            .where(
-                submissions.c.project_id == project_id,
-                submissions.c.round == round,
-                submissions.c.review_state == ReviewState.ACCEPTED,
-            )
-        ).one()
+        """Cases by where they are, and labels of the round that works."""
+        given = {"project_id": project_id, "round": round}
+        row = self._connection.execute(_CASES, {**given, "now": self._now}).one()
+        labels = self._connection.execute(_LABELS, given).one()
         return CaseTally(
             open=row.open,
             leased=row.leased,
@@ -118,33 +86,9 @@ class Tallies(Repository):
         return self._connection.execute(statement).scalar_one()
 
     def predictions(self, project_id: ProjectId, version: ModelVersionId | None) -> PredictionTally:
-        """Of the version that serves."""
-        joined = cases.outerjoin(
-            predictions,
-            sa.and_(
-                predictions.c.case_id == cases.c.case_id,
-                predictions.c.model_version_id == version,
-                predictions.c.state != PredictionState.SKIPPED,
-            ),
-        )
-        pending = predictions.c.state == PredictionState.PENDING
-        failed = predictions.c.state == PredictionState.FAILED
-        row = self._connection.execute(
-            sa.select(
-                _count(predictions.c.case_id.is_(None)).label("missing"),
-                _count(pending).label("pending"),
-                _count(sa.and_(pending, predictions.c.in_pool)).label("pool_pending"),
-                _count(sa.and_(failed, cases.c.coarse_model_version_id.is_(None))).label("failed"),
-            )
-            .select_from(joined)
-            .where(cases.c.project_id == project_id, case_states.is_waiting(self._now))
-        ).one()
-        return PredictionTally(
-            missing=row.missing,
-            pending=row.pending,
-            pool_pending=row.pool_pending,
-            failed_unlabelled=row.failed,
-        )
+        """Tasks of the version that serves."""
+        given = {"project_id": project_id, "version": version, "now": self._now}
+        return PredictionTally(**self._connection.execute(_PREDICTIONS, given).one()._mapping)  # pyright: ignore[reportPrivateUsage]
 
     def overview(self) -> Overview:
         """Of all projects."""
@@ -176,3 +120,65 @@ class Tallies(Repository):
 
 def _count(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
     return sa.func.coalesce(sa.func.sum(sa.case((condition, 1), else_=0)), 0)
+
+
+# Built once: to build a statement takes longer than SQLite needs to answer it.
+_PROJECT: Final = sa.bindparam("project_id")
+_ROUND: Final = sa.bindparam("round")
+_IS_OPEN: Final = case_states.is_open(case_states.NOW)
+_IS_READY: Final = case_states.is_in(CaseState.READY, case_states.NOW)
+_IN_REVIEW: Final = case_states.is_in(CaseState.IN_REVIEW, case_states.NOW)
+_TRAINS: Final = sa.not_(cases.c.held_out)
+
+_COUNTS: Final = sa.select(
+    sa.func.count().label("registered"),
+    _count(cases.c.coarse_model_version_id.is_not(None)).label("predicted"),
+    _count(case_states.is_in(CaseState.LEASED, case_states.NOW)).label("leased"),
+    _count(case_states.is_labelled()).label("labelled"),
+    _count(cases.c.held_out).label("held_out"),
+    _count(sa.and_(cases.c.held_out, case_states.is_labelled())).label("held_out_labelled"),
+    _count(_IN_REVIEW).label("in_review"),
+).where(cases.c.project_id == _PROJECT, cases.c.purged_at.is_(None))
+
+_CASES: Final = sa.select(
+    _count(_IS_OPEN).label("open"),
+    _count(sa.and_(_IS_OPEN, case_states.is_leased(case_states.NOW))).label("leased"),
+    _count(_IN_REVIEW).label("in_review"),
+    _count(_IS_READY).label("ready"),
+    _count(sa.and_(_IS_OPEN, _TRAINS)).label("open_training"),
+    _count(sa.and_(_IS_READY, _TRAINS)).label("ready_training"),
+    _count(sa.and_(_IS_OPEN, cases.c.round == _ROUND)).label("round_open"),
+).where(cases.c.project_id == _PROJECT)
+
+_LABELS: Final = (
+    sa.select(sa.func.count().label("all"), _count(_TRAINS).label("training"))
+    # A label that was superseded counts no more, though it was accepted once.
+    .join_from(submissions, cases, cases.c.submission_id == submissions.c.submission_id)
+    .where(
+        submissions.c.project_id == _PROJECT,
+        submissions.c.round == _ROUND,
+        submissions.c.review_state == ReviewState.ACCEPTED,
+    )
+)
+
+_IS_PENDING: Final = predictions.c.state == PredictionState.PENDING
+_HAS_FAILED: Final = predictions.c.state == PredictionState.FAILED
+_PREDICTIONS: Final = (
+    sa.select(
+        _count(predictions.c.case_id.is_(None)).label("missing"),
+        _count(_IS_PENDING).label("pending"),
+        _count(sa.and_(_IS_PENDING, predictions.c.in_pool)).label("pool_pending"),
+        _count(sa.and_(_HAS_FAILED, cases.c.coarse_model_version_id.is_(None))).label("failed_unlabelled"),
+    )
+    .select_from(
+        cases.outerjoin(
+            predictions,
+            sa.and_(
+                predictions.c.case_id == cases.c.case_id,
+                predictions.c.model_version_id == sa.bindparam("version"),
+                predictions.c.state != PredictionState.SKIPPED,
+            ),
+        )
+    )
+    .where(cases.c.project_id == _PROJECT, case_states.is_waiting(case_states.NOW))
+)
