@@ -13,6 +13,7 @@ from rekindle.api.scheduler.v1 import records_pb2 as records
 from rekindle.api.scheduler.v1 import scheduler_pb2 as api
 from rekindle.api.scheduler.v1 import scheduler_pb2_grpc
 from rekindle.errors import IllegalTransition, NotFound, VersionConflict
+from rekindle_scheduler.grpc.convert import policy_from_proto, policy_to_proto
 
 
 @served
@@ -26,7 +27,7 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
             display_name=request.display_name,
             organs=request.organs,
             target_modality=request.target_modality,
-            policy=request.policy,
+            policy=_answered(request.policy),
             state=records.PROJECT_STATE_DRAFT,
             registration_open=True,
             policy_version=1,
@@ -55,7 +56,7 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
         project = self.world.project(request.project_id)
         if request.policy_version != project.policy_version:
             raise VersionConflict("somebody changed the policy: read it again")
-        project.policy.CopyFrom(request.policy)
+        project.policy.CopyFrom(_answered(request.policy))
         project.policy_version += 1
         return api.UpdatePolicyResponse(project=project)
 
@@ -196,3 +197,8 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
                 rounds=[records.RoundMinutes(round=1, cases=len(self.world.submissions), minutes=minutes)],
             ),
         )
+
+
+def _answered(policy: records.Policy) -> records.Policy:
+    """The policy with the scheduler's own defaults for what is not set."""
+    return policy_to_proto(policy_from_proto(policy))

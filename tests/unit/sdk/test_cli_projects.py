@@ -62,14 +62,14 @@ def test_training_is_limited_by_options(command: Any, world: Any) -> None:
 def test_promotion_and_pool_are_set_by_options(command: Any, world: Any) -> None:
     """How many scans are predicted before a round, and from how many held-out ones on these decide, in words too."""
     command("project", "create", "p", "--organ", "liver=1")
-    assert "of all scans before a round opens" in " ".join(command("project", "policy").stdout.split())
+    assert "of all cases before a round opens" in " ".join(command("project", "policy").stdout.split())
     changed = ("project", "policy", "--candidate-pool", "500", "--min-held-out-cases", "7")
     assert (500, 7) == tuple(
         json.loads(command(*changed, "--json").stdout)[n] for n in ("candidate_pool", "min_held_out_cases")
     )
     shown = " ".join(command("project", "policy").stdout.split())
-    assert "of 500 scans before a round opens" in shown
-    assert "by held-out scans once 7 are corrected" in shown
+    assert "of 500 cases before a round opens" in shown
+    assert "by held-out cases once 7 are labelled" in shown
     assert 2 == command("project", "policy", "--min-held-out-cases", "0").exit_code
 
 
@@ -78,7 +78,7 @@ def test_policy_is_changed_in_parts(command: Any, world: Any) -> None:
     command("project", "create", "p", "--organ", "liver=1", "--sizes", "2,3", "--seed", "5")
     changed = json.loads(command("project", "policy", "--geometric", "4,1.5", "--json").stdout)
     assert (None, [4, 1.5], 5) == (changed["sizes"], changed["geometric"], changed["seed"])
-    assert "4 scans, growing by 1.5 each round" in command("project", "policy").stdout
+    assert "4 cases, growing by 1.5 each round" in command("project", "policy").stdout
     assert 1 == len(world.requests("UpdatePolicy"))
 
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
+from fake_world import World
+from rekindle.api.common.v1 import common_pb2 as common
+from rekindle.api.scheduler.v1 import records_pb2 as records
 from rekindle.api.trainer.v1 import trainer_pb2 as trainer
 from rekindle.client import Client
 from rekindle.config import HeldOut, Organ, Policy, TrainingWindow
@@ -31,8 +35,23 @@ POLICIES = [
 
 @pytest.mark.parametrize("policy", POLICIES, ids=["sizes", "geometric", "limits", "minutes"])
 def test_policy_survives_the_wire(client: Client, policy: Policy) -> None:
-    """What was set is what the project shows."""
-    assert asdict(policy) == asdict(client.create_project("p", [], policy=policy).policy)
+    """What was set is what the project shows, beside the scheduler's defaults for the rest."""
+    shown = asdict(client.create_project("p", [], policy=policy).policy)
+    assert _given(asdict(policy)) == _given(shown, like=asdict(policy))
+
+
+def test_only_what_was_given_of_a_policy_is_sent(client: Client, world: World) -> None:
+    """The rest is unset, so that the scheduler's defaults hold, whatever they are."""
+    client.create_project("p", [], policy=Policy(seed=7, held_out=HeldOut(number=3)))
+    (request,) = world.requests("CreateProject")
+    training = records.TrainingPolicy(seed=7, window=common.TrainingWindow(), gpu_seconds_budget=0.0)
+    assert records.Policy(held_out=records.HeldOutPolicy(number=3), training=training) == request.policy
+
+
+def test_shown_policy_can_be_sent_back(client: Client, project: Project) -> None:
+    """A policy that the scheduler answered, with one rule replaced, changes this rule alone."""
+    before = project.policy
+    assert replace(before, margin_dice=0.0) == project.update_policy(replace(before, margin_dice=0.0)).policy
 
 
 def test_organs_survive_the_wire(client: Client) -> None:
@@ -50,7 +69,7 @@ def test_stale_policy_is_refused(client: Client, project: Project) -> None:
     assert (2,) == other.refresh().policy.sizes
 
 
-def test_registration_again_answers_the_same_cases(project: Project, world: Any) -> None:
+def test_registration_again_answers_the_same_cases(project: Project, world: World) -> None:
     """Registering volumes twice makes no second case; group keys arrive."""
     volumes = [(project.upload_image(name.encode()), f"patient {name}") for name in "ab"]
     first = project.register_cases(volumes)
@@ -58,14 +77,14 @@ def test_registration_again_answers_the_same_cases(project: Project, world: Any)
     assert ["patient a", "patient b"] == [case.group_key for case in project.cases()]
 
 
-def test_seed_case_again_is_the_same_one(project: Project, world: Any) -> None:
+def test_seed_case_again_is_the_same_one(project: Project, world: World) -> None:
     """Adding the same files twice is one seed case."""
     first = project.add_seed_case(b"scan", b"label", modality="MR")
     assert first == project.add_seed_case(b"scan", b"label", modality="MR")
     assert [first] == [seed.seed_case_id for seed in project.seed_cases()]
 
 
-def test_imported_model_arrives_whole(project: Project, world: Any) -> None:
+def test_imported_model_arrives_whole(project: Project, world: World) -> None:
     """Manifest and ONNX file arrive, and the version is registered by the package's digest."""
     onnx = bytes(range(256)) * 8192
     model = project.import_model(b"{}", onnx, role="sustainer")
@@ -83,7 +102,7 @@ def test_activation_is_compare_and_set(project: Project) -> None:
     assert second.id == project.model().id
 
 
-def test_run_watch_ends_with_the_run(project: Project, world: Any) -> None:
+def test_run_watch_ends_with_the_run(project: Project, world: World) -> None:
     """Metrics come in order; the handle then knows the end."""
     spec = trainer.RunSpec(kind=trainer.RUN_KIND_SUSTAINER)
     dice = trainer.OrganMetrics(organ_id="liver", dice=0.8)
@@ -99,3 +118,13 @@ def test_run_watch_ends_with_the_run(project: Project, world: Any) -> None:
     assert [1, 2] == [metric.step for metric in run.watch()]
     assert ("sustainer", "succeeded") == (run.kind, run.state)
     assert {"liver": pytest.approx(0.7)} == run.held_out_dice()
+
+
+def _given(policy: Mapping[str, Any], like: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What is not None in a policy, or not None in the one that it is to be `like`."""
+    pattern = policy if like is None else like
+    return {
+        name: _given(policy[name], value) if isinstance(value, Mapping) else policy[name]
+        for name, value in pattern.items()
+        if value is not None
+    }

@@ -14,89 +14,107 @@ from rekindle.vocabulary import Weekday
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+
+def _rule(*names: str, help: str, default: str | None = None, **attributes: Any) -> Callable[[Function], Function]:
+    """An option of one rule, None where it is not given; `default` is what the server takes then."""
+    told = "" if default is None else f"  [server's default: {default}]"
+    return click.option(*names, default=None, help=help + told, **attributes)
+
+
+_POSITIVE = click.FloatRange(min=0, min_open=True)
 _OPTIONS = (
-    click.option("--sizes", metavar="N,N,..", help="Scans per round, in order; the last number repeats."),
-    click.option(
-        "--geometric",
-        metavar="FIRST,FACTOR",
-        help="Growing rounds: 4,1.5 gives 4, 6, 9, ... scans.",
+    _rule("--sizes", metavar="N,N,..", help="Cases per round, in order; the last number repeats."),
+    _rule(
+        "--geometric", metavar="FIRST,FACTOR", help="Growing rounds: 4,1.5 gives 4, 6, 9, ... cases.", default="15,2"
     ),
-    click.option(
+    _rule(
         "--minutes-per-round",
-        type=click.FloatRange(min=0, min_open=True),
+        type=_POSITIVE,
         metavar="MINUTES",
-        help="As many scans per round as fit these minutes of correction.",
+        help="As many cases per round as fit these minutes of correction.",
     ),
-    click.option("--ordering", type=click.Choice(ORDERINGS), help="Which scans come first."),
-    click.option(
+    _rule("--ordering", type=click.Choice(ORDERINGS), help="Which cases come first.", default="easy-first"),
+    _rule(
         "--candidate-pool",
         type=click.IntRange(min=0),
         metavar="N",
-        help="Scans that get a coarse label before a round opens; 0: all of them.",
+        help="Cases that get a coarse label before a round opens; 0: all of them.",
+        default="0",
     ),
-    click.option(
+    _rule(
         "--held-out",
         metavar="N|SHARE",
-        help="Scans held out to measure the model, never to train it: a number (5) or a share (0.2).",
+        help="Cases held out to measure the model, never to train it: a number (5) or a share of the patients (0.2).",
+        default="0.1",
     ),
-    click.option(
+    _rule(
         "--held-out-schedule",
         type=click.Choice(get_args(ScheduleName)),
-        help="When the held-out scans are handed out.",
+        help="When the held-out cases are labelled.",
+        default="interleaved",
     ),
-    click.option(
-        "--preset", metavar="NAME", help="Size of networks and training: paper or native on a GPU, cpu, demo, tiny."
+    _rule(
+        "--preset",
+        metavar="NAME",
+        help="Networks and length of training: paper or native on a GPU, cpu, demo, tiny.",
+        default="cpu",
     ),
-    click.option("--recipe", type=click.Choice(["default", "paper"]), help="How each round trains."),
-    click.option("--seed", type=int, metavar="N", help="Seed of all randomness."),
-    click.option(
+    _rule("--recipe", type=click.Choice(["default", "paper"]), help="How each round trains.", default="default"),
+    _rule("--seed", type=int, metavar="N", help="Seed of all randomness.", default="0"),
+    _rule(
         "--lease-minutes",
-        type=click.FloatRange(min=0, min_open=True),
+        type=_POSITIVE,
         metavar="MINUTES",
-        help="How long a scan stays yours without a sign of life.",
+        help="How long a case stays yours without a sign of life.",
+        default="60",
     ),
-    click.option(
+    _rule(
         "--review/--no-review",
         "review_required",
-        default=None,
-        help="Whether a correction counts only once a reviewer has accepted it.",
+        default="false",
+        help="Whether a label counts only once a reviewer has accepted it.",
     ),
-    click.option(
+    _rule(
         "--review-own/--no-review-own",
         "review_own",
-        default=None,
-        help="Whether reviewers may review their own corrections, where a review is required.",
+        default="false",
+        help="Whether reviewers may review their own labels, where a review is required.",
     ),
-    click.option(
+    _rule(
         "--detached-days",
         "detached_lease_days",
         type=click.FloatRange(min=0, min_open=True, max=30),
         metavar="DAYS",
-        help="How long a scan that was taken along offline stays yours.",
+        help="How long a case that was taken along offline stays yours.",
+        default="7",
     ),
-    click.option(
+    _rule(
         "--margin-dice",
         type=click.FloatRange(0, 1),
         metavar="DICE",
         help="A new model may be worse than the serving one by at most this Dice, per organ.",
+        default="0.02",
     ),
-    click.option(
+    _rule(
         "--min-held-out-cases",
         type=click.IntRange(min=1),
         metavar="N",
-        help="Corrected held-out scans from which on they decide whether a new model serves.",
+        help="Number of labelled held-out cases from which on they decide whether a new model serves.",
+        default="2",
     ),
-    click.option(
+    _rule(
         "--training-window",
         metavar="[DAYS ]FROM-TO ZONE",
         help="When training may run: 'mon,tue 20:00-06:00 Europe/Berlin', or none for any time.",
+        default="none",
     ),
-    click.option(
+    _rule(
         "--gpu-seconds",
         "gpu_seconds_budget",
         type=click.FloatRange(min=0),
         metavar="SECONDS",
         help="GPU seconds that all training may take; 0: as many as it takes.",
+        default="0",
     ),
 )
 
@@ -127,10 +145,10 @@ def changed_policy(policy: Policy, options: dict[str, Any]) -> Policy:
 
 
 def describe_policy(policy: Policy) -> list[tuple[str, object]]:
-    """A policy in words, field by field."""
+    """A policy as the service answered it, in words, field by field."""
     held_out = policy.held_out
     if held_out.number is not None:
-        share = f"{held_out.number} scans, {held_out.schedule}"
+        share = f"{held_out.number} cases, {held_out.schedule}"
     elif held_out.fraction is not None:
         share = f"{held_out.fraction:.0%} of the patients, {held_out.schedule}"
     else:
@@ -138,19 +156,23 @@ def describe_policy(policy: Policy) -> list[tuple[str, object]]:
     return [
         ("rounds", _sizing(policy)),
         ("ordering", policy.ordering),
-        ("coarse labels", f"of {policy.candidate_pool or 'all'} scans before a round opens"),
+        ("coarse labels", f"of {policy.candidate_pool or 'all'} cases before a round opens"),
         ("held out", share),
         ("training", f"preset {policy.preset}, recipe {policy.recipe}, seed {policy.seed}"),
         ("trains", _limits(policy)),
         ("promotion", _promotion(policy)),
-        ("a scan is yours for", f"{policy.lease_minutes:.0f} min; offline {policy.detached_lease_days:g} days"),
+        ("a case is yours for", _lease(policy)),
         ("reviews", _reviews(policy)),
     ]
 
 
+def _lease(policy: Policy) -> str:
+    return f"{policy.lease_minutes or 0:.0f} min; offline {policy.detached_lease_days or 0:g} days"
+
+
 def _promotion(policy: Policy) -> str:
     least = policy.min_held_out_cases
-    return f"at most {policy.margin_dice:.3f} Dice worse per organ, by held-out scans once {least} are corrected"
+    return f"at most {policy.margin_dice or 0:.3f} Dice worse per organ, by held-out cases once {least} are labelled"
 
 
 def _limits(policy: Policy) -> str:
@@ -184,7 +206,8 @@ def _day(given: str) -> Weekday:
     for name in Weekday:
         if len(given) >= 3 and name.startswith(given):
             return name
-    raise InvalidInput(f"--training-window: {given!r} is no day of the week; write mon, tue, wed, thu, fri, sat, sun")
+    days = ", ".join(day[:3] for day in Weekday)
+    raise InvalidInput(f"--training-window: {given!r} is not a day of the week; write {days}")
 
 
 def _reviews(policy: Policy) -> str:
@@ -195,12 +218,12 @@ def _reviews(policy: Policy) -> str:
 
 def _sizing(policy: Policy) -> str:
     if policy.sizes is not None:
-        return f"{', '.join(map(str, policy.sizes))} scans, the last repeats"
+        return f"{', '.join(map(str, policy.sizes))} cases, the last repeats"
     if policy.geometric is not None:
         first, factor = policy.geometric
-        return f"{first} scans, growing by {factor:g} each round"
+        return f"{first} cases, growing by {factor:g} each round"
     if policy.minutes_per_round is not None:
-        return f"as many scans as fit {policy.minutes_per_round:g} min"
+        return f"as many cases as fit {policy.minutes_per_round:g} min"
     return "as the service sets them"
 
 
@@ -214,7 +237,7 @@ def _numbers(option: str, given: str, kind: type[int] | type[float]) -> list[Any
 def _growth(given: str) -> tuple[int, float]:
     numbers = _numbers("--geometric", given, float)
     if len(numbers) != 2 or numbers[0] != int(numbers[0]):
-        raise InvalidInput(f"--geometric {given!r}: give the first round's scans and a factor, as in 4,1.5")
+        raise InvalidInput(f"--geometric {given!r}: give the first round's cases and a factor, as in 4,1.5")
     return int(numbers[0]), numbers[1]
 
 
