@@ -1,9 +1,9 @@
-"""Cases in folders: written to be worked on without the service, handed in later, each once.
+"""Cases in folders: written to be worked on without the service, submitted later, each once.
 
 A case's folder holds image.nii.gz, coarse.nii.gz (where there is one) and lease.json. The tool adds mask.nii.gz (or
 mask.nrrd, mask.mha, a DICOM SEG as mask.dcm) and, if it has more to say, label.json:
 `{"statuses": {"spleen": "absent"}, "minutes": 7.5}`, or instead of the minutes `"time_segments"`, each as
-`TimeSegment.to_dict` writes it. What was handed in leaves submission.json in place of lease.json.
+`TimeSegment.to_dict` writes it. What was submitted leaves submission.json in place of lease.json.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def case_folders(folder: Path) -> list[Path]:
 
 
 def hand_in(client: Client, folder: str | Path, begin: Callable[[str], None] | None = None) -> Iterator[HandIn]:
-    """Hands in every case below `folder` that has a mask. Doing it again hands in what is new, and nothing twice.
+    """Submits every case below `folder` that has a mask. Doing it again submits what is new, and nothing twice.
 
     A label that came too late is kept as a draft by the service, for a reviewer; the others go on.
     """
@@ -64,7 +64,7 @@ def hand_in(client: Client, folder: str | Path, begin: Callable[[str], None] | N
 
 
 def hand_in_case(client: Client, folder: Path) -> HandIn:
-    """Hands in one case's folder, once. Raises InvalidInput for a label.json or a mask that cannot be used."""
+    """Submits one case's folder, once. Raises InvalidInput for a label.json or a mask that cannot be used."""
     if not (folder / LEASE).is_file():
         return HandIn(folder=folder, case_id=folder.name, outcome="handed-in-before")
     mask = mask_in(folder)
@@ -83,7 +83,7 @@ def hand_in_case(client: Client, folder: Path) -> HandIn:
 
 
 def finish(folder: Path, submission: Submission) -> None:
-    """The folder's case was handed in."""
+    """Marks the folder's case as submitted: submission.json takes the place of lease.json."""
     (folder / SUBMISSION).write_text(json.dumps(asdict(submission), indent=2, default=str))
     (folder / LEASE).unlink()
     for name in (ELAPSED, BOOKED):

@@ -24,7 +24,7 @@ class Session:
     """Cases that are yours for some minutes of work.
 
     Iterating gives their leases in the order of work, each with its files fetched ahead in the background.
-    As a context manager it gives back, at the end, what was not handed in.
+    As a context manager it releases, at the end, what was not submitted.
     """
 
     def __init__(self, services: Services, session: api.Session, organs: tuple[Organ, ...]) -> None:
@@ -99,7 +99,7 @@ class Session:
         return written
 
     def end(self) -> None:
-        """Gives back what is left; what another tool has taken up goes on. Ending it again changes nothing."""
+        """Releases what is left; what another tool has resumed goes on. Ending it again changes nothing."""
         request = api.EndSessionRequest(
             request_id=new_request_id(),
             project_id=self._session.project_id,

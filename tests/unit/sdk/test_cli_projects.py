@@ -145,7 +145,7 @@ def test_scans_of_a_folder_are_added(command: Any, project: Project, scans: Path
     """NIfTI files become cases, grouped by patient; adding again adds nothing; --close closes."""
     first = command("cases", "add", scans, "--group-from", r"^(P\d+)_")
     added = json.loads(command("cases", "add", scans, "--group-from", r"^(P\d+)_", "--close", "--json").stdout)
-    assert f"3 scans of {scans} in 'Abdomen' now.\n" == first.stdout
+    assert f"3 cases of {scans} in 'Abdomen' now.\n" == first.stdout
     assert [("P1_a.nii.gz", "P1"), ("P1_b.nii.gz", "P1"), ("P2_a.nii", "P2")] == [
         (item["file"], item["group_key"]) for item in added
     ]
@@ -167,14 +167,14 @@ def test_folder_without_scans_is_refused(command: Any, project: Project, tmp_pat
     """An empty folder is named."""
     result = command("cases", "add", tmp_path)
     assert 2 == result.exit_code
-    assert "holds no scans" in result.stderr
+    assert "holds no images" in result.stderr
 
 
 def test_cases_are_listed_and_filtered(command: Any, project: Project, ready_case: str) -> None:
     """The table shows state and expected minutes; --state filters."""
     project.add_case(b"another scan")
     table = command("cases", "list").stdout
-    assert "2 scans" in table
+    assert "2 cases" in table
     assert "6.5" in table
     found = json.loads(command("cases", "list", "--state", "ready", "--json").stdout)
     assert [(ready_case, "ready", 6.5, "P1")] == [

@@ -53,7 +53,7 @@ def test_hold_sets_how_long_the_scan_stays_mine(command: Any, ready_case: str, t
 
 
 def test_scan_that_cannot_be_fetched_is_given_back(command: Any, ready_case: str, tmp_path: Path, world: Any) -> None:
-    """A failed download does not keep the scan from others."""
+    """A failed download does not keep the case from others."""
     volume, data = world.volumes[world.cases[ready_case].volume_id]
     world.volumes[world.cases[ready_case].volume_id] = (volume, data + b"!")
     result = command("next", "--out", tmp_path)
@@ -71,7 +71,7 @@ def test_no_scan_now_says_why(command: Any, project: Project, world: Any) -> Non
 def test_everything_labelled_is_no_error(command: Any, ready_case: str, world: Any) -> None:
     """The end of the work is told, not raised."""
     world.cases[ready_case].state = records.CASE_STATE_LABELLED
-    assert "there is no scan left" in command("next").stdout
+    assert "there is no case left" in command("next").stdout
     assert {"complete": True} == json.loads(command("next", "--json").stdout)
 
 
@@ -102,7 +102,7 @@ def test_stated_minutes_are_inferred_time(command: Any, folder: Path, world: Any
 
 
 def test_elapsed_time_ends_with_the_lease(command: Any, folder: Path, world: Any) -> None:
-    """--count-elapsed counts from `next`, inferred, and not beyond the time that the scan was held."""
+    """--count-elapsed counts from `next`, inferred, and not beyond the time that the case was held."""
     (lease,) = world.leases.values()
     start = datetime.now(UTC) - timedelta(hours=3)
     lease.start_time.CopyFrom(stamp(start))
@@ -147,7 +147,7 @@ def test_mask_file_of_any_name_is_taken(command: Any, folder: Path, world: Any) 
 def test_wrong_words_are_refused(
     command: Any, folder: Path, world: Any, arguments: list[str], code: int, message: str
 ) -> None:
-    """What cannot be meant is named, and nothing is handed in."""
+    """What cannot be meant is named, and nothing is submitted."""
     result = command("submit", folder, *arguments)
     assert code == result.exit_code
     assert message in result.stderr
@@ -155,7 +155,7 @@ def test_wrong_words_are_refused(
 
 
 def test_missing_files_are_named(command: Any, folder: Path) -> None:
-    """A folder without a mask, handed in twice, or of no lease says what is missing."""
+    """A folder without a mask, submitted twice, or of no lease says what is missing."""
     (folder / "mask.nii.gz").rename(folder / "mask2.nii.gz")
     missing = command("submit", folder)
     (folder / "mask2.nii.gz").rename(folder / "mask.nii.gz")
@@ -163,12 +163,12 @@ def test_missing_files_are_named(command: Any, folder: Path) -> None:
     twice, elsewhere = command("submit", folder), command("submit", folder.parent)
     assert [3, 2, 3] == [result.exit_code for result in (missing, twice, elsewhere)]
     assert "has no mask.nii.gz" in missing.stderr
-    assert "was handed in already" in twice.stderr
+    assert "was submitted already" in twice.stderr
     assert "has no lease.json" in elsewhere.stderr
 
 
 def test_lost_scan_tells_where_the_label_is(command: Any, folder: Path, world: Any) -> None:
-    """When somebody else took the scan, the draft is named and the folder stays as it is."""
+    """When somebody else took the case, the draft is named and the folder stays as it is."""
     world.failures["Submit"] = [LeaseLost("somebody else has it", metadata={"draft_submission_id": "d-4"})]
     result = command("submit", folder)
     assert 4 == result.exit_code
@@ -177,7 +177,7 @@ def test_lost_scan_tells_where_the_label_is(command: Any, folder: Path, world: A
 
 
 def test_leases_are_listed(command: Any, folder: Path, ready_case: str) -> None:
-    """The table and the JSON name the scans that are mine."""
+    """The table and the JSON name the cases that are mine."""
     assert ready_case in command("leases", "list").stdout
     (lease,) = json.loads(command("leases", "list", "--json").stdout)
     assert (ready_case, 1, 6.5) == (lease["case_id"], lease["round"], lease["predicted_minutes"])

@@ -1,4 +1,4 @@
-"""`rekindle seeds` and `rekindle cases`: bring scans in, list them, mark them."""
+"""`rekindle seeds` and `rekindle cases`: bring images in, list them, mark them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import get_args
 import click
 
 from rekindle.cli.failures import about
-from rekindle.cli.files import group_keys, pairs_in, scans_in
+from rekindle.cli.files import group_keys, images_in, pairs_in
 from rekindle.cli.options import RekindleGroup, pass_session
 from rekindle.cli.output import counted
 from rekindle.cli.session import Session
@@ -21,7 +21,7 @@ MARKS = ("easy", "hard", "put-off", "none")
 
 @click.group(cls=RekindleGroup)
 def seeds() -> None:
-    """Labelled scans that train the first model."""
+    """Labelled cases that train the first model."""
 
 
 @seeds.command("add")
@@ -30,19 +30,19 @@ def seeds() -> None:
     "--modality",
     type=click.Choice(get_args(ModalityName), case_sensitive=False),
     required=True,
-    help="Of the scans in DIR.",
+    help="Modality of the images in DIR.",
 )
 @click.option(
     "--not-reviewed",
     multiple=True,
     metavar="ORGAN",
-    help="An organ that nobody labelled in these scans; repeat for more.",
+    help="An organ that nobody labelled in these images; repeat for more.",
 )
 @pass_session
 def add_seeds(session: Session, folder: Path, modality: ModalityName, not_reviewed: tuple[str, ...]) -> None:
-    """Add the labelled scans of DIR, which has a folder images/ and a folder labels/ with the same names.
+    """Add the labelled images of DIR, which has a folder images/ and a folder labels/ with the same names.
 
-    Scans are NIfTI, NRRD or MetaImage files or folders of DICOM files; labels may be DICOM SEG (.dcm) too.
+    Images are NIfTI, NRRD or MetaImage files or folders of DICOM files; labels may be DICOM SEG (.dcm) too.
 
     Adding the same files again changes nothing, so an interrupted upload is simply repeated.
     """
@@ -50,19 +50,19 @@ def add_seeds(session: Session, folder: Path, modality: ModalityName, not_review
     project = session.project()
     added: list[dict[str, str]] = []
     with session.out.progress() as bars:
-        begin = bars.count("uploading labelled scans", len(pairs))
+        begin = bars.count("uploading labelled images", len(pairs))
         for image, label in pairs:
             begin(image.name)
             with about(image.name):
                 seed = project.add_seed_case(image, label, modality=modality, not_reviewed=not_reviewed)
             added.append({"file": image.name, "seed_case_id": seed})
-    session.out.done(f"{counted(len(added), f'labelled {modality} scan')} of {folder} in {project.name!r} now.", added)
+    session.out.done(f"{counted(len(added), f'labelled {modality} case')} of {folder} in {project.name!r} now.", added)
 
 
 @seeds.command("list")
 @pass_session
 def list_seeds(session: Session) -> None:
-    """The labelled scans of the project."""
+    """The labelled cases of the project."""
     found = [
         {
             "id": item.seed_case_id,
@@ -73,7 +73,7 @@ def list_seeds(session: Session) -> None:
         for item in session.project().seed_cases()
     ]
     session.out.rows(
-        "Labelled seed scans",
+        "Seed cases",
         ["Id", "Modality", "Image volume"],
         [(item["id"], item["modality"], item["image_volume_id"]) for item in found],
         found,
@@ -82,7 +82,7 @@ def list_seeds(session: Session) -> None:
 
 @click.group(cls=RekindleGroup)
 def cases() -> None:
-    """Your scans: bring them in, list them, mark them."""
+    """Your cases: bring them in, list them, mark them."""
 
 
 @cases.command("add")
@@ -90,35 +90,35 @@ def cases() -> None:
 @click.option(
     "--group-from",
     metavar="REGEX",
-    help="Finds the patient in a file's name, so that all scans of one patient stay together: "
+    help="Finds the patient in a file's name, so that all cases of one patient stay together: "
     "'^(P[0-9]+)' takes P017 from P017_arterial.nii.gz.",
 )
 @click.option("--close", is_flag=True, help="These are all: close registration afterwards.")
 @pass_session
 def add_cases(session: Session, folder: Path, group_from: str | None, close: bool) -> None:
-    """Add the scans of DIR: NIfTI, NRRD or MetaImage files, and folders that each hold the DICOM files of a series.
+    """Add the images of DIR: NIfTI, NRRD or MetaImage files, and folders that each hold the DICOM files of a series.
 
     Adding the same files again changes nothing, so an interrupted upload is simply repeated.
     """
-    scans = scans_in(folder)
-    keys = group_keys(scans, group_from)
+    images = images_in(folder)
+    keys = group_keys(images, group_from)
     project = session.project()
     uploaded: list[str] = []
     with session.out.progress() as bars:
-        begin = bars.count("uploading scans", len(scans))
-        for scan in scans:
-            begin(scan.name)
-            with about(scan.name):
-                uploaded.append(project.upload_image(scan))
+        begin = bars.count("uploading images", len(images))
+        for image in images:
+            begin(image.name)
+            with about(image.name):
+                uploaded.append(project.upload_image(image))
     registered = project.register_cases(zip(uploaded, keys, strict=True))
     if close:
         project.close_registration()
     ending = " Registration is closed." if close else ""
     session.out.done(
-        f"{counted(len(registered), 'scan')} of {folder} in {project.name!r} now.{ending}",
+        f"{counted(len(registered), 'case')} of {folder} in {project.name!r} now.{ending}",
         [
-            {"file": scan.name, "case_id": case.id, "group_key": case.group_key}
-            for scan, case in zip(scans, registered, strict=True)
+            {"file": image.name, "case_id": case.id, "group_key": case.group_key}
+            for image, case in zip(images, registered, strict=True)
         ],
     )
 
@@ -130,12 +130,12 @@ def add_cases(session: Session, folder: Path, group_from: str | None, close: boo
     multiple=True,
     type=click.Choice(STATES),
     metavar="STATE",
-    help="Only scans in this state; repeat for more: " + ", ".join(STATES) + ".",
+    help="Only cases in this state; repeat for more: " + ", ".join(STATES) + ".",
 )
 @click.option(
     "--held-out/--not-held-out",
     default=None,
-    help="Only scans that are held out to measure the model, or only the others.",
+    help="Only cases that are held out to measure the model, or only the others.",
 )
 @click.option("--round", "round_number", type=int, default=0, metavar="N", help="Only of this round.")
 @click.option("--ranked", is_flag=True, help="In the order in which they are handed out.")
@@ -143,10 +143,10 @@ def add_cases(session: Session, folder: Path, group_from: str | None, close: boo
 def list_cases(
     session: Session, states: tuple[str, ...], held_out: bool | None, round_number: int, ranked: bool
 ) -> None:
-    """The scans: their state, and the minutes of correction that are expected."""
+    """The cases: their state, and the minutes of correction that are expected."""
     found = list(session.project().cases(states=states, held_out=held_out, round=round_number, ranked=ranked))
     session.out.rows(
-        counted(len(found), "scan"),
+        counted(len(found), "case"),
         ["Case", "State", "Mark", "Round>", "Expected min>", "Held out", "Patient"],
         [
             (
@@ -169,6 +169,6 @@ def list_cases(
 @click.argument("mark", type=click.Choice(MARKS))
 @pass_session
 def mark_case(session: Session, case_id: str, mark: str) -> None:
-    """Mark a scan: easy comes first, hard comes last, put-off is not handed out, none clears the mark."""
+    """Mark a case: easy comes first, hard comes last, put-off is not handed out, none clears the mark."""
     marked = session.project().mark(case_id, mark)
     session.out.done(f"Case {marked.id} is marked {marked.mark}.", marked)

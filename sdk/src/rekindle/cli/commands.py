@@ -90,25 +90,25 @@ def rekindle(
     as_json: bool,
     **access: Any,
 ) -> None:
-    """Label a set of scans together with a model that learns from your corrections.
+    """Label a set of images together with a model that learns from your corrections.
 
     \b
     A working day:
-      rekindle next                  fetch the next scan and its coarse label
-      ... correct the label in your viewer, save it as mask.nii.gz beside the scan ...
-      rekindle submit FOLDER         hand the correction in
+      rekindle next                  fetch the next case: an image and its coarse label
+      ... correct the label in your viewer, save it as mask.nii.gz beside the image ...
+      rekindle submit FOLDER         submit the correction
       rekindle rounds list           see how the model is doing
 
     \b
     Setting up, once:
       rekindle project create "Liver MR" --organ liver=1 --modality MR
       rekindle seeds add PUBLIC_DATA --modality CT
-      rekindle cases add MY_SCANS --close
+      rekindle cases add MY_IMAGES --close
       rekindle project start
 
     --project and --json may also be given after a command.
 
-    Exit codes: 0 done, 2 wrong input, 3 not found, 4 conflict or lost scan, 5 not reachable or not now,
+    Exit codes: 0 done, 2 wrong input, 3 not found, 4 conflict or lost case, 5 not reachable or not now,
     6 not allowed, 1 anything else.
     """
     session = Session(

@@ -39,7 +39,7 @@ def draft() -> None:
     metavar="MINUTES",
     help="How long you have worked on it in all so far, by your own reckoning; never counted twice.",
 )
-@click.option("--extend", is_flag=True, help="Keep the scan yours for longer, too.")
+@click.option("--extend", is_flag=True, help="Keep the case yours for longer, too.")
 @pass_session
 def save(
     session: Session, folder: Path, statuses: tuple[str, ...], note: str, minutes: float | None, extend: bool
@@ -122,21 +122,21 @@ def discard(session: Session, draft_id: str) -> None:
     metavar="DIR",
     type=click.Path(path_type=Path, file_okay=False),
     default=Path(),
-    help="Make the scan's folder in DIR instead of here.",
+    help="Make the case's folder in DIR instead of here.",
 )
 @pass_session
 def take_up(session: Session, which: str, out: Path) -> None:
-    """Go on here with a scan that you began elsewhere.
+    """Go on here with a case that you began elsewhere.
 
     Makes the folder as `rekindle next` does, with the mask of your newest draft in it. The tool or machine that
-    held the scan before can neither save nor hand in any more; the time so far goes on.
+    held the case before can neither save nor submit any more; the time so far goes on.
     """
     project = session.project()
     found = next((lease for lease in project.my_leases() if which in (lease.id, lease.case.id)), None)
     lease = project.resume(found.id if found else which, tool=TOOL)
     folder = out / file_name(lease.case.id)
     if mask_in(folder) is not None:
-        raise InvalidInput(f"{mask_in(folder)} is there already: move it away, or take the scan up elsewhere")
+        raise InvalidInput(f"{mask_in(folder)} is there already: move it away, or give another --out")
     write_case(out, lease)
     kept = lease.draft()
     if kept is not None:
@@ -146,7 +146,7 @@ def take_up(session: Session, which: str, out: Path) -> None:
     went_on = f" with your draft of {kept.minutes:.1f} min" if kept else ""
     session.out.done(
         f"Case {lease.case.id} is yours here, in {folder}{went_on}.\n"
-        f"`rekindle draft save {folder}` keeps your work, `rekindle submit {folder}` hands it in.",
+        f"`rekindle draft save {folder}` keeps your work, `rekindle submit {folder}` submits it.",
         data,
     )
 

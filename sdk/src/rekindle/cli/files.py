@@ -1,4 +1,4 @@
-"""Scans in folders."""
+"""Images in folders."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ def stem(path: Path) -> str:
     return next((path.name.removesuffix(end) for end in MASK_SUFFIXES if path.name.endswith(end)), path.name)
 
 
-def scans_in(folder: Path) -> list[Path]:
-    """The scans of a folder by name: NIfTI, NRRD and MetaImage files, and folders of DICOM files.
+def images_in(folder: Path) -> list[Path]:
+    """The images of a folder by name: NIfTI, NRRD and MetaImage files, and folders of DICOM files.
 
-    A folder with DICOM files of its own, and no other scans, is one scan. Raises InvalidInput where there is none.
+    A folder with DICOM files of its own, and no other images, is one image. Raises InvalidInput where there is none.
     """
     found = _files_in(folder, IMAGE_SUFFIXES)
     if not found and any(path.is_file() and is_dicom(path) for path in folder.iterdir()):
         return [folder]
     found += [path for path in folder.iterdir() if path.is_dir() and any(dicom_files(path))]
     if not found:
-        raise InvalidInput(f"{folder} holds no scans ({', '.join(IMAGE_SUFFIXES)}, or folders of DICOM files)")
+        raise InvalidInput(f"{folder} holds no images ({', '.join(IMAGE_SUFFIXES)}, or folders of DICOM files)")
     return sorted(found)
 
 
@@ -50,7 +50,7 @@ def _files_in(folder: Path, endings: tuple[str, ...]) -> list[Path]:
 def pairs_in(folder: Path) -> list[tuple[Path, Path]]:
     """(image, label) of a folder with images/ and labels/. Raises InvalidInput naming images without a label."""
     labels = {stem(path): path for path in labels_in(folder / "labels")}
-    images = scans_in(folder / "images")
+    images = images_in(folder / "images")
     missing = [path.name for path in images if stem(path) not in labels]
     if missing:
         raise InvalidInput(f"no label of the same name in {folder / 'labels'} for: {', '.join(missing)}")

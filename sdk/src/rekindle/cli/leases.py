@@ -1,4 +1,4 @@
-"""`rekindle leases`: the scans that are yours now."""
+"""`rekindle leases`: the cases that are yours now."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from rekindle.tickets import read_ticket
 
 @click.group(cls=RekindleGroup)
 def leases() -> None:
-    """The scans that are yours now: list them, give them back."""
+    """The cases that are yours now: list them, release them."""
 
 
 @leases.command("list")
 @pass_session
 def list_leases(session: Session) -> None:
-    """The scans that you have fetched and not handed in yet."""
+    """The cases that you have fetched and not submitted yet."""
     found = session.project().my_leases()
     session.out.rows(
-        "Your scans",
+        "Your cases",
         ["Case", "Round>", "Expected min>", "Yours until", "Lease"],
         [
             (
@@ -46,7 +46,7 @@ def list_leases(session: Session) -> None:
 @click.option("--reason", default="", metavar="TEXT", help="Why, in your own words; no patient data, please.")
 @pass_session
 def release(session: Session, which: str, reason: str) -> None:
-    """Give a scan back without a label; somebody else may then take it.
+    """Release a case without a label; somebody else may then take it.
 
     Name it by its case, by its lease, or by the folder that `rekindle next` made. Files stay where they are.
     """
@@ -58,6 +58,6 @@ def release(session: Session, which: str, reason: str) -> None:
         if which in (lease.id, lease.case.id):
             lease.release(reason)
             written.unlink(missing_ok=True)
-            session.out.done(f"Gave back case {lease.case.id}.", describe_lease(lease))
+            session.out.done(f"Released case {lease.case.id}.", describe_lease(lease))
             return
-    raise NotFound(f"{which} is not among your scans: `rekindle leases list` shows them")
+    raise NotFound(f"{which} is not among your cases: `rekindle leases list` shows them")

@@ -131,7 +131,7 @@ def text(value: object) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """ "1 scan", "2 scans"."""
+    """ "1 case", "2 cases"."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 

@@ -37,7 +37,7 @@ def project() -> None:
     type=click.Choice(get_args(ModalityName), case_sensitive=False),
     default="CT",
     show_default=True,
-    help="Of the scans that are to be labelled.",
+    help="Modality of the images that are to be labelled.",
 )
 @policy_options
 @pass_session
@@ -59,7 +59,7 @@ def list_projects(session: Session) -> None:
     projects = list(session.client.projects())
     session.out.rows(
         "Projects",
-        ["Name", "State", "Modality", "Organs", "Round>", "Labelled>", "Scans>", "Id"],
+        ["Name", "State", "Modality", "Organs", "Round>", "Labelled>", "Cases>", "Id"],
         [
             (
                 item.name,
@@ -92,7 +92,7 @@ def show(session: Session) -> None:
 )
 @pass_session
 def start(session: Session, igniter: str | None) -> None:
-    """Start the loop: the first model is trained on the seed set, then labels your scans."""
+    """Start the loop: the first model is trained on the seed set, then labels your cases."""
     chosen = session.project()
     chosen.start(igniter=chosen.model(igniter) if igniter else None)
     _say(session, chosen, "Started. `rekindle rounds watch` shows how it goes.")
@@ -101,7 +101,7 @@ def start(session: Session, igniter: str | None) -> None:
 @project.command("close-registration")
 @pass_session
 def close_registration(session: Session) -> None:
-    """Say that no more scans come; the held-out scans are drawn now."""
+    """Say that no more cases come; the held-out cases are drawn now."""
     _say(session, session.project().close_registration(), "Registration is closed.")
 
 
@@ -136,8 +136,8 @@ def _show(session: Session, chosen: Project) -> None:
             ("state", chosen.state + (f": {chosen.state_reason}" if chosen.state_reason else "")),
             ("modality", chosen.modality),
             ("organs", ", ".join(f"{organ.id} = {organ.label_value}" for organ in chosen.organs)),
-            ("seed scans", counts["seed"]),
-            ("scans", f"{counts['registered']}, {'more may come' if chosen.registration_open else 'closed'}"),
+            ("seed cases", counts["seed"]),
+            ("cases", f"{counts['registered']}, {'more may come' if chosen.registration_open else 'closed'}"),
             ("labelled", f"{counts['labelled']} ({counts['held_out_labelled']} of {counts['held_out']} held out)"),
             ("being corrected", counts["leased"]),
             ("round", chosen.current_round),

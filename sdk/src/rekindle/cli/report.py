@@ -23,7 +23,7 @@ def report(session: Session) -> None:
     session.out.rows(f"{project.name}: rounds", COLUMNS, [round_row(item) for item in found.rounds], None)
     session.out.rows(
         "\nMinutes",
-        ["Round>", "Scans>", "Minutes>", "Per scan>", "Held-out scans>", "Held-out minutes>"],
+        ["Round>", "Cases>", "Minutes>", "Per case>", "Held-out cases>", "Held-out minutes>"],
         [
             (
                 item.round,

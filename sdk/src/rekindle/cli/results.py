@@ -91,7 +91,7 @@ def show_limits(session: Session) -> None:
 def set_limits(session: Session, given: tuple[str, ...], must_find: tuple[str, ...]) -> None:
     """Replace the project's limits, for example `rekindle limits set liver=0.9 spleen=0.85`; none removes them.
 
-    LEAST is the confidence (0 to 1) that an organ must have. Scans for annotators always show every organ.
+    LEAST is the confidence (0 to 1) that an organ must have. Coarse labels for annotators always show every organ.
     """
     wanted = dict(_limit(text) for text in given)
     both = {

@@ -1,4 +1,4 @@
-"""`rekindle segment`: one scan, now, outside any round."""
+"""`rekindle segment`: one image, now, outside any round."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rekindle.segmentations import PRIORITIES, PriorityName
 
 
 @click.command("segment", cls=RekindleCommand)
-@click.argument("file", metavar="SCAN", type=click.Path(path_type=Path, exists=True))
+@click.argument("file", metavar="IMAGE", type=click.Path(path_type=Path, exists=True))
 @click.option(
     "-o",
     "--output",
@@ -36,18 +36,18 @@ from rekindle.segmentations import PRIORITIES, PriorityName
 @click.option(
     "--durable",
     is_flag=True,
-    help="Keep the scan in the project and have it segmented whether or not this command lives; the mask becomes one "
+    help="Keep the image in the project and have it segmented whether or not this command lives; the mask becomes one "
     "of the project's results.",
 )
 @pass_session
 def segment(
     session: Session, file: Path, output: Path, model: str | None, priority: PriorityName, durable: bool
 ) -> None:
-    """Segment one scan (a file, or a folder with the DICOM files of a series) with the serving model.
+    """Segment one image (a file, or a folder with the DICOM files of a series) with the serving model.
 
-    The scan is not kept, and no project changes, unless --durable is given.
+    The image is not kept, and no project changes, unless --durable is given.
 
-    The mask has the grid of the scan; its values are the project's organs.
+    The mask has the grid of the image; its values are the project's organs.
     """
     format = format_to_write(output)
     if format is None:

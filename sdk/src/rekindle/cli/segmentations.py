@@ -1,4 +1,4 @@
-"""`rekindle segmentations`: scans that are segmented whether or not anybody waits."""
+"""`rekindle segmentations`: images that are segmented whether or not anybody waits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STATES = ("queued", "running", "succeeded", "failed", "cancelled", "expired")
 
 @click.group(cls=RekindleGroup)
 def segmentations() -> None:
-    """Scans that are segmented whether or not anybody waits: what `rekindle segment --durable` asked for."""
+    """Images that are segmented whether or not anybody waits: what `rekindle segment --durable` asked for."""
 
 
 @segmentations.command("list")

@@ -1,4 +1,4 @@
-"""`rekindle session`: several scans at once, also to take along."""
+"""`rekindle session`: several cases at once, also to take along."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from rekindle.records import NoCase
 from rekindle.sessions import Session as Ahead
 
 WORDS = {
-    "handed-in": "handed in",
-    "handed-in-before": "handed in before",
+    "handed-in": "submitted",
+    "handed-in-before": "submitted before",
     "kept-as-draft": "came too late: kept as a draft for a reviewer",
     "no-mask": "has no mask yet: left alone",
 }
@@ -29,7 +29,7 @@ WORDS = {
 
 @click.group(cls=RekindleGroup)
 def session() -> None:
-    """Several scans at once: as many as fit your time, also to take along offline."""
+    """Several cases at once: as many as fit your time, also to take along offline."""
 
 
 @session.command("take")
@@ -39,56 +39,56 @@ def session() -> None:
     metavar="DIR",
     type=click.Path(path_type=Path, file_okay=False),
     required=True,
-    help="Make a folder for each scan in DIR.",
+    help="Make a folder for each case in DIR.",
 )
-@click.option("--detached", is_flag=True, help="To work offline: the scans stay yours for a week (see the policy).")
-@click.option("--max-cases", type=click.IntRange(min=1), metavar="N", help="No more scans than these.")
+@click.option("--detached", is_flag=True, help="To work offline: the cases stay yours for a week (see the policy).")
+@click.option("--max-cases", type=click.IntRange(min=1), metavar="N", help="No more cases than these.")
 @pass_session
 def take(out_session: Session, minutes: float, out: Path, detached: bool, max_cases: int | None) -> None:
-    """Fetch as many scans as are expected to take MINUTES, each into a folder as `rekindle next` makes it.
+    """Fetch as many cases as are expected to take MINUTES, each into a folder as `rekindle next` makes it.
 
-    Save each correction as mask.nii.gz beside its scan, then run `rekindle session hand-in DIR`.
+    Save each correction as mask.nii.gz beside its image, then run `rekindle session hand-in DIR`.
     """
     if (out / SESSION).exists():
         raise InvalidInput(f"{out} holds a session already: take another folder")
     taken = out_session.project().session(minutes, detached=detached, max_cases=max_cases or 0)
     if isinstance(taken, NoCase):
-        out_session.out.done(f"No scan now: {taken.message}.", {"complete": taken.reason == "complete", "cases": []})
+        out_session.out.done(f"No case now: {taken.message}.", {"complete": taken.reason == "complete", "cases": []})
         return
     try:
         with out_session.out.progress() as bars:
-            folders = taken.save(out, bars.count("fetching scans", len(taken.leases)))
+            folders = taken.save(out, bars.count("fetching cases", len(taken.leases)))
     except BaseException:
         taken.end()
         raise
     until = f"{taken.expires.astimezone():%d %b %H:%M}" if taken.expires else "further notice"
     out_session.out.done(
-        f"{counted(len(folders), 'scan')} in {out}, expected to take {taken.predicted_minutes:.0f} min, yours until "
-        f"{until}.\n`rekindle session hand-in {out}` hands in what has a mask.nii.gz by then.",
+        f"{counted(len(folders), 'case')} in {out}, expected to take {taken.predicted_minutes:.0f} min, yours until "
+        f"{until}.\n`rekindle session hand-in {out}` submits what has a mask.nii.gz by then.",
         describe(taken, out),
     )
 
 
 @session.command("hand-in")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False, exists=True))
-@click.option("--end", is_flag=True, help="Give back the scans without a mask.")
+@click.option("--end", is_flag=True, help="Release the cases without a mask.")
 @pass_session
 def hand_in(out_session: Session, folder: Path, end: bool) -> None:
-    """Hand in every scan of DIR that has a mask. Doing it again hands in what is new, and nothing twice.
+    """Submit every case of DIR that has a mask. Doing it again submits what is new, and nothing twice.
 
     A label.json beside a mask says more: {"statuses": {"spleen": "absent"}, "minutes": 7.5}.
     """
     folders = case_folders(folder)
     done: list[HandIn] = []
     with out_session.out.progress() as bars:
-        begin: Callable[[str], None] = bars.count("handing in", len(folders))
+        begin: Callable[[str], None] = bars.count("submitting", len(folders))
         for each in folders:
             begin(each.name)
             done.append(hand_in_case(out_session.client, each))
     if end:
         _end(out_session, folder)
     out_session.out.rows(
-        f"{counted(sum(item.outcome == 'handed-in' for item in done), 'scan')} handed in",
+        f"{counted(sum(item.outcome == 'handed-in' for item in done), 'case')} submitted",
         ["Case", "What became of it"],
         [(item.case_id, WORDS[item.outcome]) for item in done],
         [{"case_id": item.case_id, "outcome": item.outcome, "reason": item.reason} for item in done],
@@ -103,7 +103,7 @@ def list_sessions(out_session: Session, include_ended: bool) -> None:
     found = list(out_session.project().sessions(include_ended=include_ended))
     out_session.out.rows(
         "Your sessions",
-        ["Session", "Scans>", "Left>", "Expected min>", "Offline", "Yours until", "Ended"],
+        ["Session", "Cases>", "Left>", "Expected min>", "Offline", "Yours until", "Ended"],
         [
             (
                 item.id,
@@ -124,7 +124,7 @@ def list_sessions(out_session: Session, include_ended: bool) -> None:
 @click.argument("session_id", metavar="SESSION")
 @pass_session
 def end_session(out_session: Session, session_id: str) -> None:
-    """Give back the scans of a session that were not handed in. Files stay where they are."""
+    """Release the cases of a session that were not submitted. Files stay where they are."""
     ended = out_session.project().open_session(session_id)
     ended.end()
     out_session.out.done(f"Session {ended.id} is over.", describe(ended, None))

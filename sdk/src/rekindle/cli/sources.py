@@ -19,8 +19,8 @@ def study() -> None:
 
 @study.command("add")
 @click.argument("folder", metavar="DIR_OR_TAR", type=click.Path(path_type=Path, exists=True))
-@click.option("--cases", "as_cases", is_flag=True, help="Register the series of the project's modality as scans.")
-@click.option("--patient", metavar="KEY", default="", help="With --cases: joins all scans of one patient.")
+@click.option("--cases", "as_cases", is_flag=True, help="Register the series of the project's modality as cases.")
+@click.option("--patient", metavar="KEY", default="", help="With --cases: joins all cases of one patient.")
 @pass_session
 def add_study(session: Session, folder: Path, as_cases: bool, patient: str) -> None:
     """Add all series of a study: the DICOM files of DIR, in any order.

@@ -1,4 +1,4 @@
-"""`rekindle submission`: labels that were handed in, and what becomes of them."""
+"""`rekindle submission`: labels that were submitted, and what becomes of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ STATES = ("accepted", "pending", "draft", "rejected", "withdrawn")
 
 @click.group(cls=RekindleGroup)
 def submission() -> None:
-    """Corrections that were handed in: list them, review them, take them back."""
+    """Corrections that were submitted: list them, review them, take them back."""
 
 
 @submission.command("list")
@@ -21,7 +21,7 @@ def submission() -> None:
     "--state", "states", multiple=True, type=click.Choice(STATES), help="Only in this state; repeat for more."
 )
 @click.option("--mine", is_flag=True, help="Only your own.")
-@click.option("--case", "case_id", default="", metavar="CASE", help="Only of this scan.")
+@click.option("--case", "case_id", default="", metavar="CASE", help="Only of this case.")
 @click.option("--round", "round_number", type=int, default=0, metavar="N", help="Only of this round.")
 @pass_session
 def list_submissions(session: Session, states: tuple[str, ...], mine: bool, case_id: str, round_number: int) -> None:
@@ -51,7 +51,7 @@ def list_submissions(session: Session, states: tuple[str, ...], mine: bool, case
 @submission.command("review")
 @click.argument("submission_id", metavar="SUBMISSION")
 @click.option("--accept", "verdict", flag_value="accept", help="It counts.")
-@click.option("--reject", "verdict", flag_value="reject", help="It does not count; its scan is handed out again.")
+@click.option("--reject", "verdict", flag_value="reject", help="It does not count; its case is handed out again.")
 @click.option("--comment", default="", metavar="TEXT", help="Why, in your own words; no patient data, please.")
 @click.option("--supersede", is_flag=True, help="Accept it in place of another correction that counts by now.")
 @pass_session
@@ -73,7 +73,7 @@ def review(session: Session, submission_id: str, verdict: str | None, comment: s
 @click.option("--reason", default="", metavar="TEXT", help="Why, in your own words; no patient data, please.")
 @pass_session
 def withdraw(session: Session, submission_id: str, reason: str) -> None:
-    """Take a correction back while no model was trained on it; the scan is handed out again.
+    """Take a correction back while no model was trained on it; the case is handed out again.
 
     Afterwards correct it instead: `rekindle next --case CASE --revise`.
     """

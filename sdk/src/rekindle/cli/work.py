@@ -34,15 +34,15 @@ LOOK_FIRST = 5
     metavar="DIR",
     type=click.Path(path_type=Path, file_okay=False),
     default=Path(),
-    help="Make the scan's folder in DIR instead of here.",
+    help="Make the case's folder in DIR instead of here.",
 )
-@click.option("--case", "case_id", metavar="CASE", help="This scan instead of the next one.")
-@click.option("--revise", is_flag=True, help="With --case: a scan that is labelled, to correct its label.")
+@click.option("--case", "case_id", metavar="CASE", help="This case instead of the next one.")
+@click.option("--revise", is_flag=True, help="With --case: a case that is labelled, to correct its label.")
 @click.option(
     "--hold",
     type=click.FloatRange(min=0, min_open=True),
     metavar="MINUTES",
-    help="How long the scan is to stay yours; without it, as the project's policy says.",
+    help="How long the case is to stay yours; without it, as the project's policy says.",
 )
 @click.option(
     "--wait",
@@ -69,28 +69,28 @@ def next_case(
     wait: float,
     format: FormatName,
 ) -> None:
-    """Fetch the next scan to correct.
+    """Fetch the next case to correct.
 
-    Makes a folder named after the case with image.nii.gz (the scan), coarse.nii.gz (the model's label, where
-    there is one; with --revise the label that counts) and lease.json (says that the scan is yours; leave it there).
+    Makes a folder named after the case with image.nii.gz (the image), coarse.nii.gz (the model's label, where
+    there is one; with --revise the label that counts) and lease.json (says that the case is yours; leave it there).
 
-    Nobody else is given the scan while it is yours. When that time has run out, your correction still counts
-    unless somebody else has taken the scan meanwhile.
+    Nobody else is given the case while it is yours. When that time has run out, your correction still counts
+    unless somebody else has taken the case meanwhile.
     """
     if revise and not case_id:
-        raise InvalidInput("--revise needs --case: say which scan's label is to be corrected")
+        raise InvalidInput("--revise needs --case: say which case's label is to be corrected")
     project = session.project()
     lease = (
         project.lease(case_id, hold, revise=revise, tool=TOOL) if case_id else _lease_next(session, project, hold, wait)
     )
     if lease is None:
-        session.out.done("Everything is labelled: there is no scan left.", {"complete": True})
+        session.out.done("Everything is labelled: there is no case left.", {"complete": True})
         return
     try:
         folder = out / file_name(lease.case.id)
         _write(session, lease, folder, format)
     except BaseException:
-        lease.release("the scan could not be fetched")
+        lease.release("the case could not be fetched")
         raise
     first = _look_first(lease)
     data = {**describe_lease(lease), "complete": False, "folder": str(folder), "look_first": first}
@@ -105,10 +105,10 @@ def next_case(
     multiple=True,
     metavar="ORGAN=STATUS",
     help="What you found about an organ: edited (the usual), accepted (the coarse label was right), absent (the "
-    "patient does not have it), out_of_view (the scan does not show it), not_reviewed (you did not look). "
+    "patient does not have it), out_of_view (the image does not show it), not_reviewed (you did not look). "
     "Repeat for more organs.",
 )
-@click.option("--accept", is_flag=True, help="The coarse label is right as it is: hand in coarse.nii.gz unchanged.")
+@click.option("--accept", is_flag=True, help="The coarse label is right as it is: submit coarse.nii.gz unchanged.")
 @click.option(
     "--minutes",
     type=click.FloatRange(0, 24 * 60),
@@ -129,14 +129,14 @@ def submit(
     minutes: float | None,
     count_elapsed: bool,
 ) -> None:
-    """Hand in a correction.
+    """Submit a correction.
 
     Name the folder that `rekindle next` made, with your mask.nii.gz (.nrrd, .mha, or a DICOM SEG as .dcm) in
     it, or the mask file in that folder.
 
     Your time: this command cannot see when you worked and when the telephone rang, so it counts nothing by
     itself. Say --minutes 7.5 if you know. --count-elapsed takes the whole time since `rekindle next`, up to
-    when the scan ceased to be yours; use it only if you worked without a break. Either is kept in the ledger as
+    when the case ceased to be yours; use it only if you worked without a break. Either is kept in the ledger as
     inferred, not as measured. With neither, the correction is kept without a time.
     """
     if minutes is not None and count_elapsed:
@@ -156,8 +156,8 @@ def submit(
         session.out.remark("No working time was recorded with it; --minutes says how long it took.")
     time = f", {submission.minutes:.1f} min" if submission.minutes else ""
     session.out.done(
-        f"Handed in case {submission.case_id} for round {submission.round}{time}. Thank you.{_waits(submission)}\n"
-        "`rekindle next` fetches the next scan.",
+        f"Submitted case {submission.case_id} for round {submission.round}{time}. Thank you.{_waits(submission)}\n"
+        "`rekindle next` fetches the next case.",
         submission,
     )
 
@@ -176,7 +176,7 @@ def _lease_next(session: Session, project: Project, hold: float | None, wait: fl
 def _write(session: Session, lease: Lease, folder: Path, format: FormatName) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with session.out.progress() as bars:
-        lease.image(bars.bar("fetching the scan"), format=format).save(folder / in_format(IMAGE, format))
+        lease.image(bars.bar("fetching the image"), format=format).save(folder / in_format(IMAGE, format))
         fetch = lease.standing_label if lease.revises else lease.coarse_label
         coarse = fetch(bars.bar("fetching its label"), format=format)
     if coarse is not None:
@@ -219,11 +219,11 @@ def _instructions(lease: Lease, project: Project, folder: Path, look_first: list
 
 
 def lease_ticket(folder: Path) -> str:
-    """The text of lease.json. Raises NotFound, or InvalidInput where the folder was handed in."""
+    """The text of lease.json. Raises NotFound, or InvalidInput where the folder was submitted."""
     if (folder / LEASE).is_file():
         return (folder / LEASE).read_text()
     if (folder / SUBMISSION).is_file():
-        raise InvalidInput(f"{folder} was handed in already: see {folder / SUBMISSION}")
+        raise InvalidInput(f"{folder} was submitted already: see {folder / SUBMISSION}")
     raise NotFound(f"{folder} has no {LEASE}: it must be the folder that `rekindle next` made")
 
 
@@ -231,7 +231,7 @@ def _mask(path: Path, accept: bool) -> Path:
     if accept:
         coarse = coarse_in(path) if path.is_dir() else None
         if coarse is None:
-            raise InvalidInput("--accept hands in the coarse label: give the folder, with coarse.nii.gz in it")
+            raise InvalidInput("--accept submits the coarse label: give the folder, with coarse.nii.gz in it")
         return coarse
     if path.is_file():
         return path
