@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 from rekindle import vocabulary
 from rekindle.api.common.v1 import common_pb2 as common
 from rekindle.convert import from_proto, name_of, to_proto
 
 if TYPE_CHECKING:
-    from rekindle.vocabulary import TimeKind
+    from rekindle.vocabulary import TimeKind, TimeSource
 
 TimeKindName = Literal["reading", "editing", "waiting"]
 TimeSourceName = Literal["measured", "inferred", "simulated"]
@@ -24,6 +24,18 @@ class TimeSegment(vocabulary.TimeSegment):
     """A stretch of an annotator's time on one case; words may be given as plain text."""
 
     __slots__ = ()
+
+    if TYPE_CHECKING:  # words may be given as plain text
+
+        def __init__(
+            self,
+            *,
+            kind: TimeKind | TimeKindName,
+            active_seconds: float,
+            start_time: datetime,
+            source: TimeSource | TimeSourceName = TimeSource.MEASURED,
+            tool: str = "",
+        ) -> None: ...
 
     def to_dict(self) -> dict[str, object]:
         """As JSON can hold it; `from_dict` gives the same segment back."""
@@ -70,9 +82,7 @@ class ActiveTimer:
         """Begins a segment of `kind`, ending the one before."""
         with self._lock:
             self.stop()
-            self._open = TimeSegment(
-                kind=cast("TimeKind", kind), active_seconds=0.0, start_time=datetime.now(UTC), tool=self.tool
-            )
+            self._open = TimeSegment(kind=kind, active_seconds=0.0, start_time=datetime.now(UTC), tool=self.tool)
             self._last_touch = self._counted_from = self._clock()
 
     def touch(self) -> None:

@@ -6,10 +6,11 @@ A word of an enumeration is the API's name in lower case without its prefix; `Mo
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Final, NamedTuple, NewType
+from typing import TYPE_CHECKING, Final, NamedTuple, NewType
 
 Digest = NewType("Digest", str)
 
@@ -145,6 +146,12 @@ class Organ:
     #: Coded concept; a plain (scheme, value, meaning) becomes one.
     code: CodedConcept | None = None
 
+    if TYPE_CHECKING:  # what may be given is wider than what is kept
+
+        def __init__(
+            self, id: str, label_value: int, code: CodedConcept | tuple[str, str, str] | None = None
+        ) -> None: ...
+
     def __post_init__(self) -> None:
         if self.code is not None:
             object.__setattr__(self, "code", CodedConcept(*self.code))
@@ -222,6 +229,10 @@ class TrainingWindow:
     time_zone: str
     #: Days on which it opens; empty for every day.
     days: tuple[Weekday, ...] = ()
+
+    if TYPE_CHECKING:  # days may be given as plain words
+
+        def __init__(self, *, start: str, end: str, time_zone: str, days: Sequence[Weekday | str] = ()) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
+from click.testing import CliRunner, Result
 from rekindle._call import Retry
 from rekindle.api.inference.v1 import inference_pb2_grpc, volumes_pb2_grpc
 from rekindle.api.scheduler.v1 import scheduler_pb2_grpc
@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from fake_inference import FakeInference, FakeVolumes
 from fake_scheduler import FakeScheduler
 from fake_trainer import FakeTrainer
-from fake_world import World
+from fake_world import Command, World
 
 ORGANS = [Organ("liver", 1, ("SCT", "10200004", "Liver")), Organ("spleen", 2)]
 
@@ -77,16 +77,15 @@ def lease(project: Project, ready_case: str) -> Lease:
 
 
 @pytest.fixture
-def command(address: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+def command(address: str, monkeypatch: pytest.MonkeyPatch) -> Command:
     """Runs `rekindle` with arguments against the fakes: a result with exit_code, stdout, stderr."""
-    from click.testing import CliRunner
     from rekindle.cli.commands import rekindle
 
     for name in ("ADDRESS", "INFERENCE", "TRAINER"):
         monkeypatch.setenv(f"REKINDLE_{name}", address)
     monkeypatch.delenv("REKINDLE_PROJECT", raising=False)
 
-    def run(*arguments: object) -> Any:
+    def run(*arguments: object) -> Result:
         result = CliRunner().invoke(rekindle, [str(argument) for argument in arguments])
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception

@@ -9,9 +9,10 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
+from click.testing import Result
 from google.protobuf.timestamp_pb2 import Timestamp
 from rekindle.api.common.v1 import common_pb2 as common
 from rekindle.api.inference.v1 import inference_pb2 as inference
@@ -20,6 +21,9 @@ from rekindle.api.scheduler.v1 import records_pb2 as records
 from rekindle.api.trainer.v1 import trainer_pb2 as trainer
 from rekindle.errors import LeaseLost, NotFound, RekindleError
 from rekindle.status import DETAILS_KEY, status_code, status_details, status_message
+
+#: `rekindle` with arguments, run in this process.
+Command: TypeAlias = Callable[..., Result]
 
 
 def stamp(moment: datetime) -> Timestamp:
@@ -52,6 +56,8 @@ class World:
         self.receipts: dict[str, volumes.Receipt] = {}
         self.slice_ranks: dict[str, list[volumes.SliceRank]] = {}
         self.models: dict[str, inference.Model] = {}
+        #: The last model file that arrived.
+        self.onnx = b""
         self.runs: dict[str, trainer.Run] = {}
         self.metrics: list[trainer.Metric] = []
 

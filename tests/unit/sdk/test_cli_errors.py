@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 import pytest
+from fake_world import Command, World
 from rekindle import errors
 from rekindle.cli.commands import rekindle
 from rekindle.errors import FieldViolation
@@ -30,14 +31,16 @@ from rekindle.projects import Project
         (errors.InternalError, 1),
     ],
 )
-def test_exit_code_tells_the_kind(command: Any, project: Project, world: Any, error_class: Any, code: int) -> None:
+def test_exit_code_tells_the_kind(
+    command: Command, project: Project, world: World, error_class: Any, code: int
+) -> None:
     """Scripts can tell errors apart; people get the message on stderr and nothing on stdout."""
     world.failures["ListRounds"] = [error_class("what is wrong")]
     result = command("rounds", "list", "--json")
     assert (code, "", "error: what is wrong\n") == (result.exit_code, result.stdout, result.stderr)
 
 
-def test_fields_at_fault_are_listed(command: Any, world: Any) -> None:
+def test_fields_at_fault_are_listed(command: Command, world: World) -> None:
     """Each violation is a line of its own."""
     violations = [FieldViolation("organs[0].label_value", "must be 1 to 255"), FieldViolation("name", "is empty")]
     world.failures["CreateProject"] = [errors.InvalidInput("the project is wrong", violations=violations)]
@@ -49,7 +52,7 @@ def test_fields_at_fault_are_listed(command: Any, world: Any) -> None:
     )
 
 
-def test_incident_is_told(command: Any, project: Project, world: Any) -> None:
+def test_incident_is_told(command: Command, project: Project, world: World) -> None:
     """A fault of the service names its incident for whoever reads the log."""
     world.failures["ListRounds"] = [errors.InternalError("it broke", metadata={"incident_id": "i-7"})]
     assert "incident i-7" in command("rounds", "list").stderr
@@ -67,7 +70,7 @@ def test_service_that_is_away_is_named_without_a_traceback() -> None:
 
 
 @pytest.mark.parametrize("arguments", [["nonsense"], ["cases", "mark"], ["--address", "nowhere", "project", "list"]])
-def test_wrong_words_are_wrong_input(command: Any, arguments: list[str]) -> None:
+def test_wrong_words_are_wrong_input(command: Command, arguments: list[str]) -> None:
     """Unknown commands, missing arguments and half addresses exit with 2."""
     result = command(*arguments)
     assert 2 == result.exit_code
@@ -91,7 +94,7 @@ def commands(command: click.Command, path: tuple[str, ...] = ()) -> list[tuple[s
 
 
 @pytest.mark.parametrize("words", commands(rekindle), ids=" ".join)
-def test_every_command_explains_itself(command: Any, words: tuple[str, ...]) -> None:
+def test_every_command_explains_itself(command: Command, words: tuple[str, ...]) -> None:
     """Help is there for everything, every option is explained, and --json works everywhere."""
     result = command(*words, "--help")
     assert 0 == result.exit_code
@@ -104,7 +107,7 @@ def test_every_command_explains_itself(command: Any, words: tuple[str, ...]) -> 
 @pytest.mark.parametrize(
     "words", ["info", "verify", "token create", "project create", "project list", "project import"]
 )
-def test_commands_of_no_single_project_do_not_ask_for_one(command: Any, words: str) -> None:
+def test_commands_of_no_single_project_do_not_ask_for_one(command: Command, words: str) -> None:
     """Their help does not speak of --project; scripts that give it to all commands go on working."""
     assert "--project" not in command(*words.split(), "--help").stdout
     assert "--project" in command("project", "show", "--help").stdout
@@ -119,7 +122,9 @@ def _find(words: tuple[str, ...]) -> click.Command:
     return found
 
 
-def test_the_file_at_fault_is_named_among_many(command: Any, project: Project, world: Any, tmp_path: Path) -> None:
+def test_the_file_at_fault_is_named_among_many(
+    command: Command, project: Project, world: World, tmp_path: Path
+) -> None:
     """Of a folder that is added, the scan that is refused is told."""
     for name in ("a.nii.gz", "b.nii.gz"):
         (tmp_path / name).write_bytes(name.encode())

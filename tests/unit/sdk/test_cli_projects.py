@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
+from fake_world import Command, World
 from rekindle.api.inference.v1 import inference_pb2 as inference
 from rekindle.api.scheduler.v1 import records_pb2 as records
 from rekindle.api.trainer.v1 import trainer_pb2 as trainer
@@ -24,7 +24,7 @@ def scans(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_project_is_made_with_its_policy(command: Any, world: Any) -> None:
+def test_project_is_made_with_its_policy(command: Command, world: World) -> None:
     """Organs, codes, modality and policy arrive."""
     result = command(
         "project", "create", "Liver MR", "--organ", "liver=1:SCT:10200004:Liver", "--organ", "spleen=2",
@@ -42,7 +42,7 @@ def test_project_is_made_with_its_policy(command: Any, world: Any) -> None:
     )
 
 
-def test_training_is_limited_by_options(command: Any, world: Any) -> None:
+def test_training_is_limited_by_options(command: Command, world: World) -> None:
     """Window and budget are set, shown with what is spent and why runs wait, and taken away; a wrong one is refused."""
     command("project", "create", "Trial", "--organ", "liver=1")
     window = "mon,Tuesday 20:00-06:00 Europe/Berlin"
@@ -59,7 +59,7 @@ def test_training_is_limited_by_options(command: Any, world: Any) -> None:
         assert 0 != command("project", "policy", "--training-window", wrong).exit_code
 
 
-def test_promotion_and_pool_are_set_by_options(command: Any, world: Any) -> None:
+def test_promotion_and_pool_are_set_by_options(command: Command, world: World) -> None:
     """How many scans are predicted before a round, and from how many held-out ones on these decide, in words too."""
     command("project", "create", "p", "--organ", "liver=1")
     assert "of all cases before a round opens" in " ".join(command("project", "policy").stdout.split())
@@ -73,7 +73,7 @@ def test_promotion_and_pool_are_set_by_options(command: Any, world: Any) -> None
     assert 2 == command("project", "policy", "--min-held-out-cases", "0").exit_code
 
 
-def test_policy_is_changed_in_parts(command: Any, world: Any) -> None:
+def test_policy_is_changed_in_parts(command: Command, world: World) -> None:
     """Options that are not given stay as they were; a new sizing replaces the old one."""
     command("project", "create", "p", "--organ", "liver=1", "--sizes", "2,3", "--seed", "5")
     changed = json.loads(command("project", "policy", "--geometric", "4,1.5", "--json").stdout)
@@ -86,7 +86,7 @@ def test_policy_is_changed_in_parts(command: Any, world: Any) -> None:
     "options",
     [["--organ", "liver"], ["--organ", "liver=x"], ["--organ", "liver=1:SCT"], ["--organ", "=1"], []],
 )
-def test_unclear_organs_are_refused(command: Any, options: list[str]) -> None:
+def test_unclear_organs_are_refused(command: Command, options: list[str]) -> None:
     """An organ needs a name and a value."""
     assert 2 == command("project", "create", "p", *options).exit_code
 
@@ -95,14 +95,14 @@ def test_unclear_organs_are_refused(command: Any, options: list[str]) -> None:
     "options",
     [["--sizes", "2;3"], ["--geometric", "4"], ["--held-out", "many"], ["--sizes", "2", "--geometric", "4,2"]],
 )
-def test_unclear_policies_are_refused(command: Any, world: Any, options: list[str]) -> None:
+def test_unclear_policies_are_refused(command: Command, world: World, options: list[str]) -> None:
     """Nothing is made from a policy that cannot be read."""
     result = command("project", "create", "p", "--organ", "liver=1", *options)
     assert (2, {}) == (result.exit_code, world.projects)
     assert result.stderr.startswith("error: ")
 
 
-def test_projects_are_listed(command: Any, client: Client) -> None:
+def test_projects_are_listed(command: Command, client: Client) -> None:
     """Every project is in the table and in the JSON."""
     for name in ("one", "two"):
         client.create_project(name, [])
@@ -112,7 +112,7 @@ def test_projects_are_listed(command: Any, client: Client) -> None:
     assert ["one", "two"] == [item["name"] for item in json.loads(command("--json", "project", "list").stdout)]
 
 
-def test_project_must_be_said_when_there_are_several(command: Any, client: Client) -> None:
+def test_project_must_be_said_when_there_are_several(command: Command, client: Client) -> None:
     """The only project is taken; of several one is named, by name or id; a wrong name is not found."""
     none = command("project", "show")
     first = client.create_project("one", [])
@@ -126,14 +126,14 @@ def test_project_must_be_said_when_there_are_several(command: Any, client: Clien
     assert "'one', 'two'" in several.stderr
 
 
-def test_project_starts_once(command: Any, project: Project) -> None:
+def test_project_starts_once(command: Command, project: Project) -> None:
     """A second start is a conflict."""
     first, second = command("project", "start"), command("project", "start")
     assert [0, 4] == [first.exit_code, second.exit_code]
     assert "error: the project was started before\n" == second.stderr
 
 
-def test_stalled_project_is_retried(command: Any, project: Project, world: Any) -> None:
+def test_stalled_project_is_retried(command: Command, project: Project, world: World) -> None:
     """`show` says why it stalled; `retry` goes on."""
     world.projects[project.id].state = records.PROJECT_STATE_STALLED
     world.projects[project.id].state_reason = "the run failed"
@@ -141,7 +141,7 @@ def test_stalled_project_is_retried(command: Any, project: Project, world: Any) 
     assert "active" == json.loads(command("project", "retry", "--json").stdout)["state"]
 
 
-def test_scans_of_a_folder_are_added(command: Any, project: Project, scans: Path, world: Any) -> None:
+def test_scans_of_a_folder_are_added(command: Command, project: Project, scans: Path, world: World) -> None:
     """NIfTI files become cases, grouped by patient; adding again adds nothing; --close closes."""
     first = command("cases", "add", scans, "--group-from", r"^(P\d+)_")
     added = json.loads(command("cases", "add", scans, "--group-from", r"^(P\d+)_", "--close", "--json").stdout)
@@ -155,7 +155,7 @@ def test_scans_of_a_folder_are_added(command: Any, project: Project, scans: Path
 
 @pytest.mark.parametrize(("pattern", "message"), [("(", "no regular expression"), ("^Q", "finds nothing")])
 def test_group_pattern_must_fit(
-    command: Any, project: Project, scans: Path, world: Any, pattern: str, message: str
+    command: Command, project: Project, scans: Path, world: World, pattern: str, message: str
 ) -> None:
     """A pattern that is wrong or misses a file is refused before anything is sent."""
     result = command("cases", "add", scans, "--group-from", pattern)
@@ -163,14 +163,14 @@ def test_group_pattern_must_fit(
     assert message in result.stderr
 
 
-def test_folder_without_scans_is_refused(command: Any, project: Project, tmp_path: Path) -> None:
+def test_folder_without_scans_is_refused(command: Command, project: Project, tmp_path: Path) -> None:
     """An empty folder is named."""
     result = command("cases", "add", tmp_path)
     assert 2 == result.exit_code
     assert "holds no images" in result.stderr
 
 
-def test_cases_are_listed_and_filtered(command: Any, project: Project, ready_case: str) -> None:
+def test_cases_are_listed_and_filtered(command: Command, project: Project, ready_case: str) -> None:
     """The table shows state and expected minutes; --state filters."""
     project.add_case(b"another scan")
     table = command("cases", "list").stdout
@@ -182,7 +182,7 @@ def test_cases_are_listed_and_filtered(command: Any, project: Project, ready_cas
     ]
 
 
-def test_case_is_marked(command: Any, ready_case: str, world: Any) -> None:
+def test_case_is_marked(command: Command, ready_case: str, world: World) -> None:
     """A mark arrives; an unknown case is not found; an unknown mark is wrong input."""
     results = [
         command("cases", "mark", ready_case, "put-off"),
@@ -193,7 +193,7 @@ def test_case_is_marked(command: Any, ready_case: str, world: Any) -> None:
     assert records.CASE_MARK_PUT_OFF == world.cases[ready_case].mark
 
 
-def test_seeds_are_added_in_pairs(command: Any, project: Project, tmp_path: Path, world: Any) -> None:
+def test_seeds_are_added_in_pairs(command: Command, project: Project, tmp_path: Path, world: World) -> None:
     """Images go with the labels of the same name; an image without a label is named and nothing is sent."""
     for part in ("images", "labels"):
         (tmp_path / part).mkdir()
@@ -210,7 +210,9 @@ def test_seeds_are_added_in_pairs(command: Any, project: Project, tmp_path: Path
     assert ["CT"] == [seed["modality"] for seed in json.loads(command("seeds", "list", "--json").stdout)]
 
 
-def test_models_are_imported_listed_and_activated(command: Any, project: Project, tmp_path: Path, world: Any) -> None:
+def test_models_are_imported_listed_and_activated(
+    command: Command, project: Project, tmp_path: Path, world: World
+) -> None:
     """A version is chosen by number; the current one is what the service is asked to replace."""
     (tmp_path / "manifest.json").write_text("{}")
     assert 3 == command("models", "import", tmp_path).exit_code
@@ -226,7 +228,7 @@ def test_models_are_imported_listed_and_activated(command: Any, project: Project
     assert inference.MODEL_ROLE_IGNITER == world.models["model-1"].role
 
 
-def test_runs_are_listed_watched_and_cancelled(command: Any, project: Project, world: Any) -> None:
+def test_runs_are_listed_watched_and_cancelled(command: Command, project: Project, world: World) -> None:
     """The newest run is followed to its end; JSON comes one line at a time."""
     assert 3 == command("runs", "watch").exit_code
     for run_id, state in (("r1", trainer.RUN_STATE_FAILED), ("r2", trainer.RUN_STATE_SUCCEEDED)):
@@ -241,7 +243,7 @@ def test_runs_are_listed_watched_and_cancelled(command: Any, project: Project, w
     assert 3 == command("runs", "cancel", "r9").exit_code
 
 
-def test_rounds_are_listed_with_their_decision(command: Any, project: Project, world: Any) -> None:
+def test_rounds_are_listed_with_their_decision(command: Command, project: Project, world: World) -> None:
     """The table says which model serves and why."""
     decision = records.PromotionDecision(promoted=False, reason="spleen is worse by 0.05")
     world.rounds = [records.Round(number=1, state=records.ROUND_STATE_CLOSED, decision=decision, minutes=12.5)]
@@ -257,7 +259,7 @@ def test_rounds_are_listed_with_their_decision(command: Any, project: Project, w
     )
 
 
-def test_rounds_are_watched_to_the_end(command: Any, project: Project, world: Any) -> None:
+def test_rounds_are_watched_to_the_end(command: Command, project: Project, world: World) -> None:
     """Events come as lines and end with the project; --after leaves out what was seen."""
     kinds = ("round-opened", "project-complete", "never-shown")
     world.events = [
@@ -268,14 +270,14 @@ def test_rounds_are_watched_to_the_end(command: Any, project: Project, world: An
     assert [2] == [json.loads(line)["cursor"] for line in lines]
 
 
-def test_training_needs_a_label(command: Any, project: Project) -> None:
+def test_training_needs_a_label(command: Command, project: Project) -> None:
     """`train-now` without a new correction is a conflict, told in the service's words."""
     result = command("rounds", "train-now")
     assert 4 == result.exit_code
     assert "correct at least one scan" in result.stderr
 
 
-def test_report_sums_up(command: Any, project: Project, world: Any) -> None:
+def test_report_sums_up(command: Command, project: Project, world: World) -> None:
     """Minutes are shown with their source."""
     world.rounds = [records.Round(number=1)]
     assert "0.0 minutes in all" in command("report").stdout
@@ -283,7 +285,7 @@ def test_report_sums_up(command: Any, project: Project, world: Any) -> None:
     assert ({"project", "rounds", "ledger"}, project.id) == (set(report), report["project"]["id"])
 
 
-def test_scan_is_segmented_into_a_file(command: Any, project: Project, tmp_path: Path) -> None:
+def test_scan_is_segmented_into_a_file(command: Command, project: Project, tmp_path: Path) -> None:
     """The mask is written; the table shows volumes; a name that is no NIfTI name is refused."""
     scan, mask = tmp_path / "scan.nii.gz", tmp_path / "out" / "mask.nii.gz"
     scan.write_bytes(b"abc")

@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc
 import pytest
+from fake_world import World
 from rekindle import errors
 from rekindle._call import Caller, Retry
 from rekindle.client import Client
@@ -31,7 +32,7 @@ ERRORS = [
 
 
 @pytest.mark.parametrize("error_class", ERRORS, ids=lambda error_class: error_class.__name__)
-def test_error_arrives_as_its_own_class(project: Project, world: Any, error_class: Any) -> None:
+def test_error_arrives_as_its_own_class(project: Project, world: World, error_class: Any) -> None:
     """What a service raises is what the client raises, with reason, metadata and violations, after one try."""
     sent = error_class(
         "no",
@@ -54,7 +55,7 @@ def test_error_arrives_as_its_own_class(project: Project, world: Any, error_clas
 
 @pytest.mark.parametrize("error_class", [errors.CapacityExceeded, errors.DependencyUnavailable])
 def test_passing_failure_is_tried_again_with_the_same_request(
-    client: Client, project: Project, world: Any, error_class: Any
+    client: Client, project: Project, world: World, error_class: Any
 ) -> None:
     """UNAVAILABLE and RESOURCE_EXHAUSTED are tried again under the request_id of the first try."""
     world.failures["StartProject"] = [error_class("busy"), error_class("busy")]
@@ -64,7 +65,7 @@ def test_passing_failure_is_tried_again_with_the_same_request(
     assert 1 == len(set(request_ids))
 
 
-def test_failure_that_stays_is_raised_after_the_last_attempt(project: Project, world: Any) -> None:
+def test_failure_that_stays_is_raised_after_the_last_attempt(project: Project, world: World) -> None:
     """The client gives up after its number of attempts, with the service's own error."""
     world.failures["GetProject"] = [errors.CapacityExceeded(f"full {n}") for n in range(5)]
     with pytest.raises(errors.CapacityExceeded, match="full 2"):
@@ -87,7 +88,7 @@ def test_service_hint_decides_the_wait() -> None:
     assert [12.5] == waited
 
 
-def test_service_hint_travels_in_the_answer(project: Project, world: Any) -> None:
+def test_service_hint_travels_in_the_answer(project: Project, world: World) -> None:
     """A hint in RetryInfo delays the next try by at least as long."""
     world.failures["GetProject"] = [errors.CapacityExceeded("full", retry_after_s=0.3)]
     before = time.monotonic()
@@ -95,7 +96,7 @@ def test_service_hint_travels_in_the_answer(project: Project, world: Any) -> Non
     assert time.monotonic() - before >= 0.3
 
 
-def test_hint_of_hours_is_left_to_the_caller(project: Project, world: Any) -> None:
+def test_hint_of_hours_is_left_to_the_caller(project: Project, world: World) -> None:
     """A service that asks for a long wait is neither waited for nor bothered before its time."""
     world.failures["GetProject"] = [errors.CapacityExceeded("full", retry_after_s=7200)]
     with pytest.raises(errors.CapacityExceeded) as caught:
@@ -104,7 +105,7 @@ def test_hint_of_hours_is_left_to_the_caller(project: Project, world: Any) -> No
     assert 1 == len(world.requests("GetProject"))
 
 
-def test_status_without_details_keeps_its_meaning(project: Project, world: Any) -> None:
+def test_status_without_details_keeps_its_meaning(project: Project, world: World) -> None:
     """A bare status, as of a proxy, becomes the class of its code."""
     world.failures["GetProject"] = [grpc.StatusCode.PERMISSION_DENIED]
     with pytest.raises(errors.PermissionDenied, match="planned"):
@@ -133,7 +134,7 @@ def test_every_page_is_read(client: Client) -> None:
     assert made == [project.id for project in client.projects()]
 
 
-def test_unknown_enum_values_are_tolerated(project: Project, world: Any) -> None:
+def test_unknown_enum_values_are_tolerated(project: Project, world: World) -> None:
     """States of a newer service are readable as such and break nothing."""
     world.projects[project.id].state = 77
     world.projects[project.id].target_modality = 9
@@ -146,7 +147,7 @@ def test_unknown_enum_values_are_tolerated(project: Project, world: Any) -> None
     )
 
 
-def test_stopping_a_watch_ends_the_call(project: Project, world: Any) -> None:
+def test_stopping_a_watch_ends_the_call(project: Project, world: World) -> None:
     """Leaving the loop early cancels the stream."""
     world.events = [_event(cursor) for cursor in (1, 2, 3)]
     stream = project.watch()
@@ -155,7 +156,7 @@ def test_stopping_a_watch_ends_the_call(project: Project, world: Any) -> None:
     assert 1 == len(world.requests("WatchRounds"))
 
 
-def test_watch_goes_on_after_the_last_event(project: Project, world: Any) -> None:
+def test_watch_goes_on_after_the_last_event(project: Project, world: World) -> None:
     """When the service was away for a moment, no event is lost and none comes twice."""
     world.events = [_event(1), _event(2)]
     stream = project.watch()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import rekindle
 import SimpleITK as sitk
+from fake_world import World
 from rekindle.client import Client
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -21,7 +21,7 @@ def blocks(name: str, language: str) -> list[str]:
 
 
 def test_python_examples_label_everything(
-    client: Client, world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    client: Client, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Set-up and annotation loop of sdk.md leave a project in which every case is labelled, with its time."""
     monkeypatch.chdir(tmp_path)

@@ -7,10 +7,10 @@ import io
 import json
 import tarfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 import SimpleITK as sitk
+from fake_world import Command, World
 from rekindle.api.common.v1 import common_pb2 as common
 from rekindle.api.inference.v1 import volumes_pb2 as messages
 from rekindle.client import Client
@@ -78,7 +78,7 @@ def test_dicom_files_are_series_or_segmentations(series: Path) -> None:
         payload(series, is_mask=True)
 
 
-def test_uploads_say_their_format(project: Project, series: Path, world: Any) -> None:
+def test_uploads_say_their_format(project: Project, series: Path, world: World) -> None:
     """Images as DICOM, masks as DICOM SEG."""
     image = project.upload_image(series)
     project.upload_mask(PART_10 + b"seg", image_volume_id=image)
@@ -110,7 +110,7 @@ def test_what_is_not_stored_comes_in_one_format(tmp_path: Path) -> None:
         VolumeFile(b"mask", "").save(tmp_path / "a.nrrd")
 
 
-def test_segmenting_asks_for_the_formats(client: Client, project: Project, series: Path, world: Any) -> None:
+def test_segmenting_asks_for_the_formats(client: Client, project: Project, series: Path, world: World) -> None:
     """The folder's format, and the result's where it is said."""
     client.segment(series, project_id=project.id)
     client.segment(series, project_id=project.id, result_format="nrrd")
@@ -119,7 +119,7 @@ def test_segmenting_asks_for_the_formats(client: Client, project: Project, serie
     assert common.FILE_FORMAT_NRRD == second.result_format
 
 
-def test_a_study_says_what_became_of_each_series(project: Project, series: Path, world: Any) -> None:
+def test_a_study_says_what_became_of_each_series(project: Project, series: Path, world: World) -> None:
     """Volumes and reasons; sent again it is the same request."""
     ct, report = project.upload_study(series)
     assert ("1.2", "CT", "") == (ct.series_instance_uid, ct.modality, ct.reason)
@@ -129,7 +129,7 @@ def test_a_study_says_what_became_of_each_series(project: Project, series: Path,
     assert first == second != ""
 
 
-def test_volumes_are_found_on_every_page(project: Project, world: Any) -> None:
+def test_volumes_are_found_on_every_page(project: Project, world: World) -> None:
     """All of them, and none of other accessions."""
     for accession in ("A1", "A1", "A2"):
         source = common.SourceReference(accession_number=accession)
@@ -137,7 +137,7 @@ def test_volumes_are_found_on_every_page(project: Project, world: Any) -> None:
     assert 2 == len(list(project.find_volumes(accession_number="A1")))
 
 
-def test_folders_of_series_are_scans(command: Any, project: Project, series: Path, world: Any) -> None:
+def test_folders_of_series_are_scans(command: Command, project: Project, series: Path, world: World) -> None:
     """`cases add` takes files of several formats and folders of DICOM files side by side, or one folder alone."""
     sitk.WriteImage(sitk.Image(3, 4, 5, sitk.sitkInt16), str(series.parent / "P02.nrrd"))
     assert 0 == command("cases", "add", series.parent, "--group-from", "^P[0-9]+").exit_code
@@ -148,7 +148,7 @@ def test_folders_of_series_are_scans(command: Any, project: Project, series: Pat
     assert 2 == len(world.cases)
 
 
-def test_seeds_may_be_series_with_segmentations(command: Any, project: Project, series: Path, world: Any) -> None:
+def test_seeds_may_be_series_with_segmentations(command: Command, project: Project, series: Path, world: World) -> None:
     """images/P01 is a folder, labels/P01.dcm its label."""
     data = series.parent.parent / "seeds"
     (data / "images").mkdir(parents=True)
@@ -160,7 +160,7 @@ def test_seeds_may_be_series_with_segmentations(command: Any, project: Project, 
     assert [common.FILE_FORMAT_DICOM, common.FILE_FORMAT_DICOM_SEG] == formats
 
 
-def test_study_add_registers_what_fits(command: Any, project: Project, series: Path, world: Any) -> None:
+def test_study_add_registers_what_fits(command: Command, project: Project, series: Path, world: World) -> None:
     """--cases makes scans of the series of the project's modality."""
     result = command("study", "add", series, "--cases", "--patient", "P01", "--json")
     assert 0 == result.exit_code
@@ -168,7 +168,7 @@ def test_study_add_registers_what_fits(command: Any, project: Project, series: P
     assert ["P01"] == [case.group_key for case in world.cases.values()]
 
 
-def test_volumes_find_and_save(command: Any, project: Project, tmp_path: Path, world: Any) -> None:
+def test_volumes_find_and_save(command: Command, project: Project, tmp_path: Path, world: World) -> None:
     """What is found can be saved in the format that the name ends in."""
     source = common.SourceReference(accession_number="A1", series_instance_uid="1.2")
     volume = world.add_volume(messages.Volume(source=source, modality=common.MODALITY_CT), b"voxels")
@@ -178,7 +178,7 @@ def test_volumes_find_and_save(command: Any, project: Project, tmp_path: Path, w
     assert b"FILE_FORMAT_DICOM_SEG of voxels" == (tmp_path / "a.dcm").read_bytes()
 
 
-def test_a_day_with_another_format(command: Any, ready_case: str, tmp_path: Path, world: Any) -> None:
+def test_a_day_with_another_format(command: Command, ready_case: str, tmp_path: Path, world: World) -> None:
     """`next --format nrrd` writes what the viewer reads, and `submit` takes the mask that it writes, or the draft."""
     result = command("next", "--out", tmp_path, "--format", "nrrd")
     folder = tmp_path / ready_case
@@ -189,7 +189,7 @@ def test_a_day_with_another_format(command: Any, ready_case: str, tmp_path: Path
     assert common.FILE_FORMAT_NRRD == world.requests("UploadVolume")[-1].header.format
 
 
-def test_segment_writes_what_the_name_ends_in(command: Any, project: Project, series: Path, tmp_path: Path) -> None:
+def test_segment_writes_what_the_name_ends_in(command: Command, project: Project, series: Path, tmp_path: Path) -> None:
     """A DICOM series gives a DICOM SEG; an ending that is none is refused."""
     assert 0 == command("segment", series, "-o", tmp_path / "mask.dcm").exit_code
     assert (tmp_path / "mask.dcm").is_file()

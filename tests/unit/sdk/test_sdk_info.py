@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 import pytest
+from fake_world import Command
 from rekindle.api.common.v1 import info_pb2, info_pb2_grpc
 from rekindle.client import Client
 from rekindle.errors import NotFound, Unsupported
@@ -87,7 +88,9 @@ def test_an_unknown_service_is_named(client: Client) -> None:
         client.server_info_of("archive")
 
 
-def test_info_prints_servers_and_says_who_is_away(informed: str, command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_info_prints_servers_and_says_who_is_away(
+    informed: str, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Exit code 5 where one cannot be reached; the others are shown all the same."""
     monkeypatch.setenv("REKINDLE_ADDRESS", informed)
     monkeypatch.setenv("REKINDLE_INFERENCE", informed)

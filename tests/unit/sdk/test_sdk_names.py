@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_world import Command, World
 from rekindle._names import file_name
 from rekindle.api.inference.v1 import segmentations_pb2 as segmentations
 from rekindle.case_folder import write_case
@@ -56,7 +57,9 @@ def test_a_case_is_written_into_its_folder_or_not_at_all(lease: Lease, tmp_path:
     assert [] == list(tmp_path.iterdir())
 
 
-def test_next_gives_a_case_back_that_has_no_name(command: Any, ready_case: str, world: Any, tmp_path: Path) -> None:
+def test_next_gives_a_case_back_that_has_no_name(
+    command: Command, ready_case: str, world: World, tmp_path: Path
+) -> None:
     """Nobody is kept waiting for a scan that could not be fetched."""
     new_lease = world.new_lease
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fake_world import World
 from rekindle.api.inference.v1 import volumes_pb2 as volumes
 from rekindle.errors import DependencyUnavailable, IntegrityError, NotFound
 from rekindle.leases import Lease
@@ -14,7 +15,7 @@ from rekindle.projects import Project
 
 
 @pytest.fixture
-def ranks(lease: Lease, world: Any) -> list[volumes.SliceRank]:
+def ranks(lease: Lease, world: World) -> list[volumes.SliceRank]:
     """What the service knows of the leased case's coarse label."""
     ranks = [
         volumes.SliceRank(slice=number, expected_voxels_wrong=wrong, uncertainty=0.25)
@@ -33,7 +34,7 @@ def test_slices_arrive_as_an_array(project: Project, lease: Lease) -> None:
     assert stack == lease.read_slices(3, 2, level=1)
 
 
-def test_slices_are_read_again_when_the_service_was_away(project: Project, world: Any) -> None:
+def test_slices_are_read_again_when_the_service_was_away(project: Project, world: World) -> None:
     """Reading changes nothing, so it is repeated."""
     world.failures["ReadVolume"] = [DependencyUnavailable("restarting")]
     assert (9, 8, 4) == project.read_slices("volume").shape
@@ -49,7 +50,7 @@ def test_incomplete_slices_are_refused(project: Project, monkeypatch: pytest.Mon
         project.read_slices("volume")
 
 
-def test_slices_to_look_at_first(lease: Lease, world: Any, ranks: list[volumes.SliceRank]) -> None:
+def test_slices_to_look_at_first(lease: Lease, world: World, ranks: list[volumes.SliceRank]) -> None:
     """In the service's order, of one organ when it is named."""
     found = lease.ranked_slices(organ="liver", limit=3)
     assert [(41, 90.5, 0.25), (3, 70.0, 0.25), (42, 70.0, 0.25)] == [
@@ -67,7 +68,7 @@ def test_a_label_of_which_nothing_is_known_has_no_ranks(lease: Lease, project: P
 
 
 def test_next_names_the_slices_to_look_at_first(
-    command: Callable[..., Any], project: Project, world: Any, tmp_path: Any
+    command: Callable[..., Any], project: Project, world: World, tmp_path: Any
 ) -> None:
     """`rekindle next` names five of them; without any it says nothing of slices and works all the same."""
     for number, known in enumerate((True, False)):

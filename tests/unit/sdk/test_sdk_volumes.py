@@ -12,6 +12,7 @@ import grpc
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from fake_world import Command, World
 from rekindle._call import Caller
 from rekindle.client import Client
 from rekindle.errors import DependencyUnavailable, IntegrityError, InvalidInput
@@ -21,7 +22,7 @@ from rekindle.volumes import CHUNK_BYTES, with_geometry
 BIG = random.Random(7).randbytes(2 * CHUNK_BYTES + 17)
 
 
-def test_file_arrives_whole_and_with_its_digest(project: Project, world: Any) -> None:
+def test_file_arrives_whole_and_with_its_digest(project: Project, world: World) -> None:
     """A file of several chunks is stored as it was, announced by its SHA-256; progress ends at its size."""
     seen: list[tuple[int, int]] = []
     volume_id = project.upload_image(BIG, progress=lambda done, total: seen.append((done, total)))
@@ -31,7 +32,7 @@ def test_file_arrives_whole_and_with_its_digest(project: Project, world: Any) ->
     assert [(CHUNK_BYTES, len(BIG)), (2 * CHUNK_BYTES, len(BIG)), (len(BIG), len(BIG))] == seen
 
 
-def test_interrupted_upload_is_repeated_whole_under_one_request_id(project: Project, world: Any) -> None:
+def test_interrupted_upload_is_repeated_whole_under_one_request_id(project: Project, world: World) -> None:
     """The second try sends header and chunks again, as the same upload."""
     world.failures["UploadVolume"] = [DependencyUnavailable("restarting")]
     volume_id = project.upload_image(BIG)
@@ -46,14 +47,14 @@ def test_same_file_again_is_the_same_volume(project: Project) -> None:
     assert project.upload_image(b"one") != project.upload_image(b"two")
 
 
-def test_download_that_broke_is_fetched_again(project: Project, world: Any) -> None:
+def test_download_that_broke_is_fetched_again(project: Project, world: World) -> None:
     """A download is repeated from its start while the service is away."""
     volume_id = project.upload_image(BIG)
     world.failures["DownloadVolume"] = [DependencyUnavailable("restarting")]
     assert BIG == project.download(volume_id).data
 
 
-def test_damaged_download_is_refused(project: Project, world: Any) -> None:
+def test_damaged_download_is_refused(project: Project, world: World) -> None:
     """Bytes that do not match the announced digest are not handed on."""
     volume_id = project.upload_image(b"image")
     volume, data = world.volumes[volume_id]
@@ -62,7 +63,7 @@ def test_damaged_download_is_refused(project: Project, world: Any) -> None:
         project.download(volume_id)
 
 
-def test_upload_that_arrives_damaged_is_told(project: Project, world: Any) -> None:
+def test_upload_that_arrives_damaged_is_told(project: Project, world: World) -> None:
     """The service's refusal of damaged bytes arrives as IntegrityError with its reason."""
     world.failures["UploadVolume"] = [IntegrityError("damaged", reason="DIGEST_MISMATCH")]
     with pytest.raises(IntegrityError) as caught:
@@ -70,7 +71,7 @@ def test_upload_that_arrives_damaged_is_told(project: Project, world: Any) -> No
     assert "DIGEST_MISMATCH" == caught.value.reason
 
 
-def test_path_and_image_are_accepted(project: Project, world: Any, tmp_path: Path) -> None:
+def test_path_and_image_are_accepted(project: Project, world: World, tmp_path: Path) -> None:
     """A path sends the file's bytes; a SimpleITK image arrives with voxels and geometry intact."""
     path = tmp_path / "scan.nii.gz"
     path.write_bytes(b"as it is")
@@ -108,7 +109,7 @@ def test_segmentation_comes_back_checked(client: Client, project: Project) -> No
     assert ["liver"] == [quality.organ_id for quality in result.quality]
 
 
-def test_segmentation_waits_for_room(client: Client, project: Project, world: Any) -> None:
+def test_segmentation_waits_for_room(client: Client, project: Project, world: World) -> None:
     """Nothing is stored, so a segmentation is tried again when the service is away."""
     world.failures["Segment"] = [DependencyUnavailable("restarting")]
     assert b"cba" == client.segment(b"abc", project_id=project.id).mask.data
@@ -119,7 +120,7 @@ def test_large_files_get_a_longer_deadline() -> None:
     assert 60.0 + 2048.0 == Caller().transfer_timeout_s(1024**3)
 
 
-def test_large_file_goes_on_in_pieces_when_its_stream_breaks(project: Project, world: Any) -> None:
+def test_large_file_goes_on_in_pieces_when_its_stream_breaks(project: Project, world: World) -> None:
     """Chunks no larger than the service takes, each with its checksum; progress ends at the file's size."""
     data = random.Random(8).randbytes(5 * CHUNK_BYTES)
     world.failures["UploadVolume"] = [grpc.StatusCode.UNAVAILABLE]
@@ -134,14 +135,14 @@ def test_large_file_goes_on_in_pieces_when_its_stream_breaks(project: Project, w
     assert (len(data), len(data)) == seen[-1]
 
 
-def test_a_small_file_is_simply_sent_again(project: Project, world: Any) -> None:
+def test_a_small_file_is_simply_sent_again(project: Project, world: World) -> None:
     """Pieces would cost more calls than they save."""
     world.failures["UploadVolume"] = [grpc.StatusCode.UNAVAILABLE]
     project.upload_image(BIG)
     assert (2, []) == (len(world.requests("UploadVolume")), world.requests("CreateUpload"))
 
 
-def test_chunks_fit_the_line(project: Project, world: Any) -> None:
+def test_chunks_fit_the_line(project: Project, world: World) -> None:
     """They grow up to what the service takes, and shrink to a quarter when one is too slow to arrive."""
     project._services.caller.uploads = "pieces"
     data = random.Random(10).randbytes(4 * CHUNK_BYTES)
@@ -154,7 +155,7 @@ def test_chunks_fit_the_line(project: Project, world: Any) -> None:
     assert data == bytes(world.pieces[upload.id][1])
 
 
-def test_a_client_that_is_behind_goes_on_where_the_service_is(project: Project, world: Any) -> None:
+def test_a_client_that_is_behind_goes_on_where_the_service_is(project: Project, world: World) -> None:
     """Somebody else has sent a part meanwhile."""
     project._services.caller.uploads = "pieces"
     upload = project.begin_upload(BIG)
@@ -165,7 +166,7 @@ def test_a_client_that_is_behind_goes_on_where_the_service_is(project: Project, 
 
 
 @pytest.mark.parametrize("way", ["auto", "pieces", "address"])
-def test_an_older_service_gets_a_stream(project: Project, world: Any, way: Any) -> None:
+def test_an_older_service_gets_a_stream(project: Project, world: World, way: Any) -> None:
     """One that knows no pieces is sent the file as ever."""
     data = random.Random(9).randbytes(5 * CHUNK_BYTES)
     project._services.caller.uploads = way
@@ -175,7 +176,9 @@ def test_an_older_service_gets_a_stream(project: Project, world: Any, way: Any) 
     assert 1 == len(world.requests("CreateUpload"))
 
 
-def test_the_command_line_says_how_files_are_sent(command: Any, project: Project, world: Any, tmp_path: Path) -> None:
+def test_the_command_line_says_how_files_are_sent(
+    command: Command, project: Project, world: World, tmp_path: Path
+) -> None:
     """`--uploads pieces`, before the command."""
     (tmp_path / "a.nii.gz").write_bytes(b"scan")
     result = command("--uploads", "pieces", "cases", "add", tmp_path)

@@ -68,11 +68,11 @@ class Stack:
     def client(self, *, timeout_s: float = 120.0) -> Client:
         """A client of this stack."""
         return Client.connect(
-            self._addresses["scheduler"],
-            inference=self._addresses["inference"],
-            trainer=self._addresses["trainer"],
+            self.addresses["scheduler"],
+            inference=self.addresses["inference"],
+            trainer=self.addresses["trainer"],
             timeout_s=timeout_s,
-            # Of this stack only: what the environment says of other services is not meant.
+            # This stack speaks plain text on loopback, whatever the environment says of other services.
             credentials=Access(),
         )
 
