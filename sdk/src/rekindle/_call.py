@@ -211,8 +211,8 @@ def _has_details(failure: grpc.RpcError) -> bool:
 
 
 def _tls_words(details: str) -> str:
-    found = _TLS_FAILURE.search(details)
-    return found[0].lower().replace("_", " ") if found else ""
+    match = _TLS_FAILURE.search(details)
+    return match[0].lower().replace("_", " ") if match else ""
 
 
 def _first_sentence(details: str) -> str:

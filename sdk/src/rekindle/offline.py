@@ -46,10 +46,10 @@ class HandIn:
 
 def case_folders(folder: Path) -> list[Path]:
     """The folders of cases below `folder`, by name. Raises NotFound where there is none."""
-    found = [path.parent for name in (LEASE, SUBMISSION) for path in folder.glob(f"*/{name}")]
-    if not found:
+    folders = [path.parent for name in (LEASE, SUBMISSION) for path in folder.glob(f"*/{name}")]
+    if not folders:
         raise NotFound(f"{folder} holds no cases: it must be the folder that `rekindle session take` made")
-    return sorted(set(found))
+    return sorted(set(folders))
 
 
 def hand_in(client: Client, folder: str | Path, begin: Callable[[str], None] | None = None) -> Iterator[HandIn]:

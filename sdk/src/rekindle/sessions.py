@@ -76,8 +76,8 @@ class Session:
         pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rekindle-prefetch")
         try:
             for index, lease in enumerate(self._leases):
-                for each in self._leases[index : index + 1 + AHEAD]:
-                    each.prefetch(pool)
+                for following in self._leases[index : index + 1 + AHEAD]:
+                    following.prefetch(pool)
                 yield lease
                 lease.forget_prefetched()
         finally:
@@ -104,7 +104,7 @@ class Session:
             request_id=new_request_id(),
             project_id=self._session.project_id,
             session_id=self.id,
-            held=[api.HeldLease(lease_id=each.id, fencing_token=each.fencing_token) for each in self._leases],
+            held=[api.HeldLease(lease_id=lease.id, fencing_token=lease.fencing_token) for lease in self._leases],
         )
         self._session = self._services.scheduler.EndSession(request).session
 

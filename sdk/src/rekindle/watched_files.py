@@ -45,8 +45,8 @@ class WatchedFiles:
 
 def _signature(path: Path) -> tuple[int, int, int, int] | None:
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
     # The last one grows too when somebody is allowed to read the file.
-    return (found.st_ino, found.st_mtime_ns, found.st_size, found.st_ctime_ns)
+    return (status.st_ino, status.st_mtime_ns, status.st_size, status.st_ctime_ns)

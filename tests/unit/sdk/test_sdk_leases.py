@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 from fake_world import World
 from rekindle.api.common.v1 import common_pb2 as common
+from rekindle.api.scheduler.v1 import annotation_pb2 as annotation
 from rekindle.api.scheduler.v1 import records_pb2 as records
 from rekindle.client import Client
 from rekindle.errors import DependencyUnavailable, InvalidInput, LeaseLost
 from rekindle.leases import Lease
 from rekindle.projects import Project
 from rekindle.records import NoCase
+from rekindle.sessions import Session
 from rekindle.timer import TimeSegment
 
 SEGMENT = TimeSegment(
@@ -258,6 +260,16 @@ def test_old_names_still_work_and_say_the_new_ones(project: Project, lease: Leas
         assert lease.take_up() is None
     with pytest.warns(DeprecationWarning, match=r"use Project\.resume"):
         lease.restore(ticket)
+
+
+def test_session_gives_its_leases_in_order_with_their_own_files(project: Project, world: World) -> None:
+    """Each lease once, while the files of the cases after it are fetched already."""
+    images = [b"first", b"second", b"third", b"fourth"]
+    cases = [project.add_case(image) for image in images]
+    leases = [world.new_lease(world.cases[case.id]) for case in cases]
+    session = Session(project._services, annotation.Session(session_id="s", leases=leases), project.organs)
+    expected = [(case.id, image) for case, image in zip(cases, images, strict=True)]
+    assert expected == [(lease.case.id, lease.image().data) for lease in session]
 
 
 def test_next_case_or_a_reason(project: Project, ready_case: str) -> None:

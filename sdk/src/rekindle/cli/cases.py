@@ -63,7 +63,7 @@ def add_seeds(session: Session, folder: Path, modality: ModalityName, not_review
 @pass_session
 def list_seeds(session: Session) -> None:
     """The labelled cases of the project."""
-    found = [
+    listed = [
         {
             "id": item.seed_case_id,
             "modality": item.modality,
@@ -75,8 +75,8 @@ def list_seeds(session: Session) -> None:
     session.out.rows(
         "Seed cases",
         ["Id", "Modality", "Image volume"],
-        [(item["id"], item["modality"], item["image_volume_id"]) for item in found],
-        found,
+        [(item["id"], item["modality"], item["image_volume_id"]) for item in listed],
+        listed,
     )
 
 
@@ -144,9 +144,9 @@ def list_cases(
     session: Session, states: tuple[str, ...], held_out: bool | None, round_number: int, ranked: bool
 ) -> None:
     """The cases: their state, and the minutes of correction that are expected."""
-    found = list(session.project().cases(states=states, held_out=held_out, round=round_number, ranked=ranked))
+    listed = list(session.project().cases(states=states, held_out=held_out, round=round_number, ranked=ranked))
     session.out.rows(
-        counted(len(found), "case"),
+        counted(len(listed), "case"),
         ["Case", "State", "Mark", "Round>", "Expected min>", "Held out", "Patient"],
         [
             (
@@ -158,9 +158,9 @@ def list_cases(
                 case.held_out,
                 case.group_key,
             )
-            for case in found
+            for case in listed
         ],
-        found,
+        listed,
     )
 
 

@@ -86,7 +86,7 @@ def load(session: Session, folder: Path, force: bool) -> None:
 @pass_session
 def list_drafts(session: Session) -> None:
     """Your drafts."""
-    found = list(session.project().drafts())
+    listed = list(session.project().drafts())
     session.out.rows(
         "Your drafts",
         ["Draft", "Case", "Saved", "Save>", "Minutes>", "Late", "Note"],
@@ -100,9 +100,9 @@ def list_drafts(session: Session) -> None:
                 item.late,
                 item.note,
             )
-            for item in found
+            for item in listed
         ],
-        [plain(item) for item in found],
+        [plain(item) for item in listed],
     )
 
 
@@ -116,7 +116,7 @@ def discard(session: Session, draft_id: str) -> None:
 
 
 @click.command("take-up", cls=RekindleCommand)
-@click.argument("which", metavar="CASE_OR_LEASE")
+@click.argument("case_or_lease", metavar="CASE_OR_LEASE")
 @click.option(
     "--out",
     metavar="DIR",
@@ -125,15 +125,15 @@ def discard(session: Session, draft_id: str) -> None:
     help="Make the case's folder in DIR instead of here.",
 )
 @pass_session
-def take_up(session: Session, which: str, out: Path) -> None:
+def take_up(session: Session, case_or_lease: str, out: Path) -> None:
     """Go on here with a case that you began elsewhere.
 
     Makes the folder as `rekindle next` does, with the mask of your newest draft in it. The tool or machine that
     held the case before can neither save nor submit any more; the time so far goes on.
     """
     project = session.project()
-    found = next((lease for lease in project.my_leases() if which in (lease.id, lease.case.id)), None)
-    lease = project.resume(found.id if found else which, tool=TOOL)
+    mine = next((lease for lease in project.my_leases() if case_or_lease in (lease.id, lease.case.id)), None)
+    lease = project.resume(mine.id if mine else case_or_lease, tool=TOOL)
     folder = out / file_name(lease.case.id)
     if mask_in(folder) is not None:
         raise InvalidInput(f"{mask_in(folder)} is there already: move it away, or give another --out")

@@ -20,21 +20,21 @@ def images_in(folder: Path) -> list[Path]:
 
     A folder with DICOM files of its own, and no other images, is one image. Raises InvalidInput where there is none.
     """
-    found = _files_in(folder, IMAGE_SUFFIXES)
-    if not found and any(path.is_file() and is_dicom(path) for path in folder.iterdir()):
+    paths = _files_in(folder, IMAGE_SUFFIXES)
+    if not paths and any(path.is_file() and is_dicom(path) for path in folder.iterdir()):
         return [folder]
-    found += [path for path in folder.iterdir() if path.is_dir() and any(dicom_files(path))]
-    if not found:
+    paths += [path for path in folder.iterdir() if path.is_dir() and any(dicom_files(path))]
+    if not paths:
         raise InvalidInput(f"{folder} holds no images ({', '.join(IMAGE_SUFFIXES)}, or folders of DICOM files)")
-    return sorted(found)
+    return sorted(paths)
 
 
 def labels_in(folder: Path) -> list[Path]:
     """The masks of a folder by name. Raises InvalidInput where there is none."""
-    found = _files_in(folder, MASK_SUFFIXES)
-    if not found:
+    paths = _files_in(folder, MASK_SUFFIXES)
+    if not paths:
         raise InvalidInput(f"{folder} holds no masks ({', '.join(MASK_SUFFIXES)})")
-    return sorted(found)
+    return sorted(paths)
 
 
 def _files_in(folder: Path, endings: tuple[str, ...]) -> list[Path]:

@@ -23,7 +23,7 @@ def leases() -> None:
 @pass_session
 def list_leases(session: Session) -> None:
     """The cases that you have fetched and not submitted yet."""
-    found = session.project().my_leases()
+    live = session.project().my_leases()
     session.out.rows(
         "Your cases",
         ["Case", "Round>", "Expected min>", "Yours until", "Lease"],
@@ -35,29 +35,29 @@ def list_leases(session: Session) -> None:
                 f"{lease.expires.astimezone():%d %b %H:%M}",
                 lease.id,
             )
-            for lease in found
+            for lease in live
         ],
-        [describe_lease(lease) for lease in found],
+        [describe_lease(lease) for lease in live],
     )
 
 
 @leases.command("release")
-@click.argument("which", metavar="CASE_OR_DIR")
+@click.argument("case_or_lease", metavar="CASE_OR_DIR")
 @click.option("--reason", default="", metavar="TEXT", help="Why, in your own words; no patient data, please.")
 @pass_session
-def release(session: Session, which: str, reason: str) -> None:
+def release(session: Session, case_or_lease: str, reason: str) -> None:
     """Release a case without a label; somebody else may then take it.
 
     Name it by its case, by its lease, or by the folder that `rekindle next` made. Files stay where they are.
     """
-    written = Path(which) / LEASE
+    written = Path(case_or_lease) / LEASE
     if written.is_file():
         record = read_ticket(written.read_text()).lease
-        which, session.project_name = record.lease_id, record.project_id
+        case_or_lease, session.project_name = record.lease_id, record.project_id
     for lease in session.project().my_leases():
-        if which in (lease.id, lease.case.id):
+        if case_or_lease in (lease.id, lease.case.id):
             lease.release(reason)
             written.unlink(missing_ok=True)
             session.out.done(f"Released case {lease.case.id}.", describe_lease(lease))
             return
-    raise NotFound(f"{which} is not among your cases: `rekindle leases list` shows them")
+    raise NotFound(f"{case_or_lease} is not among your cases: `rekindle leases list` shows them")

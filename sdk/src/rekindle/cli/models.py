@@ -23,7 +23,7 @@ def models() -> None:
 @pass_session
 def list_models(session: Session) -> None:
     """The project's model versions, newest first."""
-    found = session.project().models()
+    listed = session.project().models()
     session.out.rows(
         "Model versions",
         ["Version>", "Role", "Serves", "Id", "Package", "Remarks"],
@@ -36,9 +36,9 @@ def list_models(session: Session) -> None:
                 item.package_digest[:12],
                 "has learnt from an erased patient" if item.trained_on_purged else "",
             )
-            for item in found
+            for item in listed
         ],
-        [describe_model(item) for item in found],
+        [describe_model(item) for item in listed],
     )
 
 

@@ -50,7 +50,7 @@ def start(session: Session, group_key: str, case_id: str, reason: str, yes: bool
 @pass_session
 def list_purges(session: Session) -> None:
     """Every erasure of the project, newest first."""
-    found = list(session.project().purges())
+    listed = list(session.project().purges())
     session.out.rows(
         "Erasures",
         ["Purge", "State", "When", "Cases>", "Labels>", "Volumes>", "Models marked>", "Reason", "Waits for"],
@@ -66,9 +66,9 @@ def list_purges(session: Session) -> None:
                 item.reason,
                 item.waiting_for,
             )
-            for item in found
+            for item in listed
         ],
-        [_described(item) for item in found],
+        [_described(item) for item in listed],
     )
 
 

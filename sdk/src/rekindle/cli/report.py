@@ -16,11 +16,11 @@ from rekindle.records import Ledger
 def report(session: Session) -> None:
     """Rounds, decisions and minutes so far."""
     project = session.project()
-    found = project.report()
+    totals = project.report()
     if session.as_json:
-        session.out.data({"project": describe_project(project), "rounds": found.rounds, "ledger": found.ledger})
+        session.out.data({"project": describe_project(project), "rounds": totals.rounds, "ledger": totals.ledger})
         return
-    session.out.rows(f"{project.name}: rounds", COLUMNS, [round_row(item) for item in found.rounds], None)
+    session.out.rows(f"{project.name}: rounds", COLUMNS, [round_row(item) for item in totals.rounds], None)
     session.out.rows(
         "\nMinutes",
         ["Round>", "Cases>", "Minutes>", "Per case>", "Held-out cases>", "Held-out minutes>"],
@@ -33,11 +33,11 @@ def report(session: Session) -> None:
                 item.held_out_cases,
                 item.held_out_minutes,
             )
-            for item in found.ledger.rounds
+            for item in totals.ledger.rounds
         ],
         None,
     )
-    session.out.done(f"\n{_total(found.ledger)}", None)
+    session.out.done(f"\n{_total(totals.ledger)}", None)
 
 
 def _total(ledger: Ledger) -> str:

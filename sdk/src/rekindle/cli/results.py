@@ -25,12 +25,15 @@ def results() -> None:
 @pass_session
 def list_results(session: Session, volume_id: str) -> None:
     """The results of one image, newest first."""
-    found = list(session.project().results_of(volume_id))
+    listed = list(session.project().results_of(volume_id))
     session.out.rows(
         "Results",
         ["Cursor>", "Result", "Origin", "Supersedes", "Taken back", "Left out"],
-        [(each.cursor, each.id, each.origin, each.supersedes, each.retracted, left_out(each)) for each in found],
-        [each.describe() for each in found],
+        [
+            (result.cursor, result.id, result.origin, result.supersedes, result.retracted, left_out(result))
+            for result in listed
+        ],
+        [result.describe() for result in listed],
     )
 
 
@@ -129,10 +132,10 @@ def _limit(text: str) -> tuple[str, float]:
         raise InvalidInput(f"{text!r} is not ORGAN=LEAST, for example liver=0.9") from None
 
 
-def _tell(session: Session, found: dict[str, QualityLimit]) -> None:
+def _tell(session: Session, by_organ: dict[str, QualityLimit]) -> None:
     session.out.rows(
         "Limits",
         ["Organ", "Least confidence>", "Must be found"],
-        [(organ, f"{limit.least:.3f}", limit.abstain_when_nothing_found) for organ, limit in found.items()],
-        found,
+        [(organ, f"{limit.least:.3f}", limit.abstain_when_nothing_found) for organ, limit in by_organ.items()],
+        by_organ,
     )

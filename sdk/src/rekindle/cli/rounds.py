@@ -22,8 +22,8 @@ def rounds() -> None:
 @pass_session
 def list_rounds(session: Session) -> None:
     """All rounds; round 0 is the first model's, before any correction."""
-    found = session.project().rounds()
-    session.out.rows("Rounds", COLUMNS, [round_row(item) for item in found], found)
+    listed = session.project().rounds()
+    session.out.rows("Rounds", COLUMNS, [round_row(item) for item in listed], listed)
 
 
 @rounds.command("watch")

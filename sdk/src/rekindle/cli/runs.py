@@ -26,7 +26,7 @@ def runs() -> None:
 @pass_session
 def list_runs(session: Session) -> None:
     """The project's training runs, newest first."""
-    found = session.project().runs()
+    listed = session.project().runs()
     session.out.rows(
         "Training runs",
         ["Run", "Kind", "State", "Minutes>", "Held-out Dice", "Why"],
@@ -39,9 +39,9 @@ def list_runs(session: Session) -> None:
                 ", ".join(f"{organ} {dice(value)}" for organ, value in run.held_out_dice().items()),
                 run.reason,
             )
-            for run in found
+            for run in listed
         ],
-        [describe_run(run) for run in found],
+        [describe_run(run) for run in listed],
     )
 
 
@@ -66,18 +66,18 @@ def watch(session: Session, run_id: str | None) -> None:
 @pass_session
 def limits(session: Session) -> None:
     """When the project may train, and what it has spent of its GPU seconds; `rekindle project policy` changes it."""
-    found = session.project().training_limits()
-    spent = f"{found.gpu_seconds:.0f}"
-    if found.gpu_seconds_budget:
-        spent += f" of {found.gpu_seconds_budget:g}"
-    if not found.gpus_per_process:
+    answer = session.project().training_limits()
+    spent = f"{answer.gpu_seconds:.0f}"
+    if answer.gpu_seconds_budget:
+        spent += f" of {answer.gpu_seconds_budget:g}"
+    if not answer.gpus_per_process:
         spent += "; training takes no GPU there, so it spends none"
     fields: list[tuple[str, object]] = [
-        ("trains", window_words(found.window)),
+        ("trains", window_words(answer.window)),
         ("GPU seconds", spent),
-        ("now", found.held_reason or "may train"),
+        ("now", answer.held_reason or "may train"),
     ]
-    session.out.fields("Limits of training", fields, asdict(found))
+    session.out.fields("Limits of training", fields, asdict(answer))
 
 
 @runs.command("cancel")
@@ -90,10 +90,10 @@ def cancel(session: Session, run_id: str) -> None:
 
 
 def _newest(project: Project) -> Run:
-    found = project.runs()
-    if not found:
+    listed = project.runs()
+    if not listed:
         raise NotFound("nothing has been trained yet")
-    return found[0]
+    return listed[0]
 
 
 def _progress(metric: Metric) -> str:

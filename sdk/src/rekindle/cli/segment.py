@@ -53,21 +53,21 @@ def segment(
     if format is None:
         raise InvalidInput(f"{output.name}: the mask's name must end in one of {', '.join(MASK_SUFFIXES)}")
     work = _durably if durable else _streamed
-    found = work(session, file, model, priority, format)
-    found.mask.save(output)
-    left_out = ", ".join(item.organ_id for item in found.abstentions)
+    answer = work(session, file, model, priority, format)
+    answer.mask.save(output)
+    left_out = ", ".join(item.organ_id for item in answer.abstentions)
     session.out.rows(
         f"Wrote {output}" + (f" without {left_out}: below the project's limits" if left_out else ""),
         ["Organ", "Volume ml>", "Slices>", "Parts>", "Confidence>"],
         [
             (item.organ_id, item.predicted_ml, item.slices, item.components, dice(item.soft_dice_confidence))
-            for item in found.quality
+            for item in answer.quality
         ],
         {
             "output": str(output),
-            "model_version_id": found.model_version_id,
-            "quality": found.quality,
-            "abstentions": found.abstentions,
+            "model_version_id": answer.model_version_id,
+            "quality": answer.quality,
+            "abstentions": answer.abstentions,
         },
     )
 

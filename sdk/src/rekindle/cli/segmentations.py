@@ -24,23 +24,23 @@ def segmentations() -> None:
 @pass_session
 def list_segmentations(session: Session, states: tuple[str, ...], volume: str) -> None:
     """The project's segmentations, newest first."""
-    found = list(session.project().segmentations(states=states, volume_id=volume))
+    listed = list(session.project().segmentations(states=states, volume_id=volume))
     session.out.rows(
         "Segmentations",
         ["Segmentation", "Image", "Priority", "State", "Slices>", "Place>", "Why"],
         [
             (
-                each.id,
-                each.volume_id,
-                each.priority,
-                each.state,
-                slices(each.progress),
-                each.queue_position or None,
-                each.reason,
+                item.id,
+                item.volume_id,
+                item.priority,
+                item.state,
+                slices(item.progress),
+                item.queue_position or None,
+                item.reason,
             )
-            for each in found
+            for item in listed
         ],
-        [describe(each) for each in found],
+        [describe(item) for item in listed],
     )
 
 
@@ -49,8 +49,8 @@ def list_segmentations(session: Session, states: tuple[str, ...], volume: str) -
 @pass_session
 def show(session: Session, segmentation_id: str) -> None:
     """One segmentation."""
-    found = session.project().segmentation(segmentation_id)
-    session.out.fields(f"Segmentation {found.id}", describe(found).items(), describe(found))
+    segmentation = session.project().segmentation(segmentation_id)
+    session.out.fields(f"Segmentation {segmentation.id}", describe(segmentation).items(), describe(segmentation))
 
 
 @segmentations.command("cancel")
@@ -58,8 +58,8 @@ def show(session: Session, segmentation_id: str) -> None:
 @pass_session
 def cancel(session: Session, segmentation_id: str) -> None:
     """Call a segmentation off, also while it runs."""
-    found = session.project().segmentation(segmentation_id).cancel()
-    session.out.done(f"Segmentation {found.id} is {found.state}.", describe(found))
+    segmentation = session.project().segmentation(segmentation_id).cancel()
+    session.out.done(f"Segmentation {segmentation.id} is {segmentation.state}.", describe(segmentation))
 
 
 @segmentations.command("watch")
@@ -68,9 +68,9 @@ def cancel(session: Session, segmentation_id: str) -> None:
 @pass_session
 def watch(session: Session, segmentation_id: str, after: int) -> None:
     """Follow a segmentation until it has ended or you press Ctrl-C; it goes on all the same."""
-    found = session.project().segmentation(segmentation_id)
+    segmentation = session.project().segmentation(segmentation_id)
     with interruptible():
-        for change in found.watch(after_cursor=after):
+        for change in segmentation.watch(after_cursor=after):
             session.out.line(line(change), change)
 
 
@@ -87,18 +87,18 @@ def slices(progress: tuple[int, int]) -> str:
     return f"{progress[0]}/{progress[1]}" if progress[1] else ""
 
 
-def describe(found: DurableSegmentation) -> dict[str, Any]:
+def describe(segmentation: DurableSegmentation) -> dict[str, Any]:
     """As plain data."""
     return {
-        "id": found.id,
-        "volume_id": found.volume_id,
-        "priority": found.priority,
-        "state": found.state,
-        "reason": found.reason,
-        "model_version_id": found.model_version_id,
-        "slices_done": found.progress[0],
-        "slices_total": found.progress[1],
-        "queue_position": found.queue_position,
-        "created": found.created,
-        "result_id": found.result_id,
+        "id": segmentation.id,
+        "volume_id": segmentation.volume_id,
+        "priority": segmentation.priority,
+        "state": segmentation.state,
+        "reason": segmentation.reason,
+        "model_version_id": segmentation.model_version_id,
+        "slices_done": segmentation.progress[0],
+        "slices_total": segmentation.progress[1],
+        "queue_position": segmentation.queue_position,
+        "created": segmentation.created,
+        "result_id": segmentation.result_id,
     }

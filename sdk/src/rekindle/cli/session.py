@@ -64,14 +64,14 @@ class Session:
 
 
 def _named(projects: list[Project], name: str) -> Project:
-    found = [project for project in projects if project.id == name]
-    found = found or [project for project in projects if project.name == name]
-    if not found:
+    matching = [project for project in projects if project.id == name]
+    matching = matching or [project for project in projects if project.name == name]
+    if not matching:
         raise NotFound(f"there is no project {name!r}: `rekindle project list` shows those there are")
-    if len(found) > 1:
-        ids = ", ".join(project.id for project in found)
+    if len(matching) > 1:
+        ids = ", ".join(project.id for project in matching)
         raise InvalidInput(f"several projects are named {name!r}: give the id instead ({ids})")
-    return found[0]
+    return matching[0]
 
 
 @contextmanager

@@ -82,9 +82,9 @@ def hand_in(out_session: Session, folder: Path, end: bool) -> None:
     done: list[HandIn] = []
     with out_session.out.progress() as bars:
         begin: Callable[[str], None] = bars.count("submitting", len(folders))
-        for each in folders:
-            begin(each.name)
-            done.append(hand_in_case(out_session.client, each))
+        for case_folder in folders:
+            begin(case_folder.name)
+            done.append(hand_in_case(out_session.client, case_folder))
     if end:
         _end(out_session, folder)
     out_session.out.rows(
@@ -100,7 +100,7 @@ def hand_in(out_session: Session, folder: Path, end: bool) -> None:
 @pass_session
 def list_sessions(out_session: Session, include_ended: bool) -> None:
     """Your sessions."""
-    found = list(out_session.project().sessions(include_ended=include_ended))
+    listed = list(out_session.project().sessions(include_ended=include_ended))
     out_session.out.rows(
         "Your sessions",
         ["Session", "Cases>", "Left>", "Expected min>", "Offline", "Yours until", "Ended"],
@@ -114,9 +114,9 @@ def list_sessions(out_session: Session, include_ended: bool) -> None:
                 f"{item.expires.astimezone():%d %b %H:%M}" if item.expires else "",
                 f"{item.ended.astimezone():%d %b %H:%M}" if item.ended else "",
             )
-            for item in found
+            for item in listed
         ],
-        [describe(item, None) for item in found],
+        [describe(item, None) for item in listed],
     )
 
 

@@ -29,16 +29,16 @@ def add_study(session: Session, folder: Path, as_cases: bool, patient: str) -> N
     """
     project = session.project()
     with session.out.progress() as bars:
-        found = project.upload_study(folder, progress=bars.bar("uploading the study"))
-    taken = [one for one in found if one.volume_id]
+        series = project.upload_study(folder, progress=bars.bar("uploading the study"))
+    taken = [item for item in series if item.volume_id]
     if as_cases:
-        fitting = [one.volume_id for one in taken if one.modality == project.modality]
+        fitting = [item.volume_id for item in taken if item.modality == project.modality]
         project.register_cases([(volume_id, patient) for volume_id in fitting])
     session.out.rows(
-        f"{len(taken)} of {len(found)} series became volumes",
+        f"{len(taken)} of {len(series)} series became volumes",
         ["Series", "Modality", "Volume", "Why not"],
-        [(one.series_instance_uid, one.modality, one.volume_id, one.message) for one in found],
-        found,
+        [(item.series_instance_uid, item.modality, item.volume_id, item.message) for item in series],
+        series,
     )
 
 
@@ -58,7 +58,7 @@ def find_volumes(
     session: Session, study: str, series: str, frame_of_reference: str, instance: str, accession: str
 ) -> None:
     """Find images by the DICOM objects that they came from; all that is given must hold."""
-    found = [
+    listed = [
         _described(volume)
         for volume in session.project().find_volumes(
             study_instance_uid=study,
@@ -69,10 +69,10 @@ def find_volumes(
         )
     ]
     session.out.rows(
-        counted(len(found), "volume"),
+        counted(len(listed), "volume"),
         ["Volume", "Modality", "Size", "Series"],
-        [(item["volume_id"], item["modality"], item["size"], item["series_instance_uid"]) for item in found],
-        found,
+        [(item["volume_id"], item["modality"], item["size"], item["series_instance_uid"]) for item in listed],
+        listed,
     )
 
 

@@ -27,9 +27,9 @@ def submission() -> None:
 def list_submissions(session: Session, states: tuple[str, ...], mine: bool, case_id: str, round_number: int) -> None:
     """Corrections, oldest first. `pending` ones wait for a reviewer, `draft` ones came too late."""
     project = session.project()
-    found = list(project.submissions(case_id=case_id, round=round_number, review_states=states, mine=mine))
+    listed = list(project.submissions(case_id=case_id, round=round_number, review_states=states, mine=mine))
     session.out.rows(
-        counted(len(found), "correction"),
+        counted(len(listed), "correction"),
         ["Submission", "Case", "Round>", "Revision>", "State", "Minutes>", "Reviewed", "Annotator"],
         [
             (
@@ -42,9 +42,9 @@ def list_submissions(session: Session, states: tuple[str, ...], mine: bool, case
                 f"{item.reviewed.astimezone():%d %b %H:%M}" if item.reviewed else "",
                 item.annotator_id,
             )
-            for item in found
+            for item in listed
         ],
-        found,
+        listed,
     )
 
 

@@ -235,9 +235,9 @@ def _mask(path: Path, accept: bool) -> Path:
         return coarse
     if path.is_file():
         return path
-    found = mask_in(path)
-    if found is not None:
-        return found
+    mask = mask_in(path)
+    if mask is not None:
+        return mask
     raise NotFound(
         f"{path} has no {MASKS[0]}: save your correction under this name, or say --accept if the coarse label is right"
     )
