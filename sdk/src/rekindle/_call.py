@@ -17,10 +17,10 @@ from rekindle.errors import CapacityExceeded, DependencyUnavailable, RekindleErr
 from rekindle.status import DETAILS_KEY, error_from_rpc
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
-#: A transfer may be this slow before its deadline ends it.
+#: Rate below which a transfer runs into its deadline.
 SLOWEST_BYTES_PER_S = 512 * 1024
 
-#: How files are sent. "auto": in one stream, and in pieces where that breaks; "stream": only so; "pieces": chunk by
+#: Ways to send files. "auto": in one stream, and in pieces where that breaks; "stream": only so; "pieces": chunk by
 #: chunk; "address": by HTTP to the object store where it has addresses for that, else in pieces.
 UploadWay: TypeAlias = Literal["auto", "stream", "pieces", "address"]
 #: Function that a transfer calls with (bytes done, bytes in all).
@@ -31,9 +31,9 @@ Answer = TypeVar("Answer")
 
 #: Reason of the error where the two sides' TLS does not fit together: trying again would not help.
 TLS_FAILED = "TLS_FAILED"
-#: In gRPC's own words for it.
+#: Words of gRPC for failures of TLS.
 _TLS_FAILURE = re.compile(r"CERTIFICATE_VERIFY_FAILED|WRONG_VERSION_NUMBER|Hostname Verification Check")
-#: What a client sees of a service that speaks TLS while it does not, or that misses a client certificate.
+#: Words of gRPC where a service speaks TLS and the client does not, or misses a client certificate.
 _HUNG_UP = "Socket closed"
 
 
@@ -81,7 +81,7 @@ def open_channel(address: str, credentials: Credentials | None) -> grpc.Channel:
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
         ("grpc.keepalive_time_ms", 60_000),
-        # A line that was cut is tried again as soon as a call is; gRPC alone would wait up to two minutes.
+        # gRPC alone would wait up to two minutes before it tries a broken connection again.
         ("grpc.initial_reconnect_backoff_ms", 200),
         ("grpc.max_reconnect_backoff_ms", 5_000),
     ]
@@ -114,7 +114,7 @@ class Caller:
         return self.repeat(lambda: method(request, timeout=timeout_s or self.timeout_s))
 
     def once(self, call: Callable[[], Answer]) -> Answer:
-        """Runs `call`, and leaves it to the caller what to do when it fails."""
+        """Runs `call` once; a failure raises our error."""
         try:
             return call()
         except grpc.RpcError as failure:
@@ -145,7 +145,7 @@ class Caller:
             call.cancel()
 
     def follow(self, watch: Callable[[int], Iterator[Answer]], cursor: int) -> Iterator[Answer]:
-        """Yields what `watch(cursor)` does; when the service goes away, takes up again after the last cursor.
+        """Yields what `watch(cursor)` does; when the service goes away, resumes after the last cursor.
 
         Answers carry their own `cursor`. Gives up after as many failures in a row as a call would.
         """

@@ -1,4 +1,4 @@
-"""Channels that carry a token, and channels that are opened anew when their certificates are replaced."""
+"""Channels that carry a token, and channels that reopen when their certificates are replaced."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rekindle.errors import RekindleError
 from rekindle.watched_files import WatchedFiles
 
 _log = logging.getLogger(__name__)
-#: Channels with certificates of the past are kept so long that calls on them can end.
+#: Channels with replaced certificates that stay open, so that their calls can end.
 _KEPT_CHANNELS = 2
 
 
@@ -33,7 +33,7 @@ class BearerToken(
         metadata = (*(details.metadata or ()), ("authorization", f"Bearer {self._token()}"))
         return continuation(_Details(details, metadata), request)
 
-    # One method for all four kinds, whatever the stubs call their parameters.
+    # One method serves all four kinds of calls; the stubs name their parameters differently.
     intercept_unary_unary: Any = _intercept
     intercept_unary_stream: Any = _intercept
     intercept_stream_unary: Any = _intercept
@@ -53,7 +53,7 @@ class _Details(grpc.ClientCallDetails):
 
 
 class RenewedChannel(grpc.Channel):
-    """A channel by `open_channel`, opened anew once `files` have changed; calls that run go on on the old one."""
+    """A channel by `open_channel` that reopens once `files` have changed; running calls stay on the old one."""
 
     def __init__(self, open_channel: Callable[[], grpc.Channel], files: WatchedFiles) -> None:
         self._open, self._files = open_channel, files
@@ -72,7 +72,7 @@ class RenewedChannel(grpc.Channel):
         try:
             channel = self._open()
         except RekindleError as error:
-            _log.warning("still using the certificates of before: %s", error.message)
+            _log.warning("still using the old certificates: %s", error.message)
             self._files.were_of_no_use()
             return
         self._old.append(self._channel)
@@ -115,7 +115,7 @@ class RenewedChannel(grpc.Channel):
 
 
 class _LateMethod:
-    """A method that is bound to whatever channel is current when it is called."""
+    """A method that binds to the current channel at each call."""
 
     def __init__(self, channel: RenewedChannel, bind: Callable[[grpc.Channel], Any]) -> None:
         self._channel, self._bind = channel, bind

@@ -1,4 +1,4 @@
-"""Old names that stay for a while beside a better one."""
+"""Old names that stay for a while next to a better one."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class LeaseFiles:
         return self._fetch(self._lease.case.volume_id, progress, format)
 
     def coarse_label(self, progress: Progress | None = None, *, format: FormatName = "nifti") -> VolumeFile | None:
-        """The model's label to correct; None when there is none and one draws from nothing."""
+        """The model's label to correct; None if the case has none and is drawn from nothing."""
         volume_id = self._lease.case.coarse_label.mask_volume_id
         return self._fetch(volume_id, progress, format) if volume_id else None
 
@@ -48,7 +48,7 @@ class LeaseFiles:
                 self._ahead[volume_id] = pool.submit(download, self._services, self._lease.project_id, volume_id)
 
     def forget_prefetched(self) -> None:
-        """Lets go of files that were fetched ahead."""
+        """Drops the files that were fetched ahead."""
         self._ahead.clear()
 
     def read_slices(self, first_slice: int = 0, slice_count: int = 0, *, level: int = 0) -> SliceStack:

@@ -1,4 +1,4 @@
-"""A project's leases: the next case, a case by its id, sessions, drafts, and going on with a lease."""
+"""A project's leases: of the next case, of a case by its id, of sessions; drafts; resuming a lease."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ProjectLeases(ProjectBase):
     """The part of a project's handle that deals with leases."""
 
     def try_lease_next(self, minutes: float | None = None) -> Lease | NoCase:
-        """Leases the next case of the round, or says why there is none now."""
+        """Leases the next case of the round, or answers why no case is free now."""
         request = scheduler.LeaseNextCaseRequest(request_id=new_request_id(), project_id=self.id)
         if minutes is not None:
             request.duration.CopyFrom(duration(minutes * 60))
@@ -40,9 +40,9 @@ class ProjectLeases(ProjectBase):
         wait_s: float = 0.0,
         waiting: Callable[[NoCase], None] | None = None,
     ) -> Lease | None:
-        """Leases the next case, waiting up to `wait_s` while a model is prepared. None when all is labelled.
+        """Leases the next case, waiting up to `wait_s` while a model is prepared. None when every case is labelled.
 
-        Raises IllegalTransition when the project does not run, DeadlineExceeded when the wait was in vain.
+        Raises IllegalTransition when the project does not run, DeadlineExceeded when no case became free.
         """
         deadline = time.monotonic() + wait_s
         while True:
@@ -82,11 +82,11 @@ class ProjectLeases(ProjectBase):
         return [self._lease(lease) for lease in answer.leases]
 
     def resume(self, lease: str, *, tool: str = "", exclusive: bool = True) -> Lease:
-        """Goes on with a lease of yours in this process; `lease` is the text of `Lease.ticket`, or a lease's id.
+        """Resumes a lease of yours in this process; `lease` is the text of `Lease.ticket`, or a lease's id.
 
-        Whatever held the lease before cannot write any more, its time goes on, and `Lease.draft` brings what was
-        saved. Without `exclusive`, and with a ticket, nothing is told to the service: others with the same ticket may
-        write as well, and a lease that has run out is taken as it is, because what was drawn can still be submitted.
+        The tool that held the lease can no longer write. The time so far is kept, and `Lease.draft` brings the saved
+        mask. With a ticket and without `exclusive` the service is told nothing: other holders of the ticket may write
+        as well, and a lease that has run out is taken as it is, because its mask can still be submitted.
         Raises NotFound, LeaseLost, and InvalidInput for a ticket of another project.
         """
         if exclusive and not lease.lstrip().startswith("{"):
@@ -111,7 +111,7 @@ class ProjectLeases(ProjectBase):
         lease_minutes: float | None = None,
         tool: str = "",
     ) -> Session | NoCase:
-        """Leases as many cases ahead as fit the minutes, in the round's order, or says why there is none now.
+        """Leases as many cases ahead as fit the minutes, in the round's order, or answers why no case is free now.
 
         One case at least, however long it is expected to take. `detached` is for work without the service:
         the leases last as long as the policy says for that, a week unless it was changed.
@@ -156,7 +156,7 @@ class ProjectLeases(ProjectBase):
         return Draft.from_proto(answer.draft, self._services)
 
     def discard_draft(self, draft_id: str) -> None:
-        """Throws a draft of yours away. Its time stays booked."""
+        """Discards a draft of yours. Its time stays booked."""
         request = annotation.DiscardDraftRequest(request_id=new_request_id(), project_id=self.id, draft_id=draft_id)
         self._services.scheduler.DiscardDraft(request)
 

@@ -61,7 +61,7 @@ class ProjectModels(ProjectBase):
         return Run(self._services, self._services.trainer.GetRun(request).run)
 
     def start_run(self, run_id: str, spec: trainer.RunSpec) -> Run:
-        """Starts a run of one's own beside the rounds, from a frozen snapshot."""
+        """Starts a run outside the rounds, from a frozen snapshot."""
         request = trainer.StartRunRequest(
             request_id=new_request_id(), project_id=self.id, run_id=run_id, spec=spec, without_examples=True
         )

@@ -16,9 +16,9 @@ from rekindle.results import QualityLimit, Result
 from rekindle.segmentations import WATCH_S, DurableSegmentation, PriorityName, priority_value
 from rekindle.volumes import Source, upload_image
 
-#: Between tries while the service is away and somebody follows the feed.
+#: Pause between tries while the service is away and a feed is followed.
 _AWAY_S = 1.0
-#: A call that lasts longer than this has reached the service.
+#: Length of a call that has certainly reached the service.
 _QUIET_S = 30.0
 
 
@@ -73,7 +73,7 @@ class ProjectResults(ProjectBase):
     ) -> Iterator[Result]:
         """Yields the feed of results after a cursor, then each new one, without an end.
 
-        Keep the cursor of the last one that you have dealt with, and begin there the next time: nothing is missed.
+        Keep the cursor of the last result that you have handled, and begin there the next time: nothing is missed.
         While the service is away it waits, for ever unless `patience_s` is given (then DependencyUnavailable).
         `timeout_s` ends it, with DeadlineExceeded.
         """

@@ -39,7 +39,7 @@ class ProjectVolumes(ProjectBase):
         """Sends the DICOM files of a folder (or a tar archive of them); each series becomes a volume or says why not.
 
         The folder may hold several series, in any order. Sending the same files again is the same study.
-        Raises InvalidInput for an archive that is none.
+        Raises InvalidInput for a file that is not an archive.
         """
         return send_study(self._services, self.id, payload(study).data, progress)
 
@@ -67,12 +67,12 @@ class ProjectVolumes(ProjectBase):
         return self.download(volume_id, progress, format=format).save(path)
 
     def volume(self, volume_id: str) -> Volume:
-        """What is known of one volume."""
+        """The record of one volume."""
         request = volumes.GetVolumeRequest(project_id=self.id, volume_id=volume_id)
         return Volume.from_proto(self._services.volumes.GetVolume(request).volume)
 
     def volumes(self, volume_ids: Iterable[str]) -> list[Volume]:
-        """What is known of volumes (geometry, digests), in the order asked."""
+        """Records of volumes (geometry, digests), in the order of `volume_ids`."""
         request = volumes.BatchGetVolumesRequest(project_id=self.id, volume_ids=volume_ids)
         return [Volume.from_proto(item) for item in self._services.volumes.BatchGetVolumes(request).volumes]
 

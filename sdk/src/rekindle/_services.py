@@ -34,7 +34,7 @@ class Services:
         self.inference = InferenceServiceStub(bound["inference"])
         self.segmentations = SegmentationServiceStub(bound["inference"])
         self.trainer = TrainerServiceStub(bound["trainer"])
-        #: What every service answers, by the service asked.
+        #: Stubs of what every service answers, by service.
         self.admin = {name: AdminServiceStub(channel) for name, channel in bound.items()}
         self.info = {name: InfoServiceStub(channel) for name, channel in bound.items()}
 
@@ -53,7 +53,7 @@ class _BoundChannel:
     """What generated stubs need of a channel.
 
     A call with one request and one answer is retried. A call that answers many is not, and raises our errors.
-    A stream of requests with one answer goes out once: who sends it repeats it with a fresh iterator.
+    A stream of requests with one answer goes out once: its sender repeats it with a fresh iterator.
     """
 
     def __init__(self, channel: grpc.Channel, caller: Caller) -> None:

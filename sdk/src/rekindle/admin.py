@@ -20,17 +20,17 @@ _VERIFY_TIMEOUT_S = 24 * 3600.0
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing that is not as it should be."""
+    """One object or row that is not as it should be."""
 
     #: "missing", "orphaned", "damaged" or "inconsistent".
     kind: str
     service: str
     #: Object key, or table and id of the row.
     where: str
-    #: Empty where no one project is concerned.
+    #: Project of the finding; empty if it belongs to none.
     project_id: str
     message: str
-    #: What to do.
+    #: Advice to the operator.
     remedy: str
 
     @property
@@ -46,7 +46,7 @@ class Verification:
     findings: list[Finding] = field(default_factory=list[Finding])
     rows: int = 0
     objects: int = 0
-    #: Read and compared with their digests; 0 unless deep.
+    #: Bytes that were read and compared with their digests; 0 unless deep.
     bytes_read: int = 0
 
     @property

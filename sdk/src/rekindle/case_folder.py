@@ -28,18 +28,18 @@ def write_case(folder: Path, lease: Lease) -> Path:
 
 
 def write_session(folder: Path, description: Mapping[str, object]) -> None:
-    """Says what was taken along, for people and for `rekindle session hand-in`."""
+    """Writes session.json: the session and its cases, for people and for `rekindle session hand-in`."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / SESSION).write_text(json.dumps(description, indent=2))
 
 
 def mask_in(folder: Path) -> Path | None:
-    """The corrected mask, None while there is none."""
+    """The corrected mask; None until there is one."""
     return next((folder / name for name in MASKS if (folder / name).is_file()), None)
 
 
 def coarse_in(folder: Path) -> Path | None:
-    """The label that came with the case, whatever its format; None where there is none."""
+    """The label that came with the case, in any format; None if it came without."""
     named = (folder / f"{COARSE.partition('.')[0]}{ending}" for ending in MASK_SUFFIXES)
     return next((path for path in named if path.is_file()), None)
 

@@ -31,7 +31,7 @@ from rekindle.volumes import CHUNK_BYTES, Payload, Source, VolumeFile, payload
 
 __all__ = ["DEFAULT_ADDRESS", "Client", "Credentials", "Retry", "Segmentation", "connect"]
 
-#: Where `make up` listens.
+#: Address of the scheduler that `make up` starts.
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 
 
@@ -42,7 +42,7 @@ class Segmentation:
     mask: VolumeFile
     model_version_id: str
     quality: tuple[OrganQuality, ...]
-    #: Organs that are not in the mask, and why.
+    #: Organs that were left out of the mask, with the reason.
     abstentions: tuple[Abstention, ...] = ()
 
 
@@ -125,10 +125,10 @@ class Client(AdminCalls, InfoCalls):
                 return
 
     def resume(self, ticket: str, *, tool: str = "") -> Lease:
-        """Goes on with a lease that `Lease.ticket` wrote down, in this process: whatever held it cannot write any more.
+        """Resumes a lease by the text of `Lease.ticket`, in this process; the tool that held it can no longer write.
 
-        The time so far goes on with it, and `Lease.draft` brings what was saved. Also a lease that has run out,
-        while nobody else has taken the case. Raises LeaseLost otherwise, and InvalidInput for another text.
+        The time so far is kept, and `Lease.draft` brings the saved mask. A lease that has run out is resumed too,
+        unless another annotator has taken the case. Raises LeaseLost then, and InvalidInput for another text.
         """
         return self.project(read_ticket(ticket).lease.project_id).resume(ticket, tool=tool)
 

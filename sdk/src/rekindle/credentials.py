@@ -16,7 +16,7 @@ from rekindle.errors import InvalidInput
 from rekindle.hosts import is_local_address
 from rekindle.watched_files import WatchedFiles
 
-#: What may stand in a header.
+#: Characters that a header may hold.
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 _TRUE = {"1", "true", "yes", "on"}
 

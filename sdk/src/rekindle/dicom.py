@@ -33,7 +33,7 @@ def dicom_files(folder: Path) -> Iterator[Path]:
 def archive_of(folder: Path) -> bytes:
     """The DICOM files of a folder as a ustar archive: the same bytes for the same files, with no names of theirs.
 
-    Raises InvalidInput where there is none.
+    Raises InvalidInput for a folder without DICOM files.
     """
     packed = io.BytesIO()
     count = 0

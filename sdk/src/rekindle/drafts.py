@@ -27,12 +27,12 @@ class Draft:
     #: Organ id to what was stated so far: "edited", "accepted", "absent", "out_of_view", "not_reviewed".
     statuses: dict[str, str]
     note: str
-    #: All time booked for the lease so far.
+    #: Time booked for the lease so far.
     time_segments: tuple[TimeSegment, ...]
     saved: datetime | None
-    #: From 1, grows with each save.
+    #: Number of saves, from 1.
     revision: int
-    #: Came under a lost lease: kept beside the lease's own draft.
+    #: Whether it was saved under a lost lease; it is kept next to the lease's own draft.
     late: bool
     services: Services
 

@@ -18,9 +18,9 @@ SUFFIXES: Final[Mapping[FormatName, tuple[str, ...]]] = {
     "metaimage": (".mha",),
     "dicom-seg": (".dcm",),
 }
-#: What images can be read from, besides folders of DICOM files.
+#: Endings of image files; folders of DICOM files are images too.
 IMAGE_SUFFIXES: Final = (*SUFFIXES["nifti"], *SUFFIXES["nrrd"], *SUFFIXES["metaimage"])
-#: What masks can be read from.
+#: Endings of mask files.
 MASK_SUFFIXES: Final = (*IMAGE_SUFFIXES, *SUFFIXES["dicom-seg"])
 
 _VALUES: Final[Mapping[FormatName, common.FileFormat.ValueType]] = {
@@ -33,7 +33,7 @@ _VALUES: Final[Mapping[FormatName, common.FileFormat.ValueType]] = {
 
 
 def format_value(name: str) -> common.FileFormat.ValueType:
-    """The API's word for a format. Raises InvalidInput for a name that is none."""
+    """The API's number of a format. Raises InvalidInput for another name."""
     if name not in _VALUES:
         raise InvalidInput(f"{name!r} is no format; use one of {', '.join(get_args(FormatName))}")
     return _VALUES[name]

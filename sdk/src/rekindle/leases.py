@@ -36,8 +36,8 @@ DAY_S = 86_400.0
 class Lease(LeaseFiles):
     """A case that is yours until the lease expires.
 
-    As a context manager it renews itself in the background, measures reading time from the start, and is
-    released when the block ends without a submission. `ticket()` writes it down for another process.
+    As a context manager it renews itself in the background, measures reading time from the start, and is released
+    when the block ends without a submission. `ticket()` writes it down for another process.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Lease(LeaseFiles):
         self._stop_heartbeat = threading.Event()
         self._heartbeat: threading.Thread | None = None
         self._ended = False
-        #: Set by the heartbeat when the lease could not be renewed.
+        #: Reason why the heartbeat could not renew the lease; None while it can.
         self.lost: RekindleError | None = None
         self.timer = ActiveTimer()
 
@@ -74,12 +74,12 @@ class Lease(LeaseFiles):
 
     @property
     def session_id(self) -> str:
-        """The session that it belongs to; empty where it was leased by itself."""
+        """Id of the session that it belongs to; empty for a lease without a session."""
         return self._lease.session_id
 
     @property
     def revises(self) -> bool:
-        """Whether the case is labelled and this is to correct its label, which counts until the correction does."""
+        """Whether the lease corrects the label of a labelled case; that label counts until the correction does."""
         return self._lease.revises
 
     @property
@@ -91,7 +91,7 @@ class Lease(LeaseFiles):
         return _moment(self._lease.expire_time)
 
     def renew(self, minutes: float | None = None) -> None:
-        """Makes the lease last longer, from now on. Raises LeaseLost when somebody else may have the case."""
+        """Makes the lease last longer, counted from now. Raises LeaseLost when another annotator may have the case."""
         if minutes is not None:
             self._held_s = minutes * 60
         request = scheduler.RenewLeaseRequest(
@@ -107,7 +107,7 @@ class Lease(LeaseFiles):
         self._renewed_at, self._fresh = asked_at, True
 
     def release(self, reason: str = "") -> None:
-        """Gives the case back unlabelled. The time measured so far goes to the ledger all the same."""
+        """Releases the case without a label. The time measured so far still goes to the ledger."""
         self.timer.stop()
         request = scheduler.ReleaseLeaseRequest(
             request_id=new_request_id(),
@@ -164,10 +164,10 @@ class Lease(LeaseFiles):
         time_segments: list[TimeSegment] | None = None,
         progress: Progress | None = None,
     ) -> Draft:
-        """Keeps unfinished work at the service, and books the time so far; each save replaces the one before.
+        """Keeps unfinished work at the service and books the time so far. Each save replaces the one before.
 
-        `statuses` may leave organs out. `extend` renews the lease too. Raises LeaseLost when the lease is gone:
-        the draft is kept all the same, named by the error's metadata as draft_id.
+        `statuses` may leave organs out. `extend` renews the lease too. Raises LeaseLost when the lease is gone; the
+        draft is kept all the same, and the metadata of the error has its draft_id.
         """
         self._check_organs(statuses or {})
         receipt = self._upload_mask(payload(mask, is_mask=True), progress)
@@ -190,7 +190,7 @@ class Lease(LeaseFiles):
         return Draft.from_proto(answer.draft, self._services)
 
     def draft(self) -> Draft | None:
-        """The newest draft that you have of this case; None where there is none."""
+        """Your newest draft of this case, or None."""
         request = annotation.GetDraftRequest(project_id=self._lease.project_id, case_id=self._lease.case.case_id)
         try:
             answer = self._services.scheduler.GetDraft(request)
@@ -201,10 +201,10 @@ class Lease(LeaseFiles):
         return Draft.from_proto(answer.draft, self._services)
 
     def resume(self, tool: str = "") -> Draft | None:
-        """Makes this process the one that holds the lease: the tool before cannot write any more.
+        """Makes this process the holder of the lease; the tool that held it before can no longer write.
 
-        The timer goes on from what is booked. Returns the newest draft. Raises LeaseLost when the lease has
-        ended, or when somebody else has taken the case.
+        The timer resumes from the booked time. Returns the newest draft. Raises LeaseLost when the lease has ended
+        or another annotator has taken the case.
         """
         request = annotation.TakeUpLeaseRequest(
             request_id=new_request_id(), project_id=self._lease.project_id, lease_id=self.id, tool=tool
@@ -216,7 +216,7 @@ class Lease(LeaseFiles):
         return Draft.from_proto(answer.draft, self._services) if answer.HasField("draft") else None
 
     def ticket(self) -> str:
-        """The lease and its time as a text: `Client.resume` goes on with it in another tool or after a restart."""
+        """The lease and its time as a text, for `Client.resume` in another tool or after a restart."""
         return write_ticket(self._lease, self._held_s, self.timer.segments())
 
     def restore_time(self, ticket: Ticket) -> None:
@@ -266,7 +266,7 @@ class Lease(LeaseFiles):
             self._end()
 
     def _keep_alive(self) -> None:
-        # A third of its length, so that two failures in a row still leave time.
+        # The pause is a third of the length, so that two failures in a row still leave time.
         pause_s = self._held_s / 3 if self._fresh else 0.0
         while not self._stop_heartbeat.wait(pause_s):
             try:
@@ -274,7 +274,7 @@ class Lease(LeaseFiles):
                 pause_s = self._held_s / 3
             except RekindleError as failure:
                 if self._stop_heartbeat.is_set():
-                    return  # it ended by a submission or a release meanwhile
+                    return  # a submission or a release has ended it meanwhile
                 run_out = time.monotonic() - self._renewed_at >= self._held_s
                 if isinstance(failure, LeaseLost) or run_out:
                     self.lost = _as_lost(failure)
@@ -297,7 +297,7 @@ class Lease(LeaseFiles):
 
     def _go_on(self, lease: records.Lease) -> None:
         """The lease as the service has it now."""
-        # The coarse label that is being corrected stays the one that was shown, whatever is newer by now.
+        # The lease keeps the coarse label that was shown, also when the service has a newer one.
         if self._lease.case.case_id:
             lease.case.CopyFrom(self._lease.case)
         self._lease = lease
@@ -326,9 +326,9 @@ class Lease(LeaseFiles):
 
 
 def _span_s(lease: records.Lease, fresh: bool) -> float:
-    """For how long it is held with every renewal; the service's clock and this one need not agree."""
+    """Seconds that each renewal asks for; the service's clock and this one need not agree."""
     held_s = (_moment(lease.expire_time) - _moment(lease.start_time)).total_seconds()
-    # One that was renewed before spans more than it was asked for; a day is enough between heartbeats.
+    # A renewed lease spans more than was asked for; a day is enough between heartbeats.
     return max(1.0, held_s if fresh else min(held_s, DAY_S))
 
 

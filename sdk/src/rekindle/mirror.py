@@ -18,7 +18,7 @@ CURSOR = "cursor"
 class ResultFolder:
     """Keeps `<volume id>.<ending>` and what is known of it as `<volume id>.json`, and how far the feed was followed.
 
-    Dealing with a result twice changes nothing, so a feed can be taken up after any interruption.
+    Keeping a result twice changes nothing, so a feed can be resumed after any interruption.
     """
 
     def __init__(self, folder: Path, format: FormatName = "nifti") -> None:
@@ -30,16 +30,16 @@ class ResultFolder:
 
     @property
     def cursor(self) -> int:
-        """Of the last result that was dealt with; 0 in a new folder."""
+        """Cursor of the last result that was kept; 0 in a new folder."""
         try:
             return int((self._folder / CURSOR).read_text())
         except FileNotFoundError:
             return 0
         except ValueError:
-            raise InvalidInput(f"{self._folder / CURSOR} holds no number: remove it to begin anew") from None
+            raise InvalidInput(f"{self._folder / CURSOR} holds no number: remove it to begin again") from None
 
     def keep(self, result: Result) -> Path | None:
-        """Deal with the next result: the path of the mask that it gives, None where it gives none.
+        """Keeps the next result; answers the path of its mask, or None if it has none.
 
         A newer mask replaces the older; one that was taken back goes, unless another one stands already; a model's
         one that a person's outranks is passed over; where every organ was left out there is no mask.
@@ -76,7 +76,7 @@ class ResultFolder:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """All of it or nothing, whatever happens meanwhile."""
+    """Writes the whole file or nothing, also when the process dies."""
     staged = path.with_name(f".{path.name}.{os.getpid()}")
     staged.write_bytes(data)
     staged.replace(path)

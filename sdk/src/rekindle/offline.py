@@ -91,9 +91,9 @@ def finish(folder: Path, submission: Submission) -> None:
 
 
 def elapsed(folder: Path, lease: Lease, tool: str) -> list[TimeSegment]:
-    """All the time since the case was fetched, up to when it ceased to be yours, that is not booked yet.
+    """The time from the fetch of the case to the end of its lease, less what is booked.
 
-    Written down in the folder before it is sent for the first time: sending it again is the same submission.
+    The folder keeps it before it is sent for the first time: sending it again is the same submission.
     """
     file = folder / ELAPSED
     if not file.is_file():
@@ -106,9 +106,9 @@ def elapsed(folder: Path, lease: Lease, tool: str) -> list[TimeSegment]:
 
 
 def reckoned(folder: Path, lease: Lease, minutes: float, tool: str) -> list[TimeSegment]:
-    """What so many minutes in all, by the annotator's own reckoning, come to beside those that are booked.
+    """Segments for the minutes in all that an annotator states, less those that are booked.
 
-    Counted from what is written down alone, so that the same again is the same submission.
+    Made from the folder alone, so that the same minutes again are the same submission.
     """
     booked = booked_minutes(folder)
     if minutes <= booked:
@@ -123,17 +123,17 @@ def reckoned(folder: Path, lease: Lease, minutes: float, tool: str) -> list[Time
 
 
 def booked_minutes(folder: Path) -> float:
-    """What was booked for the folder's lease with drafts."""
+    """Minutes that drafts have booked for the folder's lease."""
     try:
         return float(json.loads((folder / BOOKED).read_text())["minutes"])
     except FileNotFoundError:
         return 0.0
     except (ValueError, KeyError, TypeError) as failure:
-        raise InvalidInput(f"{folder / BOOKED} cannot be read: take the case up anew") from failure
+        raise InvalidInput(f"{folder / BOOKED} cannot be read: fetch the case again by `rekindle take-up`") from failure
 
 
 def note_booked(folder: Path, minutes: float) -> None:
-    """Remember it, so that a later total is not counted twice."""
+    """Writes down the booked minutes, so that a later total does not count them twice."""
     _write(folder / BOOKED, {"minutes": minutes})
 
 
@@ -144,7 +144,7 @@ def _write(file: Path, content: object) -> None:
 
 
 def _label(folder: Path, lease: Lease) -> tuple[Mapping[str, OrganStatusName], list[TimeSegment] | None]:
-    """What label.json says; everything edited, and the time of the ticket, where there is none."""
+    """Statuses and time of label.json; without one every organ is edited, and the ticket's time counts."""
     file = folder / LABEL
     if not file.is_file():
         return {}, None

@@ -42,7 +42,11 @@ class Project(
         )
 
     def update_policy(self, policy: Policy) -> Self:
-        """Replaces the policy. Raises VersionConflict when somebody changed it since `refresh`."""
+        """Replaces the policy; what it leaves None takes its default, but reviews and detached leases stay as they are.
+
+        To change one rule, give `dataclasses.replace(project.policy, ...)`. Raises VersionConflict when the policy
+        was changed since `refresh`.
+        """
         return self._change(
             self._services.scheduler.UpdatePolicy,
             scheduler.UpdatePolicyRequest,
@@ -71,7 +75,7 @@ class Project(
     def watch(self, *, after_cursor: int = 0, timeout_s: float | None = None) -> Iterator[Event]:
         """Yields the project's events after the cursor, then live ones, until the caller stops.
 
-        Goes on after the last event when the service was away for a moment.
+        Resumes after the last event when the service was away for a moment.
         """
 
         def events(cursor: int) -> Iterator[Event]:

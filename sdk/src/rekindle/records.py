@@ -36,7 +36,7 @@ class Case:
     coarse_mask_volume_id: str
     model_version_id: str
     quality: tuple[OrganQuality, ...]
-    #: The label that waits for a reviewer; empty where there is none.
+    #: Submission that waits for a reviewer; empty if none does.
     pending_submission_id: str = ""
 
     @classmethod
@@ -78,7 +78,7 @@ class Submission:
     round: int
     mask_volume_id: str
     mask_digest: str
-    #: "accepted", "draft" (came too late), "pending" (waits for a reviewer), "rejected" or "withdrawn".
+    #: State: "accepted", "draft" (too late), "pending" (waits for a reviewer), "rejected" or "withdrawn".
     review_state: str
     held_out: bool
     minutes: float
@@ -88,9 +88,9 @@ class Submission:
     added_path_length_mm: dict[str, float]
     coarse_model_version_id: str
     revision: int
-    #: The label that counted before it.
+    #: Submission that counted before it.
     supersedes_submission_id: str = ""
-    #: The label whose mask it was corrected from, where that was no coarse label.
+    #: Submission whose mask was corrected, where it was not a coarse label.
     started_from_submission_id: str = ""
     annotator_id: str = ""
     created: datetime | None = None
@@ -146,7 +146,7 @@ class Round:
     snapshot_digest: str
     candidate_model_version_id: str
     serving_model_version_id: str
-    #: None until it is decided.
+    #: Decision on the candidate; None until there is one.
     promoted: bool | None
     decision_reason: str
     minutes: float
@@ -164,7 +164,7 @@ class Round:
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """Something that happened in a project. Keep the cursor to go on from here."""
+    """Something that happened in a project. Keep the cursor: a later watch resumes after it."""
 
     cursor: int
     kind: str

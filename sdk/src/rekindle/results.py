@@ -20,7 +20,7 @@ class Abstention:
     """An organ that a result says nothing about, rather than passing a doubtful mask on."""
 
     organ_id: str
-    #: None when nothing was found.
+    #: Confidence of the organ; None when nothing was found.
     soft_dice_confidence: float | None
     limit: float
     #: "low-confidence" or "nothing-found".
@@ -34,9 +34,9 @@ class Abstention:
 
 @dataclass(frozen=True, kw_only=True)
 class QualityLimit:
-    """Below which quality an organ is left out of results."""
+    """The quality below which an organ is left out of results."""
 
-    #: 0 to 1; an organ exactly at the limit is passed on.
+    #: Least confidence, 0 to 1; an organ exactly at the limit is passed on.
     least: float
     #: Whether an organ that was not found is left out too, rather than taken as not there.
     abstain_when_nothing_found: bool = False
@@ -56,23 +56,23 @@ class Result:
     """A mask that is delivered for an image. Immutable."""
 
     id: str
-    #: Its place in the project's feed; keep the last one that you have dealt with.
+    #: Place in the project's feed; keep the one of the last result that you have handled.
     cursor: int
     project_id: str
-    #: The image.
+    #: Volume id of the image.
     volume_id: str
     mask_volume_id: str
     #: "model", "corrected" or "reviewed".
     origin: str
     model_version_id: str
-    #: The result that this one takes the place of; empty for the first.
+    #: Result that this one replaces; empty for the first.
     supersedes: str
-    #: A person's result that stands although this model's one is newer: do not show this one instead.
+    #: Result of a person that stands although this one of a model is newer; show that one.
     outranked_by: str
-    #: The mask has been taken back: remove it.
+    #: Whether the mask has been retracted; remove it then.
     retracted: bool
     quality: tuple[OrganQuality, ...]
-    #: Organs that are not in the mask, and why.
+    #: Organs that were left out of the mask, with the reason.
     abstentions: tuple[Abstention, ...]
     source: Source
     segmentation_id: str

@@ -17,15 +17,15 @@ from rekindle.records import Metric
 class TrainingLimits:
     """When a project may train and how much, and how it stands."""
 
-    #: None: at any time.
+    #: Hours in which training may run; None for any time.
     window: TrainingWindow | None
-    #: 0: as many as it takes.
+    #: GPU seconds that training may take; 0 for as many as it takes.
     gpu_seconds_budget: float
-    #: Spent by all runs of the project until now.
+    #: GPU seconds that all runs of the project have taken.
     gpu_seconds: float
-    #: GPUs of one training process; 0: training takes no GPU there, and spends nothing.
+    #: GPUs of one training process; 0 where training takes no GPU and spends nothing.
     gpus_per_process: int
-    #: Why the project's runs would wait now; empty where they may run.
+    #: Reason why the project's runs would wait now; empty if they may run.
     held_reason: str
 
     @classmethod
@@ -73,7 +73,7 @@ class Run:
 
     @property
     def weights_digest(self) -> str:
-        """Of the finished weights; empty until the run has succeeded."""
+        """SHA-256 of the finished weights; empty until the run has succeeded."""
         return self._run.result.weights_digest
 
     @property

@@ -1,4 +1,4 @@
-"""Durable segmentations: asked for once, done also when nobody waits."""
+"""Durable segmentations: they are requested once and done even if the caller goes away."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from rekindle.results import Result
 PriorityName = Literal["stat", "routine", "batch"]
 PRIORITIES: tuple[str, ...] = get_args(PriorityName)
 ENDED = frozenset({"succeeded", "failed", "cancelled", "expired"})
-#: A watch that nobody ends is begun anew after a day.
+#: Length of a watch; one that is still followed then begins again.
 WATCH_S = 24 * 3600.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """What a watcher is told."""
+    """One change of a segmentation."""
 
     cursor: int
     state: str
     reason: str
     slices_done: int
     slices_total: int
-    #: 1 for the next to be started; 0 once it is not queued.
+    #: Place in the queue: 1 is the next to start, 0 is not queued.
     queue_position: int
 
 
@@ -103,7 +103,7 @@ class DurableSegmentation:
         return self
 
     def cancel(self) -> Self:
-        """Ends it, also while it runs. Raises IllegalTransition where it has ended otherwise."""
+        """Cancels it, also while it runs. Raises IllegalTransition where it has ended otherwise."""
         request = segmentations.CancelSegmentationRequest(
             request_id=new_request_id(), project_id=self._segmentation.project_id, segmentation_id=self.id
         )

@@ -1,4 +1,4 @@
-"""What the servers say of themselves, and whether they are new enough for this client."""
+"""Version, capabilities and limits of the servers, and whether they are new enough for this client."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from rekindle.api.common.v1 import info_pb2 as pb
 from rekindle.convert import from_proto
 from rekindle.errors import NotFound, Unsupported
 
-#: Servers below this version lack something that this client calls.
+#: Oldest server version that knows every call of this client.
 NEEDED_VERSION: Final = "0.1.0"
-#: The version that did not tell its version yet.
+#: Version of servers that cannot tell their version.
 _SILENT_VERSION: Final = "0.0.0"
 
 
@@ -31,11 +31,11 @@ class ServerInfo:
     version: str
     #: "v1"; empty for a server that is too old to tell.
     api_version: str = ""
-    #: What it can do beyond its version's common ground, as in "postgresql".
+    #: Abilities beyond those of every server of its version, as in "postgresql".
     capabilities: frozenset[str] = frozenset()
     #: Largest values taken, by name with the unit at its end; 0 for no limit.
     limits: Mapping[str, int]
-    #: Empty where none is set.
+    #: Id of the installation; empty if none is set.
     installation_id: str = ""
     server_time: datetime | None = None
 

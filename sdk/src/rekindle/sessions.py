@@ -39,12 +39,12 @@ class Session:
 
     @property
     def minutes(self) -> float:
-        """Asked for."""
+        """Minutes of work that were asked for."""
         return self._session.minutes
 
     @property
     def predicted_minutes(self) -> float:
-        """Expected of all its cases."""
+        """Minutes of correction that its cases are expected to take."""
         return self._session.predicted_minutes
 
     @property
@@ -63,12 +63,12 @@ class Session:
 
     @property
     def cases(self) -> int:
-        """How many it was begun with."""
+        """Number of cases that it began with."""
         return len(self._session.leases)
 
     @property
     def leases(self) -> list[Lease]:
-        """Those that were live when the session was read, in the order of work."""
+        """Leases that were live when the session was read, in the order of work."""
         return list(self._leases)
 
     def __iter__(self) -> Iterator[Lease]:

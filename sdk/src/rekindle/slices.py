@@ -44,7 +44,7 @@ class SliceStack:
 class SliceRank:
     """How much of one slice of a coarse label is expected to be wrong."""
 
-    #: Counted from 0.
+    #: Index of the slice, from 0.
     slice: int
     #: Voxels whose label is expected to be corrected.
     expected_voxels_wrong: float

@@ -75,7 +75,7 @@ class ActiveTimer:
         self._done: list[TimeSegment] = []
         self._open: TimeSegment | None = None
         self._last_touch = 0.0
-        #: Where on the clock the open segment counts from, if that is later than the last touch.
+        #: Moment of the clock from which the open segment counts, if it is later than the last touch.
         self._counted_from = 0.0
 
     def start(self, kind: TimeKindName = "reading") -> None:
@@ -118,7 +118,7 @@ class ActiveTimer:
             return [*self._done, *([current] if current and current.active_seconds > 0 else [])]
 
     def restore(self, segments: list[TimeSegment]) -> None:
-        """Puts back what an earlier timer measured, before anything is measured anew; known segments once."""
+        """Puts what an earlier timer measured before what this one measures; a segment that is there counts once."""
         with self._lock:
             self._done = [*segments, *(segment for segment in self._done if segment not in segments)]
 

@@ -23,14 +23,14 @@ from rekindle.errors import (
 )
 from rekindle.volume_records import UploadOutcome
 
-#: The first chunk's.
+#: Size of the first chunk.
 CHUNK_BYTES = 1024 * 1024
 LEAST_CHUNK_BYTES = 64 * 1024
-#: A smaller file is sent again as a whole when its stream breaks.
+#: Size from which a file goes on in pieces when its stream breaks; a smaller one is sent again as a whole.
 PIECES_FROM_BYTES = 4 * CHUNK_BYTES
-#: Uploads of one file that expired or were aborted before a new one is begun no more.
+#: Uploads of one file that may expire or be aborted before the client gives up.
 _MAX_ATTEMPTS = 100
-#: Reasons of failures that are the line's and not the service's.
+#: Reasons of failures of the network rather than the service.
 _BROKEN_LINE = frozenset({"UNREACHABLE", DeadlineExceeded.default_reason})
 
 
@@ -62,7 +62,7 @@ class Upload:
 
     @property
     def expires(self) -> datetime:
-        """When it is given up unless more comes."""
+        """When it expires unless more arrives."""
         return self._upload.expire_time.ToDatetime(tzinfo=UTC)
 
     @property
@@ -123,7 +123,7 @@ class Upload:
                 progress(self.received_bytes, len(data))
 
     def send_to_store(self, data: bytes) -> bool:
-        """Sends the whole file to `url`; False where there is none or it cannot be reached."""
+        """Sends the whole file to `url`; False if there is no URL or it cannot be reached."""
         if not self.url.startswith(("https://", "http://")):
             return False
         request = urllib.request.Request(self.url, data=data, method="PUT")
@@ -144,7 +144,7 @@ class Upload:
         return UploadOutcome.from_proto(_finalize(self._services, self._project_id, self))
 
     def abort(self) -> None:
-        """Gives it up; what has arrived is removed."""
+        """Aborts the upload; the service removes what has arrived."""
         request = volumes.AbortUploadRequest(
             request_id=new_request_id(), project_id=self._project_id, upload_id=self.id
         )
@@ -159,7 +159,7 @@ def create(
     address: bool = False,
     study: bool = False,
 ) -> Upload:
-    """Begins an upload, or finds the one of the same file that was begun before and has not ended in vain."""
+    """Begins an upload, or resumes the one of the same file that has neither expired nor been aborted."""
     request = volumes.CreateUploadRequest(header=header, size_bytes=size_bytes, presigned=address, study=study)
     for attempt in range(_MAX_ATTEMPTS):
         request.request_id = f"{content_request_id(header)}-{'a' if address else 'c'}{attempt}"
@@ -168,11 +168,12 @@ def create(
         except NotFound as error:
             if error.reason != "UPLOAD_NOT_FOUND":
                 raise
-            continue  # so long ago that the service has forgotten it
+            continue  # the service has forgotten an upload that old
         if upload.state not in (volumes.UPLOAD_STATE_ABORTED, volumes.UPLOAD_STATE_EXPIRED):
             return Upload(services, header.project_id, upload)
     raise IllegalTransition(
-        f"{_MAX_ATTEMPTS} uploads of this file have ended in vain: send it in one stream", reason="UPLOAD_ENDED"
+        f"{_MAX_ATTEMPTS} uploads of this file have expired or were aborted: send it in one stream",
+        reason="UPLOAD_ENDED",
     )
 
 
@@ -211,7 +212,7 @@ def _finalize(services: Services, project_id: str, upload: Upload) -> volumes.Fi
 
 
 def by_way(caller: Caller, size_bytes: int, stream: Callable[[], Answer], pieces: Callable[[], Answer]) -> Answer:
-    """Sends a file the way that the client was told; either way it is the same act.
+    """Sends a file the way that the client was told; both ways are the same request.
 
     `stream` sends it whole, `pieces` in pieces or by an address.
     """

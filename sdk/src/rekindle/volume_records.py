@@ -99,11 +99,11 @@ class Series:
     """What became of one series of a study."""
 
     series_instance_uid: str
-    #: As the files say it, for example "CT" or "SR".
+    #: DICOM modality as the files say it, for example "CT" or "SR".
     modality: str
-    #: Empty where it became none.
+    #: Volume that it became; empty if it became none.
     volume_id: str = ""
-    #: Why it became no volume; empty where it did.
+    #: Reason why it became no volume; empty if it became one.
     reason: str = ""
     message: str = ""
 
@@ -122,7 +122,7 @@ class Series:
 class UploadOutcome:
     """What became of an upload in pieces."""
 
-    #: None for a study.
+    #: Volume of an image or a mask; None for a study.
     volume: Volume | None
     #: Receipt of a mask; None otherwise.
     receipt: Receipt | None

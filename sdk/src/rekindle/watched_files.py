@@ -10,7 +10,7 @@ from pathlib import Path
 
 Signature = tuple[tuple[int, int, int, int] | None, ...]
 
-#: After files turned out to be of no use.
+#: Pause before files that could not be used are looked at again.
 _LOOK_AGAIN_S = 5.0
 
 
