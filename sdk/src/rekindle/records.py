@@ -9,7 +9,6 @@ from typing import Any
 from rekindle.api.common.v1 import common_pb2 as common
 from rekindle.api.scheduler.v1 import records_pb2 as records
 from rekindle.api.scheduler.v1 import scheduler_pb2 as scheduler
-from rekindle.api.trainer.v1 import trainer_pb2 as trainer
 from rekindle.convert import from_proto, name_of
 from rekindle.vocabulary import OrganQuality
 
@@ -173,10 +172,6 @@ class Event:
     details: dict[str, str]
     time: datetime | None
 
-    @classmethod
-    def from_proto(cls, message: records.RoundEvent) -> Event:
-        return from_proto(message, cls)
-
 
 @dataclass(frozen=True, kw_only=True)
 class LedgerEntry:
@@ -225,10 +220,6 @@ class Ledger:
     minutes_simulated: float
     rounds: tuple[RoundMinutes, ...]
 
-    @classmethod
-    def from_proto(cls, message: records.LedgerSummary) -> Ledger:
-        return from_proto(message, cls)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
@@ -243,7 +234,3 @@ class Metric:
     loss: float
     dice: float | None
     eta_seconds: float
-
-    @classmethod
-    def from_proto(cls, message: trainer.Metric) -> Metric:
-        return from_proto(message, cls)
