@@ -25,7 +25,7 @@ from bench.measure import Figure, Options, Row, in_child, peak_rss_bytes
 from bench.phantom import abdomen
 
 if TYPE_CHECKING:
-    from rekindle_trainer.networks.transunet import TransUNet
+    from rekindle_trainer.process.networks.transunet import TransUNet
 
 MB = 1e6
 CLASSES = 3
@@ -100,11 +100,11 @@ def _rows(task: Task, ours: Taken, theirs: Taken) -> list[Row]:
 def export(folder: Path, preset_name: str, slices: int) -> str:
     """Store an untrained network as a package and as torch's weights, and a volume; the package's digest."""
     import torch
-    from rekindle_trainer.networks.transunet import TransUNet
-    from rekindle_trainer.package import write_package
-    from rekindle_trainer.presets import PRESETS
-    from rekindle_trainer.recipes import preprocessing_of
-    from rekindle_trainer.spec import Organ, RunSpec
+    from rekindle_trainer.domain.presets import PRESETS
+    from rekindle_trainer.domain.spec import Organ, RunSpec
+    from rekindle_trainer.process.networks.transunet import TransUNet
+    from rekindle_trainer.process.package import write_package
+    from rekindle_trainer.process.recipes import preprocessing_of
 
     preset = PRESETS[preset_name]
     preprocessing = preprocessing_of(preset, "sustainer", "CT")

@@ -31,7 +31,7 @@ from bench import scheduler
 from bench.phantom import abdomen
 
 if TYPE_CHECKING:
-    from rekindle_trainer.presets import Phase, Preset
+    from rekindle_trainer.domain.presets import Phase, Preset
     from torch import Tensor, nn
 
 ORGANS = (records.Organ(id="liver", label_value=1), records.Organ(id="spleen", label_value=2))
@@ -222,9 +222,9 @@ def _correct(writes: SqlWrites, image: VolumeRecord, coarse: VolumeId) -> None:
 
 def _training() -> Iterator[tuple[str, str, float]]:
     import torch
-    from rekindle_trainer.networks.igniter import Igniter
-    from rekindle_trainer.networks.transunet import TransUNet
-    from rekindle_trainer.presets import PRESETS
+    from rekindle_trainer.domain.presets import PRESETS
+    from rekindle_trainer.process.networks.igniter import Igniter
+    from rekindle_trainer.process.networks.transunet import TransUNet
 
     for preset in (PRESETS["paper"], PRESETS["cpu"]):
         with torch.device("meta"):

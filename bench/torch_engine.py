@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from rekindle_inference.domain.records import ProjectId
 from rekindle_inference.ports import Package
 from rekindle_servicekit.workers import Cancellation
-from rekindle_trainer.networks.transunet import TransUNet
-from rekindle_trainer.presets import PRESETS
+from rekindle_trainer.domain.presets import PRESETS
+from rekindle_trainer.process.networks.transunet import TransUNet
 
 
 class TorchEngine:

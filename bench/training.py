@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from rekindle_trainer.export import in_layout
-from rekindle_trainer.networks.igniter import Igniter
-from rekindle_trainer.networks.transunet import TransUNet
-from rekindle_trainer.presets import PRESETS, Phase
-from rekindle_trainer.training.batches import Batch
-from rekindle_trainer.training.loop import batch_loss
-from rekindle_trainer.training.optim import build_optimizer
+from rekindle_trainer.domain.presets import PRESETS, Phase
+from rekindle_trainer.process.export import in_layout
+from rekindle_trainer.process.networks.igniter import Igniter
+from rekindle_trainer.process.networks.transunet import TransUNet
+from rekindle_trainer.process.training.batches import Batch
+from rekindle_trainer.process.training.loop import batch_loss
+from rekindle_trainer.process.training.optim import build_optimizer
 from torch import nn
 
 from bench.measure import Figure, Options, Row, alternate, environment, in_child

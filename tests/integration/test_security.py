@@ -286,7 +286,7 @@ def test_token_is_withdrawn_without_a_restart(secured: Secured) -> None:
 
 
 def test_services_refuse_to_start_where_anybody_could_call(tmp_path: Path) -> None:
-    """Beyond loopback each service ends at once with words on what to set, before it takes a port."""
+    """Beyond loopback a service ends at once with 2, before it takes a port; its last line of log says what to set."""
     for service in SERVICES:
         prefix = f"REKINDLE_{service.upper()}_"
         ended = subprocess.run(
@@ -298,9 +298,10 @@ def test_services_refuse_to_start_where_anybody_could_call(tmp_path: Path) -> No
             timeout=60,
             check=False,
         )
-        assert ended.returncode in (1, 2)
-        assert "callers_file" in ended.stderr
-        assert "Traceback" not in ended.stderr
+        assert 2 == ended.returncode
+        line = json.loads(ended.stderr.splitlines()[-1])
+        assert ("ERROR", service, "start.refused") == (line["level"], line["service"], line["action"])
+        assert "callers_file" in line["message"]
 
 
 def test_token_for_another_machine_needs_tls() -> None:

@@ -12,8 +12,8 @@ from box_runs import add_example, put_spec
 from rekindle.api.common.v1 import common_pb2
 from rekindle.api.trainer.v1 import trainer_pb2
 from rekindle_servicekit.objects import DirectoryObjects
-from rekindle_trainer.run import run
-from rekindle_trainer.training.loop import RunStopped
+from rekindle_trainer.process.run import run
+from rekindle_trainer.process.training.loop import RunStopped
 from several import Attempt, pod_commands, training_process
 from trainer_process import TrainerProcess, get, make_request, wait_for
 

@@ -26,7 +26,7 @@ FAKE_PROCESS = """
 import hashlib, json, signal, sys, time
 from pathlib import Path
 from rekindle_servicekit.objects import DirectoryObjects
-from rekindle_trainer.spec import parse_spec
+from rekindle_trainer.domain.spec import parse_spec
 folder, run, attempt = sys.argv[1:]
 objects = DirectoryObjects(Path(folder))
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))

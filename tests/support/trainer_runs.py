@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rekindle_trainer.domain.runs import Attempt
-from rekindle_trainer.spec import RunSpec
+from rekindle_trainer.domain.spec import RunSpec
 
 MakeSpec = Callable[..., RunSpec]
 #: Exit code of a process that SIGKILL ended.

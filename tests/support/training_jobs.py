@@ -15,14 +15,14 @@ import numpy as np
 import safetensors.torch
 import torch
 from rekindle_servicekit.objects import MemoryObjects, Objects
-from rekindle_trainer.networks.igniter import Igniter
-from rekindle_trainer.networks.transunet import TransUNet
-from rekindle_trainer.presets import TINY, Phase, Preset
-from rekindle_trainer.training.checkpoint import Checkpoints, pack_weights
-from rekindle_trainer.training.data import TrainingCase
-from rekindle_trainer.training.distributed import ALONE, Ranks, TorchRanks, leave
-from rekindle_trainer.training.loop import Job, RunStopped, train
-from rekindle_trainer.training.shared import share_network
+from rekindle_trainer.domain.presets import TINY, Phase, Preset
+from rekindle_trainer.process.networks.igniter import Igniter
+from rekindle_trainer.process.networks.transunet import TransUNet
+from rekindle_trainer.process.training.checkpoint import Checkpoints, pack_weights
+from rekindle_trainer.process.training.data import TrainingCase
+from rekindle_trainer.process.training.distributed import ALONE, Ranks, TorchRanks, leave
+from rekindle_trainer.process.training.loop import Job, RunStopped, train
+from rekindle_trainer.process.training.shared import share_network
 from torch import nn
 
 

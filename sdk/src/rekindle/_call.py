@@ -17,8 +17,6 @@ from rekindle.errors import CapacityExceeded, DependencyUnavailable, RekindleErr
 from rekindle.status import DETAILS_KEY, error_from_rpc
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
-#: Bytes of one chunk of an upload.
-CHUNK_BYTES = 1024 * 1024
 #: Rate below which a transfer runs into its deadline.
 SLOWEST_BYTES_PER_S = 512 * 1024
 
@@ -29,7 +27,6 @@ UploadWay: TypeAlias = Literal["auto", "stream", "pieces", "address"]
 Progress: TypeAlias = Callable[[int, int], None]
 
 Answer = TypeVar("Answer")
-Request = TypeVar("Request", bound=Message)
 
 
 #: Reason of the error where the two sides' TLS does not fit together: trying again would not help.
@@ -76,31 +73,6 @@ def content_request_id(request: Message) -> str:
     """An idempotency key made from a request's content: the same request again is the same act."""
     content = request.SerializeToString(deterministic=True)
     return str(uuid5(NAMESPACE_OID, f"{request.DESCRIPTOR.full_name} {content.hex()}"))
-
-
-def in_chunks(
-    request_type: Callable[..., Request], header: Message, data: bytes, progress: Progress | None = None
-) -> Iterator[Request]:
-    """The requests of one upload: the header, then the data in chunks."""
-    yield request_type(header=header)
-    for start in range(0, len(data), CHUNK_BYTES):
-        chunk = data[start : start + CHUNK_BYTES]
-        yield request_type(chunk=chunk)
-        if progress:
-            progress(start + len(chunk), len(data))
-
-
-def pages(
-    method: Callable[..., Any], request_type: Callable[..., Any], *, page_size: int, **fields: Any
-) -> Iterator[Any]:
-    """Every page of a list, until the service has no further one."""
-    token = ""
-    while True:
-        page = method(request_type(page_size=page_size, page_token=token, **fields))
-        yield page
-        token = page.next_page_token
-        if not token:
-            return
 
 
 def open_channel(address: str, credentials: Credentials | None) -> grpc.Channel:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Self
 
-from rekindle._call import new_request_id, pages
+from rekindle._call import new_request_id
 from rekindle._services import Services
 from rekindle.api.common.v1 import common_pb2 as common
 from rekindle.api.scheduler.v1 import records_pb2 as records
@@ -84,4 +84,11 @@ class ProjectBase:
         return self
 
     def _pages(self, method: Callable[..., Any], request_type: Callable[..., Any], **fields: Any) -> Iterator[Any]:
-        return pages(method, request_type, page_size=PAGE_SIZE, project_id=self.id, **fields)
+        token = ""
+        while True:
+            request = request_type(project_id=self.id, page_size=PAGE_SIZE, page_token=token, **fields)
+            page = method(request)
+            yield page
+            token = page.next_page_token
+            if not token:
+                return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from rekindle._call import in_chunks, new_request_id
+from rekindle._call import new_request_id
 from rekindle._project_base import ProjectBase
 from rekindle.api.common.v1 import common_pb2 as common
 from rekindle.api.inference.v1 import inference_pb2 as inference
@@ -13,6 +13,7 @@ from rekindle.config import TrainingWindow
 from rekindle.convert import from_proto, number_of, to_proto
 from rekindle.models import Model, VolumePrediction, selector
 from rekindle.runs import Run, TrainingLimits
+from rekindle.volumes import CHUNK_BYTES
 
 
 class ProjectModels(ProjectBase):
@@ -87,11 +88,14 @@ class ProjectModels(ProjectBase):
         self._services.trainer.SetTrainingLimits(request)
 
     def _upload_package(self, manifest: bytes, onnx: bytes) -> str:
-        header = inference.UploadPackageHeader(project_id=self.id, manifest=manifest)
+        def parts() -> Iterator[inference.UploadPackageRequest]:
+            header = inference.UploadPackageHeader(project_id=self.id, manifest=manifest)
+            yield inference.UploadPackageRequest(header=header)
+            for start in range(0, len(onnx), CHUNK_BYTES):
+                yield inference.UploadPackageRequest(chunk=onnx[start : start + CHUNK_BYTES])
+
         caller = self._services.caller
-
-        def attempt() -> inference.UploadPackageResponse:
-            requests = in_chunks(inference.UploadPackageRequest, header, onnx)
-            return self._services.inference.UploadPackage(requests, timeout=caller.transfer_timeout_s(len(onnx)))
-
-        return caller.repeat(attempt).package_digest
+        answer = caller.repeat(
+            lambda: self._services.inference.UploadPackage(parts(), timeout=caller.transfer_timeout_s(len(onnx)))
+        )
+        return answer.package_digest

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self, Unpack
 
-from rekindle._call import Caller, Credentials, Retry, UploadWay, in_chunks, new_request_id, open_channel, pages
+from rekindle._call import Caller, Credentials, Retry, UploadWay, new_request_id, open_channel
 from rekindle._services import Services
 from rekindle.admin import AdminCalls
 from rekindle.api.common.v1 import common_pb2 as common
@@ -27,7 +27,7 @@ from rekindle.results import Abstention
 from rekindle.segmentations import PriorityName, priority_value
 from rekindle.server_info import InfoCalls
 from rekindle.tickets import read_ticket
-from rekindle.volumes import Source, VolumeFile, payload
+from rekindle.volumes import CHUNK_BYTES, Payload, Source, VolumeFile, payload
 
 __all__ = ["DEFAULT_ADDRESS", "Client", "Credentials", "Retry", "Segmentation", "connect"]
 
@@ -115,8 +115,14 @@ class Client(AdminCalls, InfoCalls):
 
     def projects(self) -> Iterator[Project]:
         """Every project."""
-        for page in pages(self._services.scheduler.ListProjects, scheduler.ListProjectsRequest, page_size=100):
+        token = ""
+        while True:
+            request = scheduler.ListProjectsRequest(page_size=100, page_token=token)
+            page = self._services.scheduler.ListProjects(request)
             yield from (Project(self._services, project) for project in page.projects)
+            token = page.next_page_token
+            if not token:
+                return
 
     def resume(self, ticket: str, *, tool: str = "") -> Lease:
         """Resumes a lease by the text of `Lease.ticket`, in this process; the tool that held it can no longer write.
@@ -143,20 +149,16 @@ class Client(AdminCalls, InfoCalls):
         "stat" pauses what is less urgent meanwhile.
         """
         sent = payload(image)
-        header = inference.SegmentHeader(
-            project_id=project_id,
-            model=selector(model_version_id),
-            format=sent.format_value,
-            result_format=format_value(result_format) if result_format else common.FILE_FORMAT_UNSPECIFIED,
-            sha256=hashlib.sha256(sent.data).hexdigest(),
-            priority=priority_value(priority),
-        )
+        caller = self._services.caller
 
         def attempt() -> Segmentation:
-            requests = in_chunks(inference.SegmentRequest, header, sent.data)
-            return _collect_segmentation(self._services.inference.Segment(requests, timeout=timeout_s), progress)
+            parts = self._services.inference.Segment(
+                _segment_parts(project_id, model_version_id, sent, result_format, priority),
+                timeout=timeout_s,
+            )
+            return _collect_segmentation(parts, progress)
 
-        return self._services.caller.repeat(attempt)
+        return caller.repeat(attempt)
 
     def close(self) -> None:
         """Closes the channels."""
@@ -201,5 +203,25 @@ def _collect_segmentation(
         mask=VolumeFile(bytes(received), "", format_name(result.format)),
         model_version_id=result.model_version_id,
         quality=tuple(from_proto(item, OrganQuality) for item in result.quality),
-        abstentions=tuple(from_proto(item, Abstention) for item in result.abstentions),
+        abstentions=tuple(Abstention.from_proto(item) for item in result.abstentions),
     )
+
+
+def _segment_parts(
+    project_id: str,
+    model_version_id: str | None,
+    sent: Payload,
+    result_format: FormatName | None,
+    priority: PriorityName,
+) -> Iterator[inference.SegmentRequest]:
+    header = inference.SegmentHeader(
+        project_id=project_id,
+        model=selector(model_version_id),
+        format=sent.format_value,
+        result_format=format_value(result_format) if result_format else common.FILE_FORMAT_UNSPECIFIED,
+        sha256=hashlib.sha256(sent.data).hexdigest(),
+        priority=priority_value(priority),
+    )
+    yield inference.SegmentRequest(header=header)
+    for start in range(0, len(sent.data), CHUNK_BYTES):
+        yield inference.SegmentRequest(chunk=sent.data[start : start + CHUNK_BYTES])

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final, Literal, TypeAlias, get_args
 
 from rekindle.api.common.v1 import common_pb2 as common
-from rekindle.convert import name_of, number_of
+from rekindle.errors import InvalidInput
 
 FormatName: TypeAlias = Literal["nifti", "nrrd", "metaimage", "dicom", "dicom-seg"]
 
@@ -23,16 +23,28 @@ IMAGE_SUFFIXES: Final = (*SUFFIXES["nifti"], *SUFFIXES["nrrd"], *SUFFIXES["metai
 #: Endings of mask files.
 MASK_SUFFIXES: Final = (*IMAGE_SUFFIXES, *SUFFIXES["dicom-seg"])
 
+_VALUES: Final[Mapping[FormatName, common.FileFormat.ValueType]] = {
+    "nifti": common.FILE_FORMAT_NIFTI,
+    "nrrd": common.FILE_FORMAT_NRRD,
+    "metaimage": common.FILE_FORMAT_METAIMAGE,
+    "dicom": common.FILE_FORMAT_DICOM,
+    "dicom-seg": common.FILE_FORMAT_DICOM_SEG,
+}
+
 
 def format_value(name: str) -> common.FileFormat.ValueType:
     """The API's number of a format. Raises InvalidInput for another name."""
-    return number_of(common.FileFormat, name)
+    if name not in _VALUES:
+        raise InvalidInput(f"{name!r} is no format; use one of {', '.join(get_args(FormatName))}")
+    return _VALUES[name]
 
 
 def format_name(value: int) -> FormatName:
-    """The name of the API's number; NIfTI where it does not say a format that is known here."""
-    names: dict[str, FormatName] = {name: name for name in get_args(FormatName)}
-    return names.get(name_of(common.FileFormat, value), "nifti")
+    """The name of the API's word; what it does not say is NIfTI."""
+    for name, known in _VALUES.items():
+        if known == value:
+            return name
+    return "nifti"
 
 
 def format_to_write(path: Path) -> FormatName | None:

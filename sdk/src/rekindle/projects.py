@@ -15,7 +15,6 @@ from rekindle._project_submissions import ProjectSubmissions
 from rekindle._project_volumes import ProjectVolumes
 from rekindle.api.scheduler.v1 import scheduler_pb2 as scheduler
 from rekindle.config import Policy
-from rekindle.convert import from_proto
 from rekindle.models import Model
 from rekindle.purges import ProjectPurges
 from rekindle.records import Event, Ledger, Round
@@ -82,7 +81,7 @@ class Project(
         def events(cursor: int) -> Iterator[Event]:
             request = scheduler.WatchRoundsRequest(project_id=self.id, after_cursor=cursor)
             answers = self._services.scheduler.WatchRounds(request, timeout=timeout_s or 24 * 3600)
-            return (from_proto(answer.event, Event) for answer in answers)
+            return (Event.from_proto(answer.event) for answer in answers)
 
         return self._services.caller.follow(events, after_cursor)
 
@@ -91,5 +90,5 @@ class Project(
         answer = self._get(self._services.scheduler.GetReport, scheduler.GetReportRequest)
         return Report(
             rounds=tuple(Round.from_proto(item) for item in answer.rounds),
-            ledger=from_proto(answer.ledger, Ledger),
+            ledger=Ledger.from_proto(answer.ledger),
         )

@@ -9,6 +9,7 @@ from typing import Any
 from rekindle.api.common.v1 import common_pb2 as common
 from rekindle.api.scheduler.v1 import records_pb2 as records
 from rekindle.api.scheduler.v1 import scheduler_pb2 as scheduler
+from rekindle.api.trainer.v1 import trainer_pb2 as trainer
 from rekindle.convert import from_proto, name_of
 from rekindle.vocabulary import OrganQuality
 
@@ -172,6 +173,10 @@ class Event:
     details: dict[str, str]
     time: datetime | None
 
+    @classmethod
+    def from_proto(cls, message: records.RoundEvent) -> Event:
+        return from_proto(message, cls)
+
 
 @dataclass(frozen=True, kw_only=True)
 class LedgerEntry:
@@ -220,6 +225,10 @@ class Ledger:
     minutes_simulated: float
     rounds: tuple[RoundMinutes, ...]
 
+    @classmethod
+    def from_proto(cls, message: records.LedgerSummary) -> Ledger:
+        return from_proto(message, cls)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
@@ -234,3 +243,7 @@ class Metric:
     loss: float
     dice: float | None
     eta_seconds: float
+
+    @classmethod
+    def from_proto(cls, message: trainer.Metric) -> Metric:
+        return from_proto(message, cls)

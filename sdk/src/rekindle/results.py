@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 
 from rekindle._services import Services
+from rekindle.api.inference.v1 import inference_pb2 as inference
 from rekindle.api.inference.v1 import segmentations_pb2 as segmentations
 from rekindle.convert import from_proto
 from rekindle.formats import FormatName
@@ -25,6 +26,10 @@ class Abstention:
     #: "low-confidence" or "nothing-found".
     reason: str
     message: str
+
+    @classmethod
+    def from_proto(cls, message: inference.Abstention) -> Abstention:
+        return from_proto(message, cls)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from rekindle._call import new_request_id
 from rekindle._services import Services
 from rekindle.api.trainer.v1 import trainer_pb2 as trainer
 from rekindle.config import TrainingWindow, window_from_proto
-from rekindle.convert import from_proto, name_of
+from rekindle.convert import name_of
 from rekindle.records import Metric
 
 
@@ -117,7 +117,7 @@ class Run:
             request = trainer.WatchRunRequest(project_id=self._run.project_id, run_id=self.id, after_cursor=cursor)
             for answer in self._services.trainer.WatchRun(request, timeout=timeout_s or 24 * 3600):
                 if answer.WhichOneof("event") == "metric":
-                    yield from_proto(answer.metric, Metric)
+                    yield Metric.from_proto(answer.metric)
                 else:
                     self._run = answer.run
 

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from rekindle._call import CHUNK_BYTES, Answer, Caller, Progress, content_request_id, new_request_id
+from rekindle._call import Answer, Caller, Progress, content_request_id, new_request_id
 from rekindle._services import Services
 from rekindle.api.inference.v1 import volumes_pb2 as volumes
 from rekindle.convert import name_of
@@ -23,6 +23,8 @@ from rekindle.errors import (
 )
 from rekindle.volume_records import UploadOutcome
 
+#: Size of the first chunk.
+CHUNK_BYTES = 1024 * 1024
 LEAST_CHUNK_BYTES = 64 * 1024
 #: Size from which a file goes on in pieces when its stream breaks; a smaller one is sent again as a whole.
 PIECES_FROM_BYTES = 4 * CHUNK_BYTES

@@ -10,8 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from rekindle._call import CHUNK_BYTES as CHUNK_BYTES
-from rekindle._call import Progress, content_request_id, in_chunks
+from rekindle._call import Progress, content_request_id
 from rekindle._services import Services
 from rekindle.api.common.v1 import common_pb2 as common
 from rekindle.api.inference.v1 import volumes_pb2 as volumes
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     import SimpleITK as sitk
 
+CHUNK_BYTES = 1024 * 1024
 DOWNLOAD_TIMEOUT_S = 3600.0
 GZIP = b"\x1f\x8b"
 
@@ -189,7 +189,12 @@ def upload_parts(
     header: volumes.UploadVolumeHeader, data: bytes, progress: Progress | None = None
 ) -> Iterator[volumes.UploadVolumeRequest]:
     """The messages of one upload: the header, then the chunks."""
-    return in_chunks(volumes.UploadVolumeRequest, header, data, progress)
+    yield volumes.UploadVolumeRequest(header=header)
+    for start in range(0, len(data), CHUNK_BYTES):
+        chunk = data[start : start + CHUNK_BYTES]
+        yield volumes.UploadVolumeRequest(chunk=chunk)
+        if progress:
+            progress(start + len(chunk), len(data))
 
 
 def download(

@@ -11,13 +11,13 @@ import pytest
 from rekindle_servicekit import database
 from rekindle_servicekit.objects import MemoryObjects, Objects
 from rekindle_servicekit.principal import Principal
-from rekindle_trainer import usecases
 from rekindle_trainer.adapters.sql import MIGRATIONS, SqlState
 from rekindle_trainer.domain.runs import Run
+from rekindle_trainer.domain.spec import Example, Organ, RunSpec
 from rekindle_trainer.domain.specs import in_order
 from rekindle_trainer.ports import LaunchError, ProcessStatus
-from rekindle_trainer.spec import Example, Organ, RunSpec
 from rekindle_trainer.supervisor import Supervisor
+from rekindle_trainer.usecases import runs as usecases
 from servers.fixtures import MakeDatabase
 from trainer_runs import sha
 
@@ -83,7 +83,7 @@ class Service:
         return usecases.start_run(
             self.state,
             self.objects,
-            lambda: CATALOGUE,
+            CATALOGUE,
             PRINCIPAL,
             request_id=request_id or f"start {spec.run_id}",
             spec=spec,

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from rekindle_trainer.domain.retry import RetryPolicy
 from rekindle_trainer.domain.runs import AttemptState, RunState
+from rekindle_trainer.domain.spec import RunSpec
 from rekindle_trainer.domain.specs import in_order
-from rekindle_trainer.spec import RunSpec
 from trainer_runs import KILLED, MakeSpec, attempt_of, sha
 
 

@@ -143,7 +143,7 @@ def test_commands_of_one_and_of_many() -> None:
     process = ["-m", "rekindle_trainer.process", "--run", "run-1", "--attempt", "7"]
     python = "/opt/rekindle/bin/python"
     assert [python, *process] == command(SPEC)
-    torchrun = [python, "-m", "rekindle_trainer.torchrun"]
+    torchrun = [python, "-m", "rekindle_trainer.process.torchrun"]
     each = ["--nproc-per-node=4", "--shutdown-timeout=20"]
     assert [*torchrun, "--standalone", *each, *process] == command(replace(SPEC, gpus=4))
     name = job_name("", "run-1", 7)

@@ -10,11 +10,11 @@ from rekindle.errors import DependencyUnavailable, InvalidInput
 from rekindle_trainer.__main__ import _facts, training_command  # pyright: ignore[reportPrivateUsage]
 from rekindle_trainer.adapters import kubernetes as adapter
 from rekindle_trainer.adapters.kubernetes_job import job_manifest
+from rekindle_trainer.adapters.launchers import make_launcher, stops_children
 from rekindle_trainer.domain.retry import ProcessEnd, RetryPolicy, Verdict
 from rekindle_trainer.domain.runs import AttemptState, RunState
-from rekindle_trainer.launchers import make_launcher, stops_children
 from rekindle_trainer.ports import ProcessStatus
-from rekindle_trainer.process import ProcessSettings
+from rekindle_trainer.process.__main__ import ProcessSettings
 from rekindle_trainer.settings import TrainerSettings
 from trainer_runs import MakeSpec
 

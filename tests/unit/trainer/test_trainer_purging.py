@@ -11,8 +11,8 @@ from rekindle_servicekit import database
 from rekindle_servicekit.principal import Principal
 from rekindle_trainer.adapters.sql_purges import SqlPurges
 from rekindle_trainer.domain.runs import RunState
-from rekindle_trainer.purging import Learnt, purge_examples
-from rekindle_trainer.spec import Example, RunSpec
+from rekindle_trainer.domain.spec import Example, RunSpec
+from rekindle_trainer.usecases.purges import Learnt, purge_examples
 from trainer_runs import MakeSpec
 
 PRINCIPAL = Principal(issuer="loopback", subject="scheduler", display_name="The scheduler")

@@ -15,7 +15,7 @@ from rekindle_trainer.domain.queueing import plan_queue
 from rekindle_trainer.domain.results import RunResult
 from rekindle_trainer.domain.retry import Failure, ProcessEnd, RetryPolicy, Verdict
 from rekindle_trainer.domain.runs import Run, RunState
-from rekindle_trainer.spec import RunSpec
+from rekindle_trainer.domain.spec import RunSpec
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 SPEC = RunSpec(

@@ -11,8 +11,8 @@ from rekindle.errors import DependencyUnavailable, NotFound
 from rekindle_servicekit.objects import MemoryObjects
 from rekindle_trainer.domain.retry import ProcessEnd, RetryPolicy, Verdict
 from rekindle_trainer.domain.runs import RunState
-from rekindle_trainer.patience import PatientObjects
-from rekindle_trainer.spec import RunSpec
+from rekindle_trainer.domain.spec import RunSpec
+from rekindle_trainer.process.retrying_objects import RetryingObjects
 
 
 class Away:
@@ -42,15 +42,15 @@ def no_sleep(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     def sleep(seconds: float) -> None:
         slept.append(seconds)
 
-    monkeypatch.setattr("rekindle_trainer.patience.time.sleep", sleep)
-    monkeypatch.setattr("rekindle_trainer.patience.time.monotonic", lambda: now() + sum(slept))
+    monkeypatch.setattr("rekindle_trainer.process.retrying_objects.time.sleep", sleep)
+    monkeypatch.setattr("rekindle_trainer.process.retrying_objects.time.monotonic", lambda: now() + sum(slept))
     return slept
 
 
 def test_the_training_process_waits_for_the_store(no_sleep: list[float]) -> None:
     """Longer each time, up to ten seconds, and then does what it was about to do."""
     store = Away(times=6)
-    PatientObjects(store, patience_s=900, should_stop=lambda: False).put("runs/r/1/a", b"metrics")
+    RetryingObjects(store, patience_s=900, should_stop=lambda: False).put("runs/r/1/a", b"metrics")
     assert [0.5, 1.0, 2.0, 4.0, 8.0, 10.0] == no_sleep
     assert b"metrics" == store.get("runs/r/1/a")
 
@@ -58,21 +58,21 @@ def test_the_training_process_waits_for_the_store(no_sleep: list[float]) -> None
 def test_patience_has_an_end(no_sleep: list[float]) -> None:
     """After which the store's error is passed on."""
     with pytest.raises(DependencyUnavailable):
-        PatientObjects(Away(times=float("inf")), patience_s=60, should_stop=lambda: False).get("runs/r/1/a")
+        RetryingObjects(Away(times=float("inf")), patience_s=60, should_stop=lambda: False).get("runs/r/1/a")
     assert 45 < sum(no_sleep) <= 60
 
 
 def test_who_is_told_to_stop_does_not_wait(no_sleep: list[float]) -> None:
     """So that a service that ends need not kill its training processes."""
     with pytest.raises(DependencyUnavailable):
-        PatientObjects(Away(times=float("inf")), patience_s=60, should_stop=lambda: True).get("runs/r/1/a")
+        RetryingObjects(Away(times=float("inf")), patience_s=60, should_stop=lambda: True).get("runs/r/1/a")
     assert [] == no_sleep
 
 
 def test_other_errors_are_passed_on_at_once(no_sleep: list[float]) -> None:
     """What is not there is not waited for."""
     with pytest.raises(NotFound):
-        PatientObjects(Away(times=0), patience_s=60, should_stop=lambda: False).get("runs/r/1/a")
+        RetryingObjects(Away(times=0), patience_s=60, should_stop=lambda: False).get("runs/r/1/a")
     assert [] == no_sleep
 
 

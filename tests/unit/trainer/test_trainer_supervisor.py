@@ -13,8 +13,8 @@ from rekindle.errors import DependencyUnavailable
 from rekindle_servicekit.objects import Objects
 from rekindle_trainer.adapters import rows
 from rekindle_trainer.domain.runs import AttemptState, RunState
+from rekindle_trainer.domain.spec import RunSpec, parse_spec
 from rekindle_trainer.ports import ProcessStatus
-from rekindle_trainer.spec import RunSpec, parse_spec
 from rekindle_trainer.supervisor import Supervisor
 from trainer_runs import KILLED, MakeSpec, attempt_of
 

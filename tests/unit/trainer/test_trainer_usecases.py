@@ -18,9 +18,9 @@ from rekindle.errors import (
 )
 from rekindle_servicekit.principal import Principal
 from rekindle_servicekit.workers import Cancellation
-from rekindle_trainer import usecases
 from rekindle_trainer.domain.runs import Run, RunState
-from rekindle_trainer.spec import Example, Organ
+from rekindle_trainer.domain.spec import Example, Organ
+from rekindle_trainer.usecases import runs as usecases
 from trainer_runs import MakeSpec
 
 PRINCIPAL = Principal(issuer="loopback", subject="local", display_name="Local user")

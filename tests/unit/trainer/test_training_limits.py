@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from rekindle.errors import InvalidInput
 from rekindle_servicekit.principal import Principal
-from rekindle_trainer import usecases
 from rekindle_trainer.adapters.sql import SqlTransaction
 from rekindle_trainer.domain.limits import TrainingLimits
 from rekindle_trainer.domain.retry import RetryPolicy
 from rekindle_trainer.domain.runs import RunState
 from rekindle_trainer.domain.windows import TrainingWindow
 from rekindle_trainer.ports import ProcessStatus
+from rekindle_trainer.usecases import runs as usecases
 from trainer_runs import MakeSpec
 
 OPERATOR = Principal(issuer="loopback", subject="local", display_name="Local user")
@@ -338,7 +338,7 @@ def test_the_newest_limits_hold(service: Any, spec: MakeSpec, clock: Clock) -> N
     usecases.start_run(
         service.state,
         service.objects,
-        lambda: {"tiny": frozenset({"default"})},
+        {"tiny": frozenset({"default"})},
         OPERATOR,
         request_id="start",
         spec=spec(),
@@ -356,7 +356,7 @@ def test_limits_that_cannot_be_leave_nothing_behind(service: Any, spec: MakeSpec
         usecases.start_run(
             service.state,
             service.objects,
-            lambda: {"tiny": frozenset({"default"})},
+            {"tiny": frozenset({"default"})},
             OPERATOR,
             request_id="start",
             spec=spec(),

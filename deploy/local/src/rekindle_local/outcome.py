@@ -11,7 +11,7 @@ from rekindle.models import Model
 from rekindle.projects import Project
 from rekindle.records import Round
 from rekindle_imaging.volume import Volume
-from rekindle_trainer.evaluation import organ_metrics
+from rekindle_trainer.process.evaluation import organ_metrics
 
 from rekindle_local.annotator import ORGANS, TIME_MODELS, Annotator
 from rekindle_local.baseline import ThresholdBaseline

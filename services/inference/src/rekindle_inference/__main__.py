@@ -10,28 +10,12 @@ if TYPE_CHECKING:
 
 
 def main() -> int:
-    """Serve until a signal, or migrate; 0, or 2 where the settings are wrong."""
-    import logging
-
-    from rekindle.errors import RekindleError
-    from rekindle_servicekit.arguments import read_arguments
-    from rekindle_servicekit.logs import install_logging
+    """Serve until a signal, or migrate; the exit code."""
+    from rekindle_servicekit.arguments import run_command
 
     from rekindle_inference.settings import Settings
 
-    arguments = read_arguments("rekindle_inference", "The inference service.", Settings)
-    install_logging("inference")
-    try:
-        settings = Settings.load()
-        install_logging("inference", level=settings.log_level)
-        if arguments.command == "migrate":
-            _migrate(settings)
-        else:
-            _run(settings)
-    except RekindleError as error:
-        logging.getLogger(__name__).error("%s", error.message, extra={"action": "start.refused"})
-        return 2
-    return 0
+    return run_command("inference", "The inference service.", Settings, serve=_run, migrate=_migrate)
 
 
 def _migrate(settings: Settings) -> None:

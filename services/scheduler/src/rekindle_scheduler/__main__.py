@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 from functools import partial
 
 from rekindle.api.scheduler.v1 import scheduler_pb2
 from rekindle.api.scheduler.v1.scheduler_pb2_grpc import add_SchedulerServiceServicer_to_server
 from rekindle.credentials import Access
-from rekindle.errors import RekindleError
 from rekindle_servicekit.admin import serve_admin
-from rekindle_servicekit.arguments import read_arguments
+from rekindle_servicekit.arguments import run_command
 from rekindle_servicekit.bell import Bell
 from rekindle_servicekit.info import ServerFacts, database_capabilities, serve_info
 from rekindle_servicekit.listening import make_authenticator, server_options
-from rekindle_servicekit.logs import install_logging
 from rekindle_servicekit.metrics import StateCollector
 from rekindle_servicekit.retention import Retention
 from rekindle_servicekit.server import MAX_TRAINER_MESSAGE_BYTES, Server, serve
@@ -62,20 +59,14 @@ class SchedulerServicer(
 
 
 def main() -> int:
-    """Serve until a signal, or migrate; 0, or 2 where the settings are wrong or the start is refused."""
-    arguments = read_arguments("rekindle_scheduler", "The scheduler.", Settings)
-    install_logging("scheduler")
-    try:
-        settings = Settings.load()
-        install_logging("scheduler", level=settings.log_level)
-        if arguments.command == "migrate":
-            open_state(settings.database_url).close()
-        else:
-            asyncio.run(_serve(settings))
-    except RekindleError as error:
-        logging.getLogger(__name__).error("%s", error.message, extra={"action": "start.refused"})
-        return 2
-    return 0
+    """Serve until a signal, or migrate; the exit code."""
+    return run_command(
+        "scheduler",
+        "The scheduler.",
+        Settings,
+        serve=lambda settings: asyncio.run(_serve(settings)),
+        migrate=lambda settings: open_state(settings.database_url).close(),
+    )
 
 
 async def _serve(settings: Settings) -> None:

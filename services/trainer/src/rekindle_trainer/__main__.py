@@ -5,19 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-import threading
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 
 from rekindle.api.trainer.v1 import trainer_pb2, trainer_pb2_grpc
-from rekindle.errors import RekindleError
 from rekindle_servicekit import database
 from rekindle_servicekit.admin import serve_admin
-from rekindle_servicekit.arguments import read_arguments
+from rekindle_servicekit.arguments import run_command
 from rekindle_servicekit.info import ServerFacts, database_capabilities, serve_info
 from rekindle_servicekit.listening import make_authenticator, server_options
-from rekindle_servicekit.logs import install_logging
 from rekindle_servicekit.metrics import StateCollector
 from rekindle_servicekit.object_store import open_store
 from rekindle_servicekit.objects import Objects, PrefixedObjects
@@ -26,16 +23,16 @@ from rekindle_servicekit.server import MAX_TRAINER_MESSAGE_BYTES, Server, serve
 from rekindle_servicekit.workers import Workers
 
 from rekindle_trainer.adapters.archive import project_archive
+from rekindle_trainer.adapters.launchers import make_launcher, stops_children
 from rekindle_trainer.adapters.prometheus import run_metrics
 from rekindle_trainer.adapters.sql import MIGRATIONS, SqlState
 from rekindle_trainer.adapters.sql_purges import SqlPurges
+from rekindle_trainer.domain.presets import CATALOGUE
 from rekindle_trainer.domain.retry import RetryPolicy
 from rekindle_trainer.grpc.servicer import TrainerServicer
-from rekindle_trainer.launchers import make_launcher, stops_children
-from rekindle_trainer.ports import Catalogue
 from rekindle_trainer.settings import TrainerSettings
 from rekindle_trainer.supervisor import Supervisor, supervise
-from rekindle_trainer.verification import verify
+from rekindle_trainer.usecases.verification import verify
 
 SERVICE_NAME: str = trainer_pb2.DESCRIPTOR.services_by_name["TrainerService"].full_name
 _log = logging.getLogger(__name__)
@@ -44,19 +41,15 @@ _LAUNCHERS = {"process": "subprocess", "kubernetes": "kubernetes"}
 
 
 def main(arguments: Sequence[str] | None = None, *, command: Sequence[str] | None = None) -> int:
-    """Serve until SIGTERM or SIGINT, or migrate; `command` replaces the training process. The exit code."""
-    chosen = read_arguments("rekindle_trainer", "The training service.", TrainerSettings, arguments)
-    try:
-        settings = TrainerSettings.load()
-        install_logging("trainer", level=settings.log_level.upper())
-        if chosen.command == "migrate":
-            _migrate(settings)
-        else:
-            asyncio.run(run_service(settings, command or training_command(settings)))
-    except RekindleError as error:
-        print(f"rekindle-trainer: {error.message}", file=sys.stderr)
-        return 1
-    return 0
+    """Serve until a signal, or migrate; `command` replaces the training process. The exit code."""
+    return run_command(
+        "trainer",
+        "The training service.",
+        TrainerSettings,
+        serve=lambda settings: asyncio.run(run_service(settings, command or training_command(settings))),
+        migrate=_migrate,
+        arguments=arguments,
+    )
 
 
 def _migrate(settings: TrainerSettings) -> None:
@@ -99,7 +92,7 @@ async def run_service(settings: TrainerSettings, command: Sequence[str]) -> None
         servicer = TrainerServicer(
             state,
             objects,
-            load_catalogue,
+            CATALOGUE,
             supervisor.advance,
             workers,
             server.stopping,
@@ -110,8 +103,6 @@ async def run_service(settings: TrainerSettings, command: Sequence[str]) -> None
         serve_info(server, _facts(settings))
         archive = project_archive(engine, objects)
         serve_admin(server, workers, verify=partial(verify, state, objects), archive=archive)
-        # The first run need not wait for torch to be imported.
-        threading.Thread(target=load_catalogue, name="catalogue", daemon=True).start()
         supervision_loop = partial(
             supervise,
             supervisor,
@@ -131,14 +122,6 @@ def open_objects(settings: TrainerSettings) -> Objects:
     """The object store, or the part of it that belongs to this installation."""
     objects = open_store(settings, settings.objects_directory)
     return PrefixedObjects(objects, settings.installation_id) if settings.installation_id else objects
-
-
-@cache
-def load_catalogue() -> Catalogue:
-    """Presets and recipes; late, as the networks that they describe bring torch along."""
-    from rekindle_trainer.presets import PRESETS
-
-    return {name: frozenset(preset.recipes) for name, preset in PRESETS.items()}
 
 
 def _facts(settings: TrainerSettings) -> ServerFacts:

@@ -14,9 +14,6 @@ from rekindle_trainer.domain.limits import TrainingLimits
 from rekindle_trainer.domain.metrics import Metric
 from rekindle_trainer.domain.runs import Attempt, Run, RunState
 
-#: Preset -> recipes that it has.
-Catalogue = Mapping[str, frozenset[str]]
-
 
 class Transaction(Protocol):
     """Runs, attempts and metrics as of one moment."""

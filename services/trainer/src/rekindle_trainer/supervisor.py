@@ -16,13 +16,13 @@ from rekindle_servicekit import context
 from rekindle_servicekit.objects import Objects
 from rekindle_servicekit.workers import Workers
 
-from rekindle_trainer import outputs
 from rekindle_trainer.domain.metrics import number_metrics
 from rekindle_trainer.domain.queueing import plan_queue, waiting_reason
 from rekindle_trainer.domain.retry import ProcessEnd, RetryPolicy, Verdict
 from rekindle_trainer.domain.runs import Attempt, AttemptState, Run, RunState
 from rekindle_trainer.domain.specs import spec_json
 from rekindle_trainer.ports import Launcher, LaunchError, ProcessStatus, State, Transaction
+from rekindle_trainer.usecases import run_outputs as outputs
 
 _log = logging.getLogger(__name__)
 

@@ -204,7 +204,7 @@ def _command(spec: JobSpec, name: str, run_id: str, attempt: int) -> list[str]:
         rendezvous += [f"--master-addr={name}-0.{name}", f"--master-port={_PORT}"]
     # Its processes get the pod's whole grace for a checkpoint.
     options = [f"--nproc-per-node={max(1, spec.gpus)}", f"--shutdown-timeout={max(1, round(spec.stop_grace_s))}"]
-    return [interpreter, "-m", "rekindle_trainer.torchrun", *rendezvous, *options, *process]
+    return [interpreter, "-m", "rekindle_trainer.process.torchrun", *rendezvous, *options, *process]
 
 
 def _environment(spec: JobSpec) -> dict[str, str]:

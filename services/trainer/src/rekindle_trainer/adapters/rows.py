@@ -13,9 +13,9 @@ from rekindle_trainer.domain.limits import TrainingLimits
 from rekindle_trainer.domain.metrics import Metric, MetricRecord
 from rekindle_trainer.domain.results import CaseMetrics, OrganMetrics, RunPackage, RunResult
 from rekindle_trainer.domain.runs import Attempt, AttemptState, Run, RunState
+from rekindle_trainer.domain.spec import RunSpec, compact_json, parse_spec
 from rekindle_trainer.domain.specs import spec_json
 from rekindle_trainer.domain.windows import TrainingWindow
-from rekindle_trainer.spec import RunSpec, compact_json, parse_spec
 
 
 def run_row(run: Run) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from rekindle_trainer.spec import RunSpec
+from rekindle_trainer.domain.spec import RunSpec
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 

@@ -12,7 +12,7 @@ from rekindle.errors import IllegalTransition
 
 from rekindle_trainer.domain.metrics import Metric
 from rekindle_trainer.domain.results import RunResult
-from rekindle_trainer.spec import RunSpec
+from rekindle_trainer.domain.spec import RunSpec
 
 
 class RunState(StrEnum):

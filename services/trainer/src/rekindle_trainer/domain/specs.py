@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from rekindle_trainer.spec import Example, RunSpec, compact_json
+from rekindle_trainer.domain.spec import Example, RunSpec, compact_json
 
 
 def in_order(spec: RunSpec) -> RunSpec:

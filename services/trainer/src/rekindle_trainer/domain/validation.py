@@ -8,7 +8,7 @@ from typing import Final
 
 from rekindle.errors import FieldViolation, InvalidInput
 
-from rekindle_trainer.spec import Example, RunSpec
+from rekindle_trainer.domain.spec import Example, RunSpec
 
 _RUN_ID = re.compile(r"[a-z0-9][A-Za-z0-9_-]{0,99}")
 _ORGAN_ID = re.compile(r"[a-z0-9_]{1,64}")

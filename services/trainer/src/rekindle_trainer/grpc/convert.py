@@ -12,9 +12,9 @@ from rekindle_trainer.domain.limits import TrainingLimits
 from rekindle_trainer.domain.metrics import Metric
 from rekindle_trainer.domain.results import CaseMetrics, OrganMetrics, RunResult
 from rekindle_trainer.domain.runs import Run, RunState
+from rekindle_trainer.domain.spec import Example, Organ, RunSpec
 from rekindle_trainer.domain.windows import TrainingWindow
-from rekindle_trainer.spec import Example, Organ, RunSpec
-from rekindle_trainer.usecases import LimitsReport
+from rekindle_trainer.usecases.runs import LimitsReport
 
 _KINDS: Final = {pb.RUN_KIND_IGNITER: "igniter", pb.RUN_KIND_SUSTAINER: "sustainer"}
 _MODALITIES: Final = {common_pb2.MODALITY_CT: "CT", common_pb2.MODALITY_MR: "MR"}

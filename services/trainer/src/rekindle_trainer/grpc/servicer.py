@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
@@ -15,10 +15,10 @@ from rekindle_servicekit.context import bind, principal
 from rekindle_servicekit.objects import Objects
 from rekindle_servicekit.workers import Workers
 
-from rekindle_trainer import usecases
 from rekindle_trainer.grpc.convert import read_limits, read_spec, write_limits, write_metric, write_report, write_run
-from rekindle_trainer.ports import Catalogue, PurgeState, State
-from rekindle_trainer.purging import purge_examples
+from rekindle_trainer.ports import PurgeState, State
+from rekindle_trainer.usecases import runs as usecases
+from rekindle_trainer.usecases.purges import purge_examples
 
 ServicerContext = grpc.aio.ServicerContext[Any, Any]
 _WATCH_POLL_S: Final = 0.25
@@ -31,7 +31,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         self,
         state: State,
         objects: Objects,
-        catalogue: Callable[[], Catalogue],
+        catalogue: Mapping[str, frozenset[str]],
         advance: Callable[[str], None],
         workers: Workers,
         stopping: asyncio.Event,

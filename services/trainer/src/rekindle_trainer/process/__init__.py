@@ -1,0 +1,1 @@
+"""The training process: networks, training, evaluation, export. Only this wing needs torch."""

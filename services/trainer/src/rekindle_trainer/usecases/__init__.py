@@ -1,0 +1,1 @@
+"""What the trainer does for its callers, one function each."""
