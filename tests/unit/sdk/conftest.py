@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import grpc
 import pytest
 from click.testing import CliRunner, Result
-from rekindle._call import Retry
+from rekindle._call import Retry, UploadWay
 from rekindle.api.inference.v1 import inference_pb2_grpc, volumes_pb2_grpc
 from rekindle.api.scheduler.v1 import scheduler_pb2_grpc
 from rekindle.api.trainer.v1 import trainer_pb2_grpc
@@ -23,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from fake_inference import FakeInference, FakeVolumes
 from fake_scheduler import FakeScheduler
 from fake_trainer import FakeTrainer
-from fake_world import Command, World
+from fake_world import Command, Connect, World
 
 ORGANS = [Organ("liver", 1, ("SCT", "10200004", "Liver")), Organ("spleen", 2)]
 
@@ -49,11 +50,22 @@ def address(world: World) -> Iterator[str]:
 
 
 @pytest.fixture
-def client(address: str) -> Iterator[Client]:
-    """A client that does not wait long between tries."""
-    retry = Retry(attempts=3, first_wait_s=0.01)
-    with Client.connect(address, inference=address, trainer=address, timeout_s=10, retry=retry) as client:
-        yield client
+def connect(address: str) -> Iterator[Connect]:
+    """Makes clients that do not wait long between tries and send files in the given way."""
+    with ExitStack() as clients:
+
+        def connect(uploads: UploadWay = "auto") -> Client:
+            retry = Retry(attempts=3, first_wait_s=0.01)
+            options = {"timeout_s": 10, "retry": retry, "uploads": uploads}
+            return clients.enter_context(Client.connect(address, inference=address, trainer=address, **options))
+
+        yield connect
+
+
+@pytest.fixture
+def client(connect: Connect) -> Client:
+    """A client that sends files as it does by itself."""
+    return connect()
 
 
 @pytest.fixture

@@ -19,11 +19,14 @@ from rekindle.api.inference.v1 import inference_pb2 as inference
 from rekindle.api.inference.v1 import volumes_pb2 as volumes
 from rekindle.api.scheduler.v1 import records_pb2 as records
 from rekindle.api.trainer.v1 import trainer_pb2 as trainer
+from rekindle.client import Client
 from rekindle.errors import LeaseLost, NotFound, RekindleError
 from rekindle.status import DETAILS_KEY, status_code, status_details, status_message
 
 #: `rekindle` with arguments, run in this process.
 Command: TypeAlias = Callable[..., Result]
+#: Makes a client that sends files in the given way.
+Connect: TypeAlias = Callable[..., Client]
 
 
 def stamp(moment: datetime) -> Timestamp:

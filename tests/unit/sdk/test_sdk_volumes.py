@@ -6,14 +6,13 @@ import hashlib
 import random
 import zlib
 from pathlib import Path
-from typing import Any
 
 import grpc
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from fake_world import Command, World
-from rekindle._call import Caller
+from fake_world import Command, Connect, World
+from rekindle._call import Caller, UploadWay
 from rekindle.client import Client
 from rekindle.errors import DependencyUnavailable, IntegrityError, InvalidInput
 from rekindle.projects import Project
@@ -142,11 +141,10 @@ def test_a_small_file_is_simply_sent_again(project: Project, world: World) -> No
     assert (2, []) == (len(world.requests("UploadVolume")), world.requests("CreateUpload"))
 
 
-def test_chunks_fit_the_line(project: Project, world: World) -> None:
+def test_chunks_fit_the_line(connect: Connect, project: Project, world: World) -> None:
     """They grow up to what the service takes, and shrink to a quarter when one is too slow to arrive."""
-    project._services.caller.uploads = "pieces"
     data = random.Random(10).randbytes(4 * CHUNK_BYTES)
-    upload = project.begin_upload(data)
+    upload = connect("pieces").project(project.id).begin_upload(data)
     upload._upload.max_chunk_bytes = 2 * CHUNK_BYTES
     world.failures["PutChunk"] = [grpc.StatusCode.DEADLINE_EXCEEDED]
     upload.send(data)
@@ -155,24 +153,23 @@ def test_chunks_fit_the_line(project: Project, world: World) -> None:
     assert data == bytes(world.pieces[upload.id][1])
 
 
-def test_a_client_that_is_behind_goes_on_where_the_service_is(project: Project, world: World) -> None:
+def test_a_client_that_is_behind_goes_on_where_the_service_is(connect: Connect, project: Project, world: World) -> None:
     """Somebody else has sent a part meanwhile."""
-    project._services.caller.uploads = "pieces"
-    upload = project.begin_upload(BIG)
-    upload.put(0, BIG[:7])
-    upload._upload.received_bytes = 3
+    chosen = connect("pieces").project(project.id)
+    upload, other = chosen.begin_upload(BIG), chosen.begin_upload(BIG)
+    upload.put(0, BIG[:3])
+    other.put(3, BIG[3:7])
     upload.send(BIG)
     assert BIG == bytes(world.pieces[upload.id][1])
 
 
 @pytest.mark.parametrize("way", ["auto", "pieces", "address"])
-def test_an_older_service_gets_a_stream(project: Project, world: World, way: Any) -> None:
+def test_an_older_service_gets_a_stream(connect: Connect, project: Project, world: World, way: UploadWay) -> None:
     """One that knows no pieces is sent the file as ever."""
     data = random.Random(9).randbytes(5 * CHUNK_BYTES)
-    project._services.caller.uploads = way
     world.failures["CreateUpload"] = [grpc.StatusCode.UNIMPLEMENTED]
     world.failures["UploadVolume"] = [grpc.StatusCode.UNAVAILABLE]
-    assert data == world.volumes[project.upload_image(data)][1]
+    assert data == world.volumes[connect(way).project(project.id).upload_image(data)][1]
     assert 1 == len(world.requests("CreateUpload"))
 
 
