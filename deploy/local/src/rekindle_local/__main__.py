@@ -40,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--data", type=Path, help="folder with seed/ct, seed/mr and target; default: synthetic")
     demo.add_argument("--out", type=Path, default=Path("out/demo"), help="folder for report and state")
     demo.add_argument("--strategy", default="easy-first", choices=ORDERINGS, help="which cases come first")
-    demo.add_argument("--seed", type=int, default=0, help="of everything random")
+    demo.add_argument("--seed", type=int, default=0, help="seed of everything random")
     demo.add_argument("--preset", help="networks and schedule: cpu, demo, tiny, paper")
     demo.add_argument("--recipe", default="default", help="default, or paper (from scratch each round)")
     demo.add_argument("--seed-ct", type=int, help="how many CT volumes of the seed set to use")

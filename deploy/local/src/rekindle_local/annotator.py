@@ -25,7 +25,7 @@ class TimeModel:
                                               + removal_s_per_component * components to remove))
 
     Added path length is the length of the true in-plane contour that lies farther than `tolerance_mm`
-    from the coarse label's contour in the same slice, so it has to be drawn anew (Vaassen et al. 2020,
+    from the coarse label's contour in the same slice, so it has to be redrawn (Vaassen et al. 2020,
     Phys Imaging Radiat Oncol 13:1-6, who found that it follows measured correction time better than Dice
     does). Without a coarse label the whole contour is drawn. Changed area is that of the voxels that
     differ, summed over the slices. `noise` is lognormal with mean 1 and depends on annotator seed and case
@@ -49,7 +49,7 @@ class TimeModel:
 
     #: the default: contours within 3 mm are good enough to leave alone
     ADDED_PATH: ClassVar["TimeModel"]
-    #: a stricter second opinion: every contour element that is not exactly right is drawn anew
+    #: a stricter second opinion: every contour element that is not exactly right is redrawn
     EXACT: ClassVar["TimeModel"]
     #: a brush instead of a pen: every voxel that changes is painted or erased
     PAINTED: ClassVar["TimeModel"]

@@ -213,7 +213,7 @@ def label_of(file: VolumeFile) -> Volume:
 
 
 class _Narrator:
-    """Says what happens in the project, as it happens, beside the annotator's work."""
+    """Tells the project's events as they happen, while the annotator works."""
 
     def __init__(self, project: Project, say: Say) -> None:
         self._project, self._say = project, say

@@ -34,11 +34,11 @@ class DemoOptions:
     """What `make demo` was asked for."""
 
     out: Path
-    #: None makes synthetic abdomens.
+    #: Folder of the data set; None makes synthetic abdomens.
     data: Path | None = None
     strategy: str = "easy-first"
     seed: int = 0
-    #: None takes "demo" for synthetic data and "cpu" for real data.
+    #: Preset of the trainer; None takes "demo" for synthetic data and "cpu" for real data.
     preset: str | None = None
     seed_ct: int | None = None
     recipe: str = "default"

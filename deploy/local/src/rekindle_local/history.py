@@ -26,15 +26,15 @@ def history_of(campaign: Campaign, options: Mapping[str, Any]) -> dict[str, Any]
     package = {"": None, **{model.id: model.package_digest for model in models.values()}}
     rounds = [
         {
-            "number": each.number,
-            "cases": sorted(names[case_id] for case_id in each.selected_case_ids),
-            "labelled": each.labelled_total,
-            "candidate": package[each.candidate_model_version_id],
-            "snapshot": _snapshot(each.candidate_model_version_id, models),
-            "promoted": each.promoted,
-            "serving": package[each.serving_model_version_id],
+            "number": item.number,
+            "cases": sorted(names[case_id] for case_id in item.selected_case_ids),
+            "labelled": item.labelled_total,
+            "candidate": package[item.candidate_model_version_id],
+            "snapshot": _snapshot(item.candidate_model_version_id, models),
+            "promoted": item.promoted,
+            "serving": package[item.serving_model_version_id],
         }
-        for each in project.rounds()
+        for item in project.rounds()
     ]
     coarse = {
         names[case.case_id]: {"model": package[case.model_version_id], "mask": _mask_digest(campaign, case)}
@@ -48,10 +48,10 @@ def _snapshot(version: str, models: Mapping[str, Any]) -> str | None:
 
 
 def _mask_digest(campaign: Campaign, case: Any) -> str | None:
-    """Of the coarse label that a case was corrected from; None where it was drawn from nothing."""
+    """Digest of the coarse label that a case was corrected from; None if it was drawn from nothing."""
     if not case.model_version_id:
         return None
-    volume_id = next(each.volume_id for each in campaign.project.cases() if each.id == case.case_id)
+    volume_id = next(item.volume_id for item in campaign.project.cases() if item.id == case.case_id)
     for answer in campaign.project.predict([volume_id], model_version_id=case.model_version_id):
         if answer.prediction:
             return answer.prediction.mask_digest

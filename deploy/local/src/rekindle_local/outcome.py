@@ -232,7 +232,7 @@ def _cost(
     truths: Mapping[str, Volume],
     igniter: str,
 ) -> TimeModelCost:
-    """The whole campaign under one model of the annotator's time, beside the same without updates."""
+    """The whole campaign under one model of the annotator's time, and the same campaign without updates."""
     annotator = replace(Annotator(seed), model=time_model)  # type: ignore[arg-type]
     model = annotator.model
     total = no_update = from_nothing = 0.0

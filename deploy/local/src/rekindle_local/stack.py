@@ -21,9 +21,9 @@ from rekindle.client import Client
 from rekindle.credentials import Access
 from rekindle.errors import AlreadyExists, DependencyUnavailable
 
-#: In the order in which they start; they stop in the reverse order.
+#: Services in the order in which they start; they stop in the reverse order.
 SERVICES = ("inference", "trainer", "scheduler")
-#: Settings that whoever starts the stack may give in the environment, for a database of their own.
+#: Settings that the environment of the stack may give, for a database of one's own.
 _CHOSEN_OUTSIDE = ("DATABASE_URL",)
 READY_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 20.0
@@ -33,9 +33,9 @@ STOP_TIMEOUT_S = 20.0
 class StackOptions:
     """How the stack runs."""
 
-    #: Everything the services keep: databases, objects, logs.
+    #: Folder of all that the services keep: databases, objects, logs.
     state: Path
-    #: Scheduler's port; inference and trainer take the next two. 0 takes free ones.
+    #: Port of the scheduler; inference and trainer take the next two. 0 takes free ones.
     port: int = 50051
     #: Name of this installation: begins object keys; empty for none.
     installation_id: str = ""
@@ -105,14 +105,14 @@ class Stack:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                # Ctrl-C reaches this process only, which then stops the services in order.
+                # Ctrl-C reaches this process only; it then stops the services in order.
                 start_new_session=True,
             )
         self._write_pids()
         self._wait_ready(service, port_file)
 
     def kill_service(self, service: str) -> None:
-        """SIGKILL, as a crash would be: nothing is tidied up."""
+        """Kills the service by SIGKILL, like a crash: it cannot tidy up."""
         process = self._processes[service]
         process.kill()
         process.wait()
@@ -122,7 +122,7 @@ class Stack:
         return [service for service, process in self._processes.items() if process.poll() is not None]
 
     def supervise(self, stopped: Callable[[], bool], say: Callable[[str], None], interval_s: float = 0.5) -> None:
-        """Until `stopped`: starts again whatever dies."""
+        """Starts services that have died again, until `stopped`."""
         while not stopped():
             for service in self.dead_services():
                 code = self._processes[service].returncode
@@ -192,7 +192,7 @@ class Stack:
                 break
             if port_file.exists():
                 told = json.loads(port_file.read_text())
-                # The health port speaks plain text whatever the other one does.
+                # The health port always speaks plain text.
                 if _is_serving(told["health_address"]):
                     self._addresses[service] = told["address"]
                     return
