@@ -11,16 +11,28 @@ import click
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+def _option(name: str, *, help: str, env: str, **attributes: Any) -> Callable[[Function], Function]:
+    return click.option(name, help=f"{help}  [env var: {env}]", **attributes)
+
+
 _OPTIONS = (
-    click.option("--tls", is_flag=True, default=None, help="Speak TLS, trusting the usual authorities. [REKINDLE_TLS]"),
-    click.option("--ca", type=_FILE, help="Speak TLS, trusting the authorities in this PEM file. [REKINDLE_CA]"),
-    click.option("--certificate", type=_FILE, help="PEM file of your client certificate. [REKINDLE_CERTIFICATE]"),
-    click.option("--key", type=_FILE, help="PEM file of its key. [REKINDLE_KEY]"),
-    click.option(
-        "--server-name", metavar="NAME", help="Name in the services' certificate, where it is not the address's."
+    _option("--tls", is_flag=True, default=None, help="Speak TLS, trusting the usual authorities.", env="REKINDLE_TLS"),
+    _option("--ca", type=_FILE, help="Speak TLS, trusting the authorities in this PEM file.", env="REKINDLE_CA"),
+    _option("--certificate", type=_FILE, help="PEM file of your client certificate.", env="REKINDLE_CERTIFICATE"),
+    _option("--key", type=_FILE, help="PEM file of the certificate's key.", env="REKINDLE_KEY"),
+    _option(
+        "--server-name",
+        metavar="NAME",
+        help="Name in the services' certificate, where it differs from the address.",
+        env="REKINDLE_SERVER_NAME",
     ),
-    click.option(
-        "--token-file", type=_FILE, help="File that holds your token. [REKINDLE_TOKEN_FILE; a token: REKINDLE_TOKEN]"
+    _option(
+        "--token-file",
+        type=_FILE,
+        help="File that holds your token.",
+        env="REKINDLE_TOKEN_FILE; the token itself: REKINDLE_TOKEN",
     ),
 )
 

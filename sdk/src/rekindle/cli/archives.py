@@ -15,7 +15,10 @@ from rekindle.cli.session import Session
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @pass_session
 def export_project(session: Session, file: Path) -> None:
-    """Write everything of the project into FILE: labels, ledger, rounds, models, volumes."""
+    """Write the whole project into FILE.
+
+    FILE holds labels, ledger, rounds, models and volumes.
+    """
     project = session.project()
     project.export(file)
     size = file.stat().st_size

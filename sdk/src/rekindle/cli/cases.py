@@ -40,9 +40,10 @@ def seeds() -> None:
 )
 @pass_session
 def add_seeds(session: Session, folder: Path, modality: ModalityName, not_reviewed: tuple[str, ...]) -> None:
-    """Add the labelled images of DIR, which has a folder images/ and a folder labels/ with the same names.
+    """Add the labelled images of DIR.
 
-    Images are NIfTI, NRRD or MetaImage files or folders of DICOM files; labels may be DICOM SEG (.dcm) too.
+    DIR has a folder images/ and a folder labels/ with files of the same names. Images are NIfTI, NRRD or MetaImage
+    files or folders of DICOM files; labels may be DICOM SEG (.dcm) too.
 
     Adding the same files again changes nothing, so an interrupted upload is simply repeated.
     """
@@ -82,7 +83,7 @@ def list_seeds(session: Session) -> None:
 
 @click.group(cls=RekindleGroup)
 def cases() -> None:
-    """Your cases: bring them in, list them, mark them."""
+    """Your cases: add, list and mark them."""
 
 
 @cases.command("add")
@@ -96,8 +97,9 @@ def cases() -> None:
 @click.option("--close", is_flag=True, help="These are all: close registration afterwards.")
 @pass_session
 def add_cases(session: Session, folder: Path, group_from: str | None, close: bool) -> None:
-    """Add the images of DIR: NIfTI, NRRD or MetaImage files, and folders that each hold the DICOM files of a series.
+    """Add the images of DIR.
 
+    Images are NIfTI, NRRD or MetaImage files, and folders that each hold the DICOM files of a series.
     Adding the same files again changes nothing, so an interrupted upload is simply repeated.
     """
     images = images_in(folder)
@@ -143,7 +145,7 @@ def add_cases(session: Session, folder: Path, group_from: str | None, close: boo
 def list_cases(
     session: Session, states: tuple[str, ...], held_out: bool | None, round_number: int, ranked: bool
 ) -> None:
-    """The cases: their state, and the minutes of correction that are expected."""
+    """Cases, their state and expected minutes."""
     listed = list(session.project().cases(states=states, held_out=held_out, round=round_number, ranked=ranked))
     session.out.rows(
         counted(len(listed), "case"),
@@ -169,6 +171,9 @@ def list_cases(
 @click.argument("mark", type=click.Choice(MARKS))
 @pass_session
 def mark_case(session: Session, case_id: str, mark: str) -> None:
-    """Mark a case: easy comes first, hard comes last, put-off is not handed out, none clears the mark."""
+    """Mark a case.
+
+    easy comes first, hard comes last, put-off is not handed out, none clears the mark.
+    """
     marked = session.project().mark(case_id, mark)
     session.out.done(f"Case {marked.id} is marked {marked.mark}.", marked)

@@ -75,8 +75,8 @@ from rekindle.credentials import AccessOptions
     envvar="REKINDLE_UPLOADS",
     show_default=True,
     show_envvar=True,
-    help="How files are sent: in one stream, in pieces that a broken line cannot undo, to an address of the object "
-    "store; auto: a stream, and pieces when it breaks.",
+    help="How files are sent: in one stream, in pieces that survive broken connections, or to an address of the "
+    "object store; auto: a stream, and pieces when it breaks.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 @click.pass_context

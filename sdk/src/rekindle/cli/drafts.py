@@ -24,7 +24,7 @@ FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
 
 @click.group(cls=RekindleGroup)
 def draft() -> None:
-    """Unfinished corrections: keep them at the service, fetch them elsewhere."""
+    """Unfinished corrections, kept at the service."""
 
 
 @draft.command("save")
@@ -44,8 +44,9 @@ def draft() -> None:
 def save(
     session: Session, folder: Path, statuses: tuple[str, ...], note: str, minutes: float | None, extend: bool
 ) -> None:
-    """Keep the unfinished mask of DIR, the folder that `rekindle next` made, at the service.
+    """Keep the unfinished mask of DIR at the service.
 
+    DIR is the folder that `rekindle next` made.
     It is never trained on. `rekindle take-up` goes on with it on another machine.
     """
     mask = mask_in(folder)
@@ -67,7 +68,10 @@ def save(
 @click.option("--force", is_flag=True, help="Replace the mask that is in DIR.")
 @pass_session
 def load(session: Session, folder: Path, force: bool) -> None:
-    """Fetch the newest draft of the case of DIR, the folder that `rekindle next` made, as DIR/mask.nii.gz."""
+    """Fetch the newest draft as DIR/mask.nii.gz.
+
+    DIR is the folder that `rekindle next` made.
+    """
     there = mask_in(folder)
     if there is not None and not force:
         raise InvalidInput(f"{there} is there already: --force replaces it")
@@ -110,7 +114,7 @@ def list_drafts(session: Session) -> None:
 @click.argument("draft_id", metavar="DRAFT")
 @pass_session
 def discard(session: Session, draft_id: str) -> None:
-    """Throw a draft away. The time that came with it stays in the ledger."""
+    """Discard a draft. Its time stays in the ledger."""
     session.project().discard_draft(draft_id)
     session.out.done(f"Draft {draft_id} is gone.", {"id": draft_id})
 
@@ -126,7 +130,7 @@ def discard(session: Session, draft_id: str) -> None:
 )
 @pass_session
 def take_up(session: Session, case_or_lease: str, out: Path) -> None:
-    """Go on here with a case that you began elsewhere.
+    """Resume a case here that you began elsewhere.
 
     Makes the folder as `rekindle next` does, with the mask of your newest draft in it. The tool or machine that
     held the case before can neither save nor submit any more; the time so far goes on.

@@ -19,7 +19,10 @@ SERVICES = ("scheduler", "inference", "trainer")
 @pass_session
 @click.pass_context
 def info(ctx: click.Context, session: Session) -> None:
-    """Version, capabilities and limits of the servers; a server that cannot be reached is named as such."""
+    """Version, capabilities and limits of the servers.
+
+    A server that cannot be reached is named, and the exit code is 5.
+    """
     found: dict[str, ServerInfo] = {}
     failed: dict[str, RekindleError] = {}
     for service in SERVICES:

@@ -16,13 +16,13 @@ from rekindle.tickets import read_ticket
 
 @click.group(cls=RekindleGroup)
 def leases() -> None:
-    """The cases that are yours now: list them, release them."""
+    """Your cases now: list them, release them."""
 
 
 @leases.command("list")
 @pass_session
 def list_leases(session: Session) -> None:
-    """The cases that you have fetched and not submitted yet."""
+    """Cases that you have fetched but not submitted."""
     live = session.project().my_leases()
     session.out.rows(
         "Your cases",
@@ -46,9 +46,10 @@ def list_leases(session: Session) -> None:
 @click.option("--reason", default="", metavar="TEXT", help="Why, in your own words; no patient data, please.")
 @pass_session
 def release(session: Session, case_or_lease: str, reason: str) -> None:
-    """Release a case without a label; somebody else may then take it.
+    """Release a case without a label.
 
-    Name it by its case, by its lease, or by the folder that `rekindle next` made. Files stay where they are.
+    Another annotator may then take it. Name it by its case, by its lease, or by the folder that `rekindle next`
+    made. Files stay where they are.
     """
     written = Path(case_or_lease) / LEASE
     if written.is_file():

@@ -16,7 +16,7 @@ from rekindle.projects import Project
 
 @click.group(cls=RekindleGroup)
 def models() -> None:
-    """Model versions: list, choose, bring in."""
+    """Model versions: list, activate, import."""
 
 
 @models.command("list")
@@ -46,7 +46,9 @@ def list_models(session: Session) -> None:
 @click.argument("version", metavar="VERSION")
 @pass_session
 def activate(session: Session, version: str) -> None:
-    """Let VERSION (its number or id) serve `rekindle segment` from now on; an older one is the way back.
+    """Let VERSION serve from now on.
+
+    VERSION is a number or an id; an older one is a rollback.
 
     The rounds of a project go on with the version that they promoted, and their next promotion moves this again.
     """
@@ -71,8 +73,9 @@ def activate(session: Session, version: str) -> None:
 )
 @pass_session
 def import_model(session: Session, folder: Path, role: str) -> None:
-    """Bring in a model from elsewhere: DIR holds manifest.json and model.onnx.
+    """Import a model.
 
+    DIR holds manifest.json and model.onnx.
     It is tried out before it is accepted, and serves only after `rekindle models activate` or
     `rekindle project start --igniter`.
     """

@@ -1,4 +1,4 @@
-"""A policy from options."""
+"""Options of a policy's rules, and a policy in words."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from rekindle.vocabulary import CodedConcept
 
 @click.group(cls=RekindleGroup)
 def project() -> None:
-    """Make, look at and steer projects."""
+    """Create, show and steer projects."""
 
 
 @project.command("create", cls=CommandOfAll)
@@ -42,7 +42,10 @@ def project() -> None:
 @policy_options
 @pass_session
 def create(session: Session, name: str, organs: tuple[str, ...], modality: ModalityName, **options: Any) -> None:
-    """Make a project called NAME. Nothing runs until `rekindle project start`."""
+    """Create a project called NAME.
+
+    Nothing runs until `rekindle project start`. Rules that are not given take the server's defaults.
+    """
     made = session.client.create_project(
         name,
         [_organ(given) for given in organs],
@@ -92,7 +95,10 @@ def show(session: Session) -> None:
 )
 @pass_session
 def start(session: Session, igniter: str | None) -> None:
-    """Start the loop: the first model is trained on the seed set, then labels your cases."""
+    """Start the loop.
+
+    The first model is trained on the seed set, then it labels your cases.
+    """
     chosen = session.project()
     chosen.start(igniter=chosen.model(igniter) if igniter else None)
     _say(session, chosen, "Started. `rekindle rounds watch` shows how it goes.")
@@ -101,7 +107,10 @@ def start(session: Session, igniter: str | None) -> None:
 @project.command("close-registration")
 @pass_session
 def close_registration(session: Session) -> None:
-    """Say that no more cases come; the held-out cases are drawn now."""
+    """Close registration: no more cases come.
+
+    The held-out cases are drawn now.
+    """
     _say(session, session.project().close_registration(), "Registration is closed.")
 
 
@@ -109,7 +118,10 @@ def close_registration(session: Session) -> None:
 @policy_options
 @pass_session
 def policy(session: Session, **options: Any) -> None:
-    """Show the policy, or change it: options that are not given stay as they are."""
+    """Show the policy, or change rules of it.
+
+    Rules that are not given stay as they are.
+    """
     chosen = session.project()
     if any(value is not None for value in options.values()):
         chosen.update_policy(changed_policy(chosen.policy, options))

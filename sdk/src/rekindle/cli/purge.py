@@ -15,7 +15,7 @@ from rekindle.purges import Purge
 
 @click.group("purge", cls=RekindleGroup)
 def purge() -> None:
-    """Erase a patient, and see what was erased."""
+    """Erase patients, and list erasures."""
 
 
 @purge.command("start")
@@ -26,7 +26,10 @@ def purge() -> None:
 @click.option("--wait", "wait_s", type=float, default=60.0, show_default=True, help="Seconds to wait until it is done.")
 @pass_session
 def start(session: Session, group_key: str, case_id: str, reason: str, yes: bool, wait_s: float) -> None:
-    """Erase images, masks, originals, coarse labels and references of a patient. This cannot be undone."""
+    """Erase a patient. This cannot be undone.
+
+    Images, masks, originals, coarse labels and references are erased.
+    """
     if bool(group_key) == bool(case_id):
         raise InvalidInput("say whom to erase: --group KEY, or --case CASE")
     project = session.project()

@@ -17,7 +17,10 @@ from rekindle.results import QualityLimit, Result
 
 @click.group(cls=RekindleGroup)
 def results() -> None:
-    """The masks that are delivered: of models, of corrections, of reviews."""
+    """Delivered masks: list them, follow them.
+
+    They come from models, from corrections and from reviews.
+    """
 
 
 @results.command("list")
@@ -56,8 +59,9 @@ def list_results(session: Session, volume_id: str) -> None:
 @click.option("--timeout", metavar="MINUTES", type=click.FloatRange(min=0, min_open=True), help="Stop after this long.")
 @pass_session
 def watch(session: Session, after: int | None, folder: Path | None, format: FormatName, timeout: float | None) -> None:
-    """Show each result as it comes, for ever or until you press Ctrl-C; waits while the service is away.
+    """Show each result as it comes, until you press Ctrl-C.
 
+    Waits while the service is away.
     With --save a newer mask replaces the older of the same image, and one that is taken back is removed.
     """
     kept = ResultFolder(folder, format) if folder else None
@@ -71,7 +75,7 @@ def watch(session: Session, after: int | None, folder: Path | None, format: Form
 
 @click.group(cls=RekindleGroup)
 def limits() -> None:
-    """Below which confidence an organ is left out of results."""
+    """Least confidence of the organs in results."""
 
 
 @limits.command("show")
@@ -92,7 +96,9 @@ def show_limits(session: Session) -> None:
 )
 @pass_session
 def set_limits(session: Session, given: tuple[str, ...], must_find: tuple[str, ...]) -> None:
-    """Replace the project's limits, for example `rekindle limits set liver=0.9 spleen=0.85`; none removes them.
+    """Replace the project's limits.
+
+    For example: `rekindle limits set liver=0.9 spleen=0.85`. Without any the limits are removed.
 
     LEAST is the confidence (0 to 1) that an organ must have. Coarse labels for annotators always show every organ.
     """

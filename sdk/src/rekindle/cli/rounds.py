@@ -15,13 +15,16 @@ COLUMNS = ("Round>", "State", "Selected>", "Corrected>", "Labelled>", "Minutes>"
 
 @click.group(cls=RekindleGroup)
 def rounds() -> None:
-    """How the loop goes: rounds of correcting and training."""
+    """Rounds of correcting and training."""
 
 
 @rounds.command("list")
 @pass_session
 def list_rounds(session: Session) -> None:
-    """All rounds; round 0 is the first model's, before any correction."""
+    """All rounds.
+
+    Round 0 is the first model's, before any correction.
+    """
     listed = session.project().rounds()
     session.out.rows("Rounds", COLUMNS, [round_row(item) for item in listed], listed)
 
@@ -31,8 +34,9 @@ def list_rounds(session: Session) -> None:
 @click.option("--timeout", metavar="MINUTES", type=click.FloatRange(min=0, min_open=True), help="Stop after this long.")
 @pass_session
 def watch(session: Session, after: int, timeout: float | None) -> None:
-    """Show what happens, as it happens, until the project is complete or you press Ctrl-C.
+    """Show events until the project is complete.
 
+    Ctrl-C ends the watch.
     With --json, one event per line; give the last one's cursor to --after to go on from there.
     """
     project = session.project()
@@ -51,7 +55,10 @@ def watch(session: Session, after: int, timeout: float | None) -> None:
 @rounds.command("train-now")
 @pass_session
 def train_now(session: Session) -> None:
-    """Close the open round with the corrections it has, and train. Needs at least one new correction."""
+    """Close the open round, and train.
+
+    The round needs at least one new correction.
+    """
     closed = session.project().train_now()
     session.out.done(f"Round {closed.number} closes with {counted(closed.labelled_cases, 'correction')}.", closed)
 

@@ -19,7 +19,7 @@ from rekindle.runs import Run
 
 @click.group(cls=RekindleGroup)
 def runs() -> None:
-    """Training runs: list them, watch one, stop one."""
+    """Training runs: list, follow, cancel."""
 
 
 @runs.command("list")
@@ -49,7 +49,10 @@ def list_runs(session: Session) -> None:
 @click.argument("run_id", metavar="[RUN]", required=False)
 @pass_session
 def watch(session: Session, run_id: str | None) -> None:
-    """Follow a training run, the newest one unless RUN is given, until it ends or you press Ctrl-C."""
+    """Follow a training run until it ends.
+
+    Without RUN it is the newest one. Ctrl-C ends the watch; the run goes on.
+    """
     project = session.project()
     run = project.run(run_id) if run_id else _newest(project)
     with interruptible(), session.out.progress() as bars:
@@ -65,7 +68,10 @@ def watch(session: Session, run_id: str | None) -> None:
 @runs.command("limits")
 @pass_session
 def limits(session: Session) -> None:
-    """When the project may train, and what it has spent of its GPU seconds; `rekindle project policy` changes it."""
+    """Hours and GPU seconds of the project's training.
+
+    `rekindle project policy` changes them.
+    """
     answer = session.project().training_limits()
     spent = f"{answer.gpu_seconds:.0f}"
     if answer.gpu_seconds_budget:
@@ -84,7 +90,10 @@ def limits(session: Session) -> None:
 @click.argument("run_id", metavar="RUN")
 @pass_session
 def cancel(session: Session, run_id: str) -> None:
-    """Stop a training run. The project stalls until `rekindle project retry`."""
+    """Cancel a training run.
+
+    The project stalls until `rekindle project retry`.
+    """
     run = session.project().run(run_id).cancel()
     session.out.done(f"Run {run.id} is {run.state}.", describe_run(run))
 

@@ -43,8 +43,9 @@ from rekindle.segmentations import PRIORITIES, PriorityName
 def segment(
     session: Session, file: Path, output: Path, model: str | None, priority: PriorityName, durable: bool
 ) -> None:
-    """Segment one image (a file, or a folder with the DICOM files of a series) with the serving model.
+    """Segment one image with the serving model.
 
+    IMAGE is a file, or a folder with the DICOM files of a series.
     The image is not kept, and no project changes, unless --durable is given.
 
     The mask has the grid of the image; its values are the project's organs.

@@ -15,7 +15,10 @@ STATES = ("queued", "running", "succeeded", "failed", "cancelled", "expired")
 
 @click.group(cls=RekindleGroup)
 def segmentations() -> None:
-    """Images that are segmented whether or not anybody waits: what `rekindle segment --durable` asked for."""
+    """Durable segmentations: list, follow, cancel.
+
+    `rekindle segment --durable` makes them; they are done whether or not anybody waits.
+    """
 
 
 @segmentations.command("list")
@@ -57,7 +60,7 @@ def show(session: Session, segmentation_id: str) -> None:
 @click.argument("segmentation_id", metavar="SEGMENTATION")
 @pass_session
 def cancel(session: Session, segmentation_id: str) -> None:
-    """Call a segmentation off, also while it runs."""
+    """Cancel a segmentation, also while it runs."""
     segmentation = session.project().segmentation(segmentation_id).cancel()
     session.out.done(f"Segmentation {segmentation.id} is {segmentation.state}.", describe(segmentation))
 
@@ -67,7 +70,10 @@ def cancel(session: Session, segmentation_id: str) -> None:
 @click.option("--after", metavar="CURSOR", type=click.IntRange(min=0), default=0, help="Only later changes.")
 @pass_session
 def watch(session: Session, segmentation_id: str, after: int) -> None:
-    """Follow a segmentation until it has ended or you press Ctrl-C; it goes on all the same."""
+    """Follow a segmentation until it has ended.
+
+    Ctrl-C ends the watch; the segmentation goes on.
+    """
     segmentation = session.project().segmentation(segmentation_id)
     with interruptible():
         for change in segmentation.watch(after_cursor=after):

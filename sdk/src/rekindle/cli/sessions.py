@@ -29,7 +29,7 @@ WORDS = {
 
 @click.group(cls=RekindleGroup)
 def session() -> None:
-    """Several cases at once: as many as fit your time, also to take along offline."""
+    """Several cases at once, online or offline."""
 
 
 @session.command("take")
@@ -45,8 +45,9 @@ def session() -> None:
 @click.option("--max-cases", type=click.IntRange(min=1), metavar="N", help="No more cases than these.")
 @pass_session
 def take(out_session: Session, minutes: float, out: Path, detached: bool, max_cases: int | None) -> None:
-    """Fetch as many cases as are expected to take MINUTES, each into a folder as `rekindle next` makes it.
+    """Fetch as many cases as fit MINUTES.
 
+    Each comes in a folder as `rekindle next` makes it.
     Save each correction as mask.nii.gz beside its image, then run `rekindle session hand-in DIR`.
     """
     if (out / SESSION).exists():
@@ -74,8 +75,9 @@ def take(out_session: Session, minutes: float, out: Path, detached: bool, max_ca
 @click.option("--end", is_flag=True, help="Release the cases without a mask.")
 @pass_session
 def hand_in(out_session: Session, folder: Path, end: bool) -> None:
-    """Submit every case of DIR that has a mask. Doing it again submits what is new, and nothing twice.
+    """Submit every case of DIR that has a mask.
 
+    Doing it again submits what is new, and nothing twice.
     A label.json beside a mask says more: {"statuses": {"spleen": "absent"}, "minutes": 7.5}.
     """
     folders = case_folders(folder)
@@ -124,7 +126,10 @@ def list_sessions(out_session: Session, include_ended: bool) -> None:
 @click.argument("session_id", metavar="SESSION")
 @pass_session
 def end_session(out_session: Session, session_id: str) -> None:
-    """Release the cases of a session that were not submitted. Files stay where they are."""
+    """Release the cases that were not submitted.
+
+    Files stay where they are.
+    """
     ended = out_session.project().open_session(session_id)
     ended.end()
     out_session.out.done(f"Session {ended.id} is over.", describe(ended, None))

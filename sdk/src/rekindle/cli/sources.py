@@ -23,7 +23,9 @@ def study() -> None:
 @click.option("--patient", metavar="KEY", default="", help="With --cases: joins all cases of one patient.")
 @pass_session
 def add_study(session: Session, folder: Path, as_cases: bool, patient: str) -> None:
-    """Add all series of a study: the DICOM files of DIR, in any order.
+    """Add all series of a study.
+
+    They are the DICOM files of DIR, in any order.
 
     Each series becomes a volume, or says why it cannot. Adding the same files again changes nothing.
     """
@@ -57,7 +59,10 @@ def volumes() -> None:
 def find_volumes(
     session: Session, study: str, series: str, frame_of_reference: str, instance: str, accession: str
 ) -> None:
-    """Find images by the DICOM objects that they came from; all that is given must hold."""
+    """Find images by their DICOM identifiers.
+
+    All that are given must hold.
+    """
     listed = [
         _described(volume)
         for volume in session.project().find_volumes(
@@ -81,7 +86,10 @@ def find_volumes(
 @click.argument("path", metavar="OUT", type=click.Path(path_type=Path, dir_okay=False))
 @pass_session
 def save_volume(session: Session, volume_id: str, path: Path) -> None:
-    """Save a volume as OUT: .nii.gz, .nrrd or .mha; a mask of a DICOM series also as .dcm (DICOM SEG)."""
+    """Save a volume as OUT.
+
+    OUT ends in .nii.gz, .nrrd or .mha; for a mask of a DICOM series also in .dcm (DICOM SEG).
+    """
     project = session.project()
     with session.out.progress() as bars:
         saved = project.save(volume_id, path, progress=bars.bar("fetching the volume"))

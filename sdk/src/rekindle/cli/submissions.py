@@ -13,7 +13,7 @@ STATES = ("accepted", "pending", "draft", "rejected", "withdrawn")
 
 @click.group(cls=RekindleGroup)
 def submission() -> None:
-    """Corrections that were submitted: list them, review them, take them back."""
+    """Submitted corrections: list, review, withdraw."""
 
 
 @submission.command("list")
@@ -73,7 +73,9 @@ def review(session: Session, submission_id: str, verdict: str | None, comment: s
 @click.option("--reason", default="", metavar="TEXT", help="Why, in your own words; no patient data, please.")
 @pass_session
 def withdraw(session: Session, submission_id: str, reason: str) -> None:
-    """Take a correction back while no model was trained on it; the case is handed out again.
+    """Withdraw a correction.
+
+    That is possible while no model was trained on it; the case is handed out again.
 
     Afterwards correct it instead: `rekindle next --case CASE --revise`.
     """

@@ -15,7 +15,7 @@ from rekindle.tokens import ROLE_NAMES, create_token
 
 @click.group(cls=RekindleGroup)
 def token() -> None:
-    """Tokens by which the services know their callers."""
+    """Tokens of the services' callers."""
 
 
 @token.command("create", cls=CommandOfAll)
@@ -32,7 +32,7 @@ def token() -> None:
 def create(
     session: Session, subject: str, roles: tuple[str, ...], name: str, days: int | None, add_to: Path | None
 ) -> None:
-    """Make a token for SUBJECT and the line that makes it known to the services.
+    """Create a token for SUBJECT.
 
     The token is printed once and stored nowhere. The line goes into the file that the setting callers_file of the
     services names; they read it again by themselves. Taking the line out ends the token.

@@ -25,8 +25,9 @@ from rekindle.cli.session import Session
 @pass_session
 @click.pass_context
 def verify(ctx: click.Context, session: Session, deep: bool, grace_h: float) -> None:
-    """Check that the services' databases and the object store agree; nothing is changed.
+    """Check that databases and object store agree.
 
+    Nothing is changed.
     Exits with 1 where something is missing, damaged or inconsistent. Orphaned objects only take space.
     """
     done = session.client.verify(deep=deep, grace_s=max(1, round(grace_h * 3600)))

@@ -71,8 +71,8 @@ def next_case(
 ) -> None:
     """Fetch the next case to correct.
 
-    Makes a folder named after the case with image.nii.gz (the image), coarse.nii.gz (the model's label, where
-    there is one; with --revise the label that counts) and lease.json (says that the case is yours; leave it there).
+    Makes a folder named after the case. It holds image.nii.gz, coarse.nii.gz (the model's label, if there is one;
+    with --revise the label that counts) and lease.json (it says that the case is yours; leave it there).
 
     Nobody else is given the case while it is yours. When that time has run out, your correction still counts
     unless somebody else has taken the case meanwhile.
@@ -134,10 +134,10 @@ def submit(
     Name the folder that `rekindle next` made, with your mask.nii.gz (.nrrd, .mha, or a DICOM SEG as .dcm) in
     it, or the mask file in that folder.
 
-    Your time: this command cannot see when you worked and when the telephone rang, so it counts nothing by
-    itself. Say --minutes 7.5 if you know. --count-elapsed takes the whole time since `rekindle next`, up to
-    when the case ceased to be yours; use it only if you worked without a break. Either is kept in the ledger as
-    inferred, not as measured. With neither, the correction is kept without a time.
+    This command cannot see when you worked, so it counts no time by itself. Say --minutes 7.5 if you know.
+    --count-elapsed takes the whole time since `rekindle next`, until the case ceased to be yours; use it only if
+    you worked without a break. Either time is kept in the ledger as inferred, not as measured. With neither, the
+    correction is kept without a time.
     """
     if minutes is not None and count_elapsed:
         raise InvalidInput("give --minutes or --count-elapsed, not both")
