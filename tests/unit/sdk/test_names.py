@@ -57,10 +57,8 @@ def test_a_case_is_written_into_its_folder_or_not_at_all(lease: Lease, tmp_path:
     assert [] == list(tmp_path.iterdir())
 
 
-def test_next_gives_a_case_back_that_has_no_name(
-    command: Command, ready_case: str, world: World, tmp_path: Path
-) -> None:
-    """Nobody is kept waiting for a scan that could not be fetched."""
+def test_next_releases_a_case_that_has_no_name(command: Command, ready_case: str, world: World, tmp_path: Path) -> None:
+    """Nobody is kept waiting for a case that could not be fetched."""
     new_lease = world.new_lease
 
     def renamed(case: Any) -> Any:
