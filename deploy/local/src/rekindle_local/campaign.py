@@ -60,6 +60,7 @@ class Plan:
             held_out=HeldOut(number=held_out, schedule="interleaved", share_of_round=0.34),
             margin_dice=0.02,
             min_held_out_cases=2,
+            largest_component=True,
             preset=self.preset,
             recipe=self.recipe,
             seed=self.seed,
