@@ -32,14 +32,14 @@ def enqueue(services: Services, view: ProjectView, step: steps.EnqueuePrediction
     """Whether any case was queued; some at a time, as labels of the project wait for whoever writes to it."""
     policy, project_id = view.project.policy, view.project.project_id
     with services.state.read() as uow:
-        found = [*candidates(policy, uow.cases.without_task(project_id, step.model_version_id))]
-    tasks = plan_predictions(policy, step.model_version_id, found)
+        waiting = [*candidates(policy, uow.cases.without_task(project_id, step.model_version_id))]
+    tasks = plan_predictions(policy, step.model_version_id, waiting)
     with changing_project(services, view) as (uow, _):
         uow.predictions.skip_others(project_id, step.model_version_id)
     queued = False
-    while some := [*islice(tasks, AT_ONCE)]:
+    while batch := [*islice(tasks, AT_ONCE)]:
         with changing_project(services, view) as (uow, _):
-            uow.predictions.enqueue(some)
+            uow.predictions.enqueue(batch)
         queued = True
     return queued
 

@@ -39,38 +39,38 @@ def open_selection(services: Services, view: ProjectView, step: steps.OpenSelect
     """Write the selection, once. Cases are ranked before, so that labels of the project need not wait for that."""
     policy, project_id = view.project.policy, view.project.project_id
     with services.state.read() as uow:
-        found = [*candidates(policy, uow.cases.unlabelled(project_id))]
+        unlabelled = [*candidates(policy, uow.cases.unlabelled(project_id))]
         factor = minutes_factor(uow, project_id)
-    others_open = sum(_may_come_later(case) for case in found)
-    selected = select_cases(policy, step.round, found, others_open=others_open, minutes_factor=factor)
-    chosen = tuple(case.case_id for case in selected)
-    _write_ordering(services, found)
+    others_open = sum(_may_come_later(case) for case in unlabelled)
+    selected = select_cases(policy, step.round, unlabelled, others_open=others_open, minutes_factor=factor)
+    case_ids = tuple(case.case_id for case in selected)
+    _write_ordering(services, unlabelled)
     with changing(services, view, step.round) as change:
         uow, project = change.uow, change.project
         if project.policy_version != view.project.policy_version:
             raise VersionConflict("the policy was changed meanwhile", reason="STEP_OUTDATED")
-        uow.cases.set_round(chosen, step.round)
+        uow.cases.set_round(case_ids, step.round)
         change.update(
             replace(
                 change.round,
                 state=RoundState.ANNOTATING,
-                selected_case_ids=chosen,
+                selected_case_ids=case_ids,
                 opening_model_version_id=project.active_model_version_id,
             )
         )
-        message = f"round {step.round} hands out {counted(len(chosen), 'case')}"
-        change.tell(EventKind.ROUND_OPENED, message, cases=len(chosen))
+        message = f"round {step.round} hands out {counted(len(case_ids), 'case')}"
+        change.tell(EventKind.ROUND_OPENED, message, cases=len(case_ids))
     return True
 
 
-def _write_ordering(services: Services, found: Iterable[Candidate]) -> None:
+def _write_ordering(services: Services, unlabelled: Iterable[Candidate]) -> None:
     """The order in which cases are listed; no step depends on it."""
-    ranked = iter([case.case_id for case in rank(found)])
+    ranked = iter([case.case_id for case in rank(unlabelled)])
     first = 0
-    while some := [*islice(ranked, AT_ONCE)]:
+    while batch := [*islice(ranked, AT_ONCE)]:
         with services.state.write() as uow:
-            uow.cases.set_ordering(some, first=first)
-        first += len(some)
+            uow.cases.set_ordering(batch, first=first)
+        first += len(batch)
 
 
 def cut(services: Services, view: ProjectView, step: steps.CutSnapshot) -> bool:

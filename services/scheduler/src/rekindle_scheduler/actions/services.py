@@ -78,7 +78,7 @@ def read_view(state: State, project_id: ProjectId) -> ProjectView:
 
 def round_of(view: ProjectView, number: int) -> Round:
     """The round as it was read."""
-    return next(each for each in view.rounds if each.number == number)
+    return next(round for round in view.rounds if round.number == number)
 
 
 @contextmanager
@@ -101,9 +101,9 @@ def changing_project(services: Services, view: ProjectView) -> Generator[tuple[U
         yield uow, project
 
 
-def _moving_parts(each: Round) -> Round:
+def _moving_parts(round: Round) -> Round:
     """Without what submissions change and what is written for people alone."""
-    return replace(each, labelled_cases=0, labelled_total=0, reason="")
+    return replace(round, labelled_cases=0, labelled_total=0, reason="")
 
 
 def _pointers(project: Project) -> tuple[str, ModelVersionId | None]:

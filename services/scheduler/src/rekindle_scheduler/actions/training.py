@@ -46,13 +46,13 @@ def start_run(services: Services, view: ProjectView, step: steps.StartRun) -> bo
 
 def poll_run(services: Services, view: ProjectView, step: steps.PollRun) -> bool:
     """Whether anything is new."""
-    known = round_of(view, step.round).run
+    last = round_of(view, step.round).run
     try:
         run = services.trainer.run(view.project.project_id, step.run_id)
     except NotFound:
         # The trainer has lost it: the same run, started again, comes to the same result.
         run = None
-    is_new = run != known
+    is_new = run != last
     if is_new:
         _note_run(services, view, step, run)
     if run is not None:
@@ -62,18 +62,18 @@ def poll_run(services: Services, view: ProjectView, step: steps.PollRun) -> bool
 
 
 def _note_run(services: Services, view: ProjectView, step: steps.PollRun, run: TrainingRun | None) -> None:
-    known = round_of(view, step.round).run
+    last = round_of(view, step.round).run
     with changing(services, view, step.round) as change:
         change.update(replace(change.round, run=run))
-        if run is not None and _is_news(known, run):
+        if run is not None and _is_news(last, run):
             message = f"round {step.round}: {_WORDS[run.state]}" + (f": {run.reason}" if run.reason else "")
             change.tell(EventKind.TRAINING_PROGRESS, message, run_id=step.run_id, state=run.state)
 
 
-def _is_news(known: TrainingRun | None, run: TrainingRun) -> bool:
+def _is_news(last: TrainingRun | None, run: TrainingRun) -> bool:
     """What people are told: another state, and another reason for waiting."""
     waits = run.state in (RunState.QUEUED, RunState.PREEMPTED)
-    return known is None or run.state != known.state or (waits and run.reason != known.reason)
+    return last is None or run.state != last.state or (waits and run.reason != last.reason)
 
 
 def _pass_limits_on(services: Services, project: Project, run: TrainingRun) -> None:
@@ -128,7 +128,7 @@ def _snapshot(services: Services, view: ProjectView, number: int) -> Snapshot:
 def _serving_weights(view: ProjectView) -> Digest | None:
     """Of the sustainer that serves; None while an igniter does."""
     serving = view.project.active_model_version_id
-    for each in view.rounds:
-        if each.number and serving is not None and each.candidate_model_version_id == serving:
-            return each.run.result.weights_digest if each.run and each.run.result else None
+    for round in view.rounds:
+        if round.number and serving is not None and round.candidate_model_version_id == serving:
+            return round.run.result.weights_digest if round.run and round.run.result else None
     return None

@@ -44,13 +44,13 @@ class GrpcInference:
 
     def volumes(self, project_id: ProjectId, volume_ids: Sequence[VolumeId]) -> list[Volume]:
         """In the order asked for; NotFound names those that are missing."""
-        found: list[Volume] = []
+        volumes: list[Volume] = []
         for start in range(0, len(volume_ids), _MAX_VOLUMES):
             batch = volume_ids[start : start + _MAX_VOLUMES]
             request = volumes_pb2.BatchGetVolumesRequest(project_id=project_id, volume_ids=batch)
             response = self._remote.call(self._volumes.BatchGetVolumes, request, _READ_TIMEOUT_S)
-            found += [_volume(message) for message in response.volumes]
-        return found
+            volumes += [_volume(message) for message in response.volumes]
+        return volumes
 
     def receipt(self, project_id: ProjectId, receipt_id: ReceiptId) -> Receipt:
         request = volumes_pb2.GetReceiptRequest(project_id=project_id, receipt_id=receipt_id)

@@ -69,13 +69,15 @@ class Session:
 
 def check_session(minutes: float, max_cases: int) -> None:
     """InvalidInput unless there is something to fill: 0 < minutes <= a day, and no negative number of cases."""
-    found: list[FieldViolation] = []
+    violations: list[FieldViolation] = []
     if not 0.0 < minutes <= MAX_SESSION_MINUTES:
-        found.append(FieldViolation("minutes", f"is {minutes:g}: must be more than 0 and at most 1440 (a day)"))
+        violations.append(FieldViolation("minutes", f"is {minutes:g}: must be more than 0 and at most 1440 (a day)"))
     if not 0 <= max_cases <= MAX_SESSION_CASES:
-        found.append(FieldViolation("max_cases", f"is {max_cases}: must be between 0 and {MAX_SESSION_CASES}"))
-    if found:
-        raise InvalidInput(f"the session cannot be filled: {found[0].field} {found[0].description}", violations=found)
+        violations.append(FieldViolation("max_cases", f"is {max_cases}: must be between 0 and {MAX_SESSION_CASES}"))
+    if violations:
+        raise InvalidInput(
+            f"the session cannot be filled: {violations[0].field} {violations[0].description}", violations=violations
+        )
 
 
 def session_lease_duration(policy: Policy, minutes: float, requested: timedelta | None, *, detached: bool) -> timedelta:

@@ -54,11 +54,11 @@ def candidates(policy: Policy, cases: Iterable[Case]) -> Iterator[Candidate]:
         )
 
 
-def rank(found: Iterable[Candidate]) -> list[Candidate]:
+def rank(cases: Iterable[Candidate]) -> list[Candidate]:
     """Cases marked easy first, marked hard last, within that by the ordering, ties as registered."""
-    return sorted(found, key=lambda each: (each.mark, each.key, each.sequence))
+    return sorted(cases, key=lambda case: (case.mark, case.key, case.sequence))
 
 
-def in_labelling_order(found: Iterable[Candidate]) -> list[Candidate]:
+def in_labelling_order(cases: Iterable[Candidate]) -> list[Candidate]:
     """Held-out cases as they are handed out: by draw, so that no estimate of easiness picks the test set."""
-    return sorted(found, key=lambda each: (each.draw, each.sequence))
+    return sorted(cases, key=lambda case: (case.draw, case.sequence))

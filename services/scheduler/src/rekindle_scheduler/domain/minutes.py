@@ -55,8 +55,8 @@ def check_segments(
 
 def not_booked(segments: Iterable[TimeSegment], booked: Iterable[TimeSegment]) -> tuple[TimeSegment, ...]:
     """Segments without those that are booked already, the same to the microsecond: a log may be sent as a whole."""
-    known = set(booked)
-    return tuple(segment for segment in segments if segment not in known)
+    times = set(booked)
+    return tuple(segment for segment in segments if segment not in times)
 
 
 def summarize(entries: Iterable[LedgerEntry]) -> LedgerSummary:
@@ -104,15 +104,15 @@ def active_minutes(segments: Iterable[TimeSegment]) -> float:
 
 def _segment_violations(index: int, segment: TimeSegment) -> list[FieldViolation]:
     path = f"time_segments[{index}]"
-    found: list[FieldViolation] = []
+    violations: list[FieldViolation] = []
     if not 0.0 <= segment.active_seconds <= MAX_SEGMENT_SECONDS:
         description = f"is {segment.active_seconds:g}: must be between 0 and 86400 (a day)"
-        found.append(FieldViolation(f"{path}.active_seconds", description))
+        violations.append(FieldViolation(f"{path}.active_seconds", description))
     if segment.start_time.tzinfo is None:
-        found.append(FieldViolation(f"{path}.start_time", "needs a time zone"))
+        violations.append(FieldViolation(f"{path}.start_time", "needs a time zone"))
     elif not _FIRST_START <= segment.start_time <= _LAST_START:
-        found.append(FieldViolation(f"{path}.start_time", "is before the year 1900 or at the end of the calendar"))
-    return found
+        violations.append(FieldViolation(f"{path}.start_time", "is before the year 1900 or at the end of the calendar"))
+    return violations
 
 
 def _excess_violations(segments: Sequence[TimeSegment], held: timedelta) -> list[FieldViolation]:
@@ -131,16 +131,16 @@ def _overlap_violations(segments: Sequence[TimeSegment], earlier: Sequence[TimeS
     """Nobody works on two things at once: measured segments of one annotator may touch, not overlap."""
     spans = [(_span(s), f"time_segments[{i}]") for i, s in enumerate(segments) if _is_measured(s)]
     spans += [(_span(s), "") for s in earlier if _is_measured(s)]
-    found: list[FieldViolation] = []
+    violations: list[FieldViolation] = []
     furthest, owner = datetime.min.replace(tzinfo=UTC), ""
     for (start, end), name in sorted(spans):
         if furthest - start > CLOCK_TOLERANCE and (owner or name):
             other = owner if owner and name else "another case's segment"
             seconds = (min(furthest, end) - start).total_seconds()
             description = f"overlaps {other} of the same annotator by {seconds:.1f} seconds"
-            found.append(FieldViolation(name or owner, description))
+            violations.append(FieldViolation(name or owner, description))
         furthest, owner = max((furthest, owner), (end, name))
-    return found
+    return violations
 
 
 def _span(segment: TimeSegment) -> tuple[datetime, datetime]:

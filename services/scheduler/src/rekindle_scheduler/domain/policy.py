@@ -191,42 +191,44 @@ def _sizing_violations(sizing: Sizing) -> list[FieldViolation]:
 
 
 def _held_out_violations(held_out: HeldOutPolicy) -> list[FieldViolation]:
-    found: list[FieldViolation] = []
+    violations: list[FieldViolation] = []
     if (held_out.fraction is None) == (held_out.number is None):
-        found.append(FieldViolation("policy.held_out", "needs either a fraction or a number"))
+        violations.append(FieldViolation("policy.held_out", "needs either a fraction or a number"))
     if held_out.fraction is not None:
-        found += _between("policy.held_out.fraction", held_out.fraction, 0.0, 0.9)
+        violations += _between("policy.held_out.fraction", held_out.fraction, 0.0, 0.9)
     if held_out.number is not None:
-        found += _between("policy.held_out.number", held_out.number, 0, MAX_CASES)
-    return found + _between("policy.held_out.share_of_round", held_out.share_of_round, 0.01, 0.9)
+        violations += _between("policy.held_out.number", held_out.number, 0, MAX_CASES)
+    return violations + _between("policy.held_out.share_of_round", held_out.share_of_round, 0.01, 0.9)
 
 
 def _training_violations(training: TrainingPolicy) -> list[FieldViolation]:
-    found: list[FieldViolation] = []
+    violations: list[FieldViolation] = []
     if not training.preset:
-        found.append(FieldViolation("policy.training.preset", "must name a preset of the trainer"))
+        violations.append(FieldViolation("policy.training.preset", "must name a preset of the trainer"))
     if training.recipe not in RECIPES:
-        found.append(FieldViolation("policy.training.recipe", f"must be one of {', '.join(RECIPES)}"))
+        violations.append(FieldViolation("policy.training.recipe", f"must be one of {', '.join(RECIPES)}"))
     budget = training.gpu_seconds_budget
     if not (math.isfinite(budget) and budget >= 0):
-        found.append(FieldViolation("policy.training.gpu_seconds_budget", "must be 0, for no limit, or more"))
-    return found + ([] if training.window is None else _window_violations("policy.training.window", training.window))
+        violations.append(FieldViolation("policy.training.gpu_seconds_budget", "must be 0, for no limit, or more"))
+    if training.window is not None:
+        violations += _window_violations("policy.training.window", training.window)
+    return violations
 
 
 def _window_violations(name: str, window: TrainingWindow) -> list[FieldViolation]:
     clocks = (("start", window.start), ("end", window.end))
-    found = [
-        FieldViolation(f"{name}.{which}", 'must be a time of day as "HH:MM", such as "20:00"')
-        for which, clock in clocks
+    violations = [
+        FieldViolation(f"{name}.{field_name}", 'must be a time of day as "HH:MM", such as "20:00"')
+        for field_name, clock in clocks
         if not _CLOCK.fullmatch(clock)
     ]
     try:
         ZoneInfo(window.time_zone)
     except (ValueError, OSError, KeyError):  # ZoneInfoNotFoundError is a KeyError
-        found.append(
+        violations.append(
             FieldViolation(f"{name}.time_zone", 'is no known time zone: write an IANA name, such as "Europe/Berlin"')
         )
-    return found
+    return violations
 
 
 def _between(name: str, value: float, low: float, high: float) -> list[FieldViolation]:

@@ -13,13 +13,13 @@ from rekindle_scheduler.domain.policy import Policy
 from rekindle_scheduler.domain.records import PredictionTask
 
 
-def plan_predictions(policy: Policy, version: ModelVersionId, found: Sequence[Candidate]) -> Iterator[PredictionTask]:
+def plan_predictions(policy: Policy, version: ModelVersionId, cases: Sequence[Candidate]) -> Iterator[PredictionTask]:
     """A task for each case in state REGISTERED or READY, the candidate pool first.
 
     Ranked by the coarse labels that the cases have now; cases without any come as they were registered. The
     pool counts cases that are not held out; the held-out cases that the next round may need come with it.
     """
-    waiting = [case for case in found if case.state in (CaseState.REGISTERED, CaseState.READY)]
+    waiting = [case for case in cases if case.state in (CaseState.REGISTERED, CaseState.READY)]
     others = rank(case for case in waiting if not case.held_out)
     held_out = in_labelling_order(case for case in waiting if case.held_out)
     size = policy.candidate_pool or len(others)

@@ -125,9 +125,9 @@ def _by_held_out(margin: float, organs: Sequence[str], pairs: Sequence[_Pair]) -
         if organ.falls_below(margin):
             where = f"on {counted(organ.cases, 'held-out case')}"
             faults.append(f"{organ.change()} {where}: worse than the margin of {margin:g}")
-        lost, found = _lost_cases(organ.organ_id, pairs)
-        if 2 * lost > found:
-            faults.append(f"{organ.organ_id} is lost altogether in {lost} of {found} held-out cases")
+        lost, cases = _lost_cases(organ.organ_id, pairs)
+        if 2 * lost > cases:
+            faults.append(f"{organ.organ_id} is lost altogether in {lost} of {cases} held-out cases")
     comparisons = tuple(organ.comparison() for organ in compared)
     if faults:
         return _decision(False, "; ".join(faults), DecisionBasis.HELD_OUT, comparisons)
@@ -191,8 +191,8 @@ def _compare(organ_id: str, pairs: Sequence[_Pair]) -> _Organ:
 
 def _lost_cases(organ_id: str, pairs: Sequence[_Pair]) -> tuple[int, int]:
     """Of the cases where the current version finds the organ, how many the candidate leaves empty."""
-    found = [new for new, old in _organ_pairs(organ_id, pairs) if old.dice]
-    return sum(_is_lost(new) for new in found), len(found)
+    cases = [new for new, old in _organ_pairs(organ_id, pairs) if old.dice]
+    return sum(_is_lost(new) for new in cases), len(cases)
 
 
 def _is_lost(metrics: OrganMetrics) -> bool:

@@ -55,7 +55,7 @@ def check_withdrawal(case: Case, submission: Submission) -> None:
 
 def standing_before(submission: Submission, of_case: Iterable[Submission]) -> SubmissionId | None:
     """The label that counts again when this one ceases to: the nearest accepted one that it had superseded."""
-    by_id = {each.submission_id: each for each in of_case}
+    by_id = {earlier.submission_id: earlier for earlier in of_case}
     before = submission.supersedes_submission_id
     while before is not None and before in by_id:
         if by_id[before].review_state == ReviewState.ACCEPTED:

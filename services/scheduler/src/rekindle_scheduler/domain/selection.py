@@ -14,18 +14,18 @@ from rekindle_scheduler.domain.records import Case
 def select_cases(
     policy: Policy,
     round_number: int,
-    found: Sequence[Candidate],
+    cases: Sequence[Candidate],
     *,
     others_open: int = 0,
     minutes_factor: float = 1.0,
 ) -> tuple[Candidate, ...]:
     """The cases of round `round_number` (from 1) in the order in which they are handed out.
 
-    `found` may hold any: only those in state READY are taken. `others_open` counts cases that are not held
+    `cases` may hold any: only those in state READY are taken. `others_open` counts cases that are not held
     out and that a later round may still select (leased, or not predicted yet). `minutes_factor` is the
     calibration of predicted minutes, for the minutes budget. Empty only when no case is READY.
     """
-    ready = [case for case in found if case.state == CaseState.READY]
+    ready = [case for case in cases if case.state == CaseState.READY]
     ranked = rank(case for case in ready if not case.held_out)
     held_out = in_labelling_order(case for case in ready if case.held_out)
     if not ranked:

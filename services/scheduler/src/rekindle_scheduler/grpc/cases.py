@@ -45,13 +45,13 @@ class CaseHandlers(Handlers):
         return pb.GetCaseResponse(case=to_proto(case, records_pb2.Case))
 
     async def ListCases(self, request: pb.ListCasesRequest, _: Any) -> pb.ListCasesResponse:
-        paging, which = Paging(request, [-1, -1]), from_proto(request, CaseFilter)
+        paging, wanted = Paging(request, [-1, -1]), from_proto(request, CaseFilter)
         first, second = paging.after
         rows = await self.read(
             lambda uow: cases.list_cases(
                 uow,
                 ProjectId(request.project_id),
-                which,
+                wanted,
                 ranked=request.ranked,
                 after=(first, second),
                 limit=paging.limit,
@@ -94,13 +94,13 @@ class CaseHandlers(Handlers):
         return answers
 
 
-def _project_of(batch: Sequence[pb.RegisterCasesRequest], known: ProjectId | None) -> ProjectId:
-    named = {each.project_id for each in batch if each.project_id}
-    project_id = known or ProjectId(batch[0].project_id)
+def _project_of(batch: Sequence[pb.RegisterCasesRequest], begun: ProjectId | None) -> ProjectId:
+    ids = {request.project_id for request in batch if request.project_id}
+    project_id = begun or ProjectId(batch[0].project_id)
     if not project_id:
         problem = "must be in the first message"
         raise InvalidInput(f"project_id {problem}", violations=[FieldViolation("project_id", problem)])
-    if named - {project_id}:
+    if ids - {project_id}:
         problem = "must be the same in the whole stream"
         raise InvalidInput(f"project_id {problem}", violations=[FieldViolation("project_id", problem)])
     return project_id

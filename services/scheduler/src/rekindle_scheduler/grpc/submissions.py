@@ -44,10 +44,10 @@ class SubmissionHandlers(Handlers):
 
     async def ListSubmissions(self, request: pb.ListSubmissionsRequest, _: Any) -> pb.ListSubmissionsResponse:
         project_id, paging = ProjectId(request.project_id), Paging(request, [0])
-        which, after = from_proto(request, SubmissionFilter), paging.after[0]
+        wanted, after = from_proto(request, SubmissionFilter), paging.after[0]
         rows = await self.read(
             lambda uow: submissions.list_submissions(
-                uow, principal(), project_id, which, mine=request.mine, after=after, limit=paging.limit
+                uow, principal(), project_id, wanted, mine=request.mine, after=after, limit=paging.limit
             )
         )
         page = paging.page(rows, lambda row: [row[0]])

@@ -77,8 +77,8 @@ _TABLES = (
 
 
 def _before_export(connection: sa.Connection, project_id: str) -> None:
-    known = sa.select(tables.projects.c.project_id).where(tables.projects.c.project_id == project_id)
-    if connection.execute(known).first() is None:
+    project = sa.select(tables.projects.c.project_id).where(tables.projects.c.project_id == project_id)
+    if connection.execute(project).first() is None:
         raise NotFound(f"project {quoted_id(project_id)} does not exist", reason="PROJECT_NOT_FOUND")
     erasing = sa.select(tables.purges.c.purge_id).where(
         tables.purges.c.project_id == project_id, tables.purges.c.state == PurgeState.ERASING
@@ -89,20 +89,20 @@ def _before_export(connection: sa.Connection, project_id: str) -> None:
         )
 
 
-def _with_annotators_of_here(connection: sa.Connection, found: Tables) -> Tables:
+def _with_annotators_of_here(connection: sa.Connection, archived: Tables) -> Tables:
     """Whoever is known here keeps the id that they have here."""
     here = {
         (row.issuer, row.subject): row.annotator_id for row in connection.execute(sa.select(tables.annotators)).all()
     }
     new: list[Row] = []
     ids: dict[str, str] = {}
-    for row in found.get("annotators", ()):
-        known = here.get((row["issuer"], row["subject"]))
-        if known is None:
+    for row in archived.get("annotators", ()):
+        annotator_id = here.get((row["issuer"], row["subject"]))
+        if annotator_id is None:
             new.append(row)
-        elif known != row["annotator_id"]:
-            ids[row["annotator_id"]] = known
-    adapted = {name: [_renamed(row, ids) for row in rows] for name, rows in found.items()} if ids else dict(found)
+        elif annotator_id != row["annotator_id"]:
+            ids[row["annotator_id"]] = annotator_id
+    adapted = {name: [_renamed(row, ids) for row in rows] for name, rows in archived.items()} if ids else dict(archived)
     return {**adapted, "annotators": new}
 
 
@@ -113,8 +113,8 @@ def _renamed(row: Row, ids: dict[str, str]) -> Row:
             renamed[name] = ids[renamed[name]]
     if isinstance(renamed.get("record"), dict):  # ids are UUIDs, so they stand for nothing else
         text = json.dumps(renamed["record"])
-        for old, known in ids.items():
-            text = text.replace(old, known)
+        for old, new in ids.items():
+            text = text.replace(old, new)
         renamed["record"] = json.loads(text)
     return renamed
 

@@ -59,9 +59,9 @@ def is_in(state: CaseState, now: Moment) -> sa.ColumnElement[bool]:
         return sa.and_(unlabelled, is_leased(now))
     if state == CaseState.PUT_OFF:
         return sa.and_(unlabelled, is_free(now), cases.c.mark == CaseMark.PUT_OFF)
-    has_label = cases.c.coarse_model_version_id
-    known = has_label.is_not(None) if state == CaseState.READY else has_label.is_(None)
-    return sa.and_(is_waiting(now), known)
+    version = cases.c.coarse_model_version_id
+    label_state = version.is_not(None) if state == CaseState.READY else version.is_(None)
+    return sa.and_(is_waiting(now), label_state)
 
 
 def state_of(row: sa.Row[Any], now: datetime) -> CaseState:

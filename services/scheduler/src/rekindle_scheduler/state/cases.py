@@ -68,10 +68,10 @@ class Cases(Repository):
     def lock(self, project_id: ProjectId, case_id: CaseId) -> Case:
         """As `get`, and nobody else changes the case before this transaction ends; NotFound (PURGED) too."""
         statement = self._select(project_id).where(cases.c.case_id == case_id).with_for_update()
-        found = self._case(self._one(statement, "case", case_id))
-        if found.state == CaseState.PURGED:
+        case = self._case(self._one(statement, "case", case_id))
+        if case.state == CaseState.PURGED:
             raise NotFound("the case was erased: nothing of it is left to work on", reason="PURGED")
-        return found
+        return case
 
     def all(self, project_id: ProjectId) -> list[Case]:
         """Without those that were erased."""
@@ -84,19 +84,19 @@ class Cases(Repository):
         return self._rows(self._select(project_id).where(in_it).order_by(cases.c.sequence))
 
     def page(
-        self, project_id: ProjectId, which: CaseFilter, *, ranked: bool, after: tuple[int, int], limit: int
+        self, project_id: ProjectId, wanted: CaseFilter, *, ranked: bool, after: tuple[int, int], limit: int
     ) -> list[tuple[tuple[int, int], Case]]:
         # Each is a stretch of an index.
         order = (cases.c.ordering_rank, cases.c.sequence) if ranked else (cases.c.sequence,)
         behind = sa.tuple_(*order) > sa.tuple_(*after) if ranked else cases.c.sequence > after[1]
         statement = self._select(project_id).where(behind)
-        if which.states:
-            in_states = [case_states.is_in(state, self._now) for state in sorted(set(which.states))]
+        if wanted.states:
+            in_states = [case_states.is_in(state, self._now) for state in sorted(set(wanted.states))]
             statement = statement.where(sa.or_(*in_states))
-        if which.held_out is not None:
-            statement = statement.where(cases.c.held_out == which.held_out)
-        if which.round:
-            statement = statement.where(cases.c.round == which.round)
+        if wanted.held_out is not None:
+            statement = statement.where(cases.c.held_out == wanted.held_out)
+        if wanted.round:
+            statement = statement.where(cases.c.round == wanted.round)
         statement = statement.order_by(*order).limit(limit)
         rows = self._connection.execute(statement)
         return [((row.ordering_rank if ranked else 0, row.sequence), self._case(row)) for row in rows]
@@ -127,12 +127,12 @@ class Cases(Repository):
             .exists()
         )
         waiting = case_states.is_waiting(self._now), sa.not_(has_task)
-        return self._each_of(self._select(project_id).where(*waiting))
+        return self._in_pages(self._select(project_id).where(*waiting))
 
     def unlabelled(self, project_id: ProjectId) -> Iterator[Case]:
         """Those without a label that counts, as registered, read as they are asked for."""
         # What was erased looks labelled.
-        return self._each_of(self._select(project_id).where(cases.c.submission_id.is_(None)))
+        return self._in_pages(self._select(project_id).where(cases.c.submission_id.is_(None)))
 
     def labelled(self, project_id: ProjectId) -> list[Case]:
         return self._rows(self._select(project_id).where(case_states.is_labelled()).order_by(cases.c.sequence))
@@ -149,11 +149,11 @@ class Cases(Repository):
         self._update([case_id], {"mark": mark})
 
     def set_round(self, case_ids: Sequence[CaseId], round: int) -> None:
-        self._each(case_ids, {"round": round}, "rank")
+        self._number(case_ids, {"round": round}, "rank")
 
     def set_ordering(self, case_ids: Sequence[CaseId], *, first: int) -> None:
         """Keep the places in the policy's ordering, from `first` on, for ranked lists."""
-        self._each(case_ids, {}, "ordering_rank", first)
+        self._number(case_ids, {}, "ordering_rank", first)
 
     def set_coarse_label(self, case_id: CaseId, label: CoarseLabel) -> None:
         version = label.model_version_id
@@ -186,7 +186,7 @@ class Cases(Repository):
     def _rows(self, statement: sa.Select[Any]) -> list[Case]:
         return [self._case(row) for row in self._connection.execute(statement)]
 
-    def _each_of(self, statement: sa.Select[Any]) -> Iterator[Case]:
+    def _in_pages(self, statement: sa.Select[Any]) -> Iterator[Case]:
         """The rows in the order of registration, a page of them in memory at a time."""
         after = 0
         while True:
@@ -204,12 +204,12 @@ class Cases(Repository):
             of_some = cases.c.case_id.in_(wanted[first : first + _AT_ONCE])
             self._connection.execute(sa.update(cases).where(of_some).values(values))
 
-    def _each(self, case_ids: Sequence[CaseId], values: dict[str, Any], place: str, first: int = 0) -> None:
+    def _number(self, case_ids: Sequence[CaseId], values: dict[str, Any], place: str, first: int = 0) -> None:
         if not case_ids:
             return
         # A row that would stay as it is costs nothing then.
-        known = [cases.c[place] != sa.bindparam("place"), *(cases.c[name] != value for name, value in values.items())]
-        statement = sa.update(cases).where(cases.c.case_id == sa.bindparam("id_of_case"), sa.or_(*known))
+        differs = [cases.c[place] != sa.bindparam("place"), *(cases.c[name] != value for name, value in values.items())]
+        statement = sa.update(cases).where(cases.c.case_id == sa.bindparam("id_of_case"), sa.or_(*differs))
         statement = statement.values({**values, place: sa.bindparam("place")})
         rows = [{"id_of_case": case_id, "place": index} for index, case_id in enumerate(case_ids, first)]
         self._connection.execute(statement, rows)

@@ -23,9 +23,9 @@ class Annotators(Repository):
         return self._connection.execute(statement).scalar_one_or_none()
 
     def find_or_add(self, principal: Principal) -> AnnotatorId:
-        known = self.find(principal)
-        if known is not None:
-            return known
+        annotator_id = self.find(principal)
+        if annotator_id is not None:
+            return annotator_id
         values = {
             "annotator_id": AnnotatorId(str(uuid4())),
             "issuer": principal.issuer,

@@ -77,9 +77,9 @@ class Inventory:
 
     def models(self) -> Iterator[IdReference]:
         for row in self._rounds():
-            found = row.record.get("candidate_model_version_id")
-            if found:
-                yield IdReference(row=f"rounds/{row.number}", project_id=row.project_id, id=found)
+            version = row.record.get("candidate_model_version_id")
+            if version:
+                yield IdReference(row=f"rounds/{row.number}", project_id=row.project_id, id=version)
 
     def runs(self) -> Iterator[IdReference]:
         for row in self._rounds():
@@ -91,8 +91,8 @@ class Inventory:
         query = sa.select(projects.c.project_id, projects.c.active_model_version_id)
         query = query.where(projects.c.active_model_version_id.is_not(None)).order_by(projects.c.project_id)
         with read(self._engine) as connection:
-            found = connection.execute(query).all()
-        for project_id, version in found:
+            rows = connection.execute(query).all()
+        for project_id, version in rows:
             yield IdReference(row=f"projects/{project_id}", project_id=project_id, id=version)
 
     def _projects(self) -> list[Any]:
@@ -110,11 +110,11 @@ class Inventory:
         while True:
             page = query if after is None else query.where(sa.tuple_(*columns) > sa.tuple_(*after))
             with read(self._engine) as connection:
-                found = connection.execute(page).all()
-            yield from found
-            if len(found) < _ROWS_AT_ONCE:
+                rows = connection.execute(page).all()
+            yield from rows
+            if len(rows) < _ROWS_AT_ONCE:
                 return
-            after = tuple(getattr(found[-1], name) for name in key)
+            after = tuple(getattr(rows[-1], name) for name in key)
 
 
 def _volume(row: str, source: Any, column: str, digest: Any) -> VolumeReference:

@@ -67,10 +67,10 @@ class Leases(Repository):
 
     def redirect(self, case_id: CaseId, revises: SubmissionId, instead: SubmissionId | None) -> None:
         """A lease that is to correct the first label is to correct the second."""
-        known = leases.c.case_id == case_id, leases.c.revises_submission_id == revises
+        correcting = leases.c.case_id == case_id, leases.c.revises_submission_id == revises
         # None would make it a lease of an open case: which it is, but for what the annotator was shown.
         if instead is not None:
-            statement = sa.update(leases).where(*known, leases.c.state == LeaseState.LIVE)
+            statement = sa.update(leases).where(*correcting, leases.c.state == LeaseState.LIVE)
             self._connection.execute(statement.values(revises_submission_id=instead))
 
     def of_session(self, session_id: SessionId) -> list[Lease]:

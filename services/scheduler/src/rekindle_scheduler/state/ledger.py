@@ -80,8 +80,8 @@ class Ledger(Repository):
 
     def _next_segment(self, source_id: str | None) -> int:
         newest = sa.select(sa.func.max(ledger.c.segment)).where(ledger.c.source_id == source_id)
-        found = self._connection.execute(newest).scalar_one()
-        return 0 if found is None else int(found) + 1
+        last = self._connection.execute(newest).scalar_one()
+        return 0 if last is None else int(last) + 1
 
 
 def _source(entry: LedgerEntry) -> str | None:

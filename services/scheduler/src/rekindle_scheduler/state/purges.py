@@ -65,15 +65,16 @@ class Purges(Repository):
 
     def erasing(self) -> list[Purge]:
         """Of all projects, those that have not ended, oldest first."""
-        found = sa.select(purges).where(purges.c.state == PurgeState.ERASING)
-        return [_purge(row) for row in self._connection.execute(found.order_by(purges.c.project_id, purges.c.sequence))]
+        statement = sa.select(purges).where(purges.c.state == PurgeState.ERASING)
+        rows = self._connection.execute(statement.order_by(purges.c.project_id, purges.c.sequence))
+        return [_purge(row) for row in rows]
 
     def page(self, project_id: ProjectId, *, before: int | None, limit: int) -> list[tuple[int, Purge]]:
         """Newest first."""
-        found = sa.select(purges).where(purges.c.project_id == project_id)
+        statement = sa.select(purges).where(purges.c.project_id == project_id)
         if before is not None:
-            found = found.where(purges.c.sequence < before)
-        rows = self._connection.execute(found.order_by(purges.c.sequence.desc()).limit(limit))
+            statement = statement.where(purges.c.sequence < before)
+        rows = self._connection.execute(statement.order_by(purges.c.sequence.desc()).limit(limit))
         return [(row.sequence, _purge(row)) for row in rows]
 
     def tombstone(self, purge: Purge) -> int:
@@ -123,16 +124,16 @@ class Purges(Repository):
         return count
 
     def _forget_group_keys(self, ids: list[CaseId]) -> None:
-        found = self._connection.execute(sa.select(cases.c.group_key).where(cases.c.case_id.in_(ids)).distinct())
-        for key in found.scalars().all():
+        keys = self._connection.execute(sa.select(cases.c.group_key).where(cases.c.case_id.in_(ids)).distinct())
+        for key in keys.scalars().all():
             if key:
                 written, size = _written(key), len(key.encode())
                 idempotency.overwrite(self._connection, written, written[:-size] + b"0" * size)
 
     def replace_snapshot(self, project_id: ProjectId, round: int, snapshot: Snapshot) -> None:
-        is_it = sa.and_(snapshots.c.project_id == project_id, snapshots.c.round == round)
+        of_round = sa.and_(snapshots.c.project_id == project_id, snapshots.c.round == round)
         new = {"digest": snapshot.digest, "record": encode(snapshot)}
-        self._connection.execute(sa.update(snapshots).where(is_it).values(new))
+        self._connection.execute(sa.update(snapshots).where(of_round).values(new))
 
     def redact(self, project_id: ProjectId, digests: Collection[Digest]) -> None:
         """Replace digests wherever the project's rows or answers that are kept have them."""
@@ -142,13 +143,13 @@ class Purges(Repository):
             keys = list(table.primary_key.columns)
             for row in self._connection.execute(sa.select(table).where(table.c.project_id == project_id)).all():
                 text = json.dumps(row.record)
-                struck = text
+                redacted = text
                 for digest, stand_in in stand_ins.items():
-                    struck = struck.replace(digest, stand_in)
-                if struck != text:
-                    is_it = sa.and_(*(column == getattr(row, column.name) for column in keys))
+                    redacted = redacted.replace(digest, stand_in)
+                if redacted != text:
+                    of_row = sa.and_(*(column == getattr(row, column.name) for column in keys))
                     newer: dict[str, Any] = {"version": row.version + 1} if table is rounds else {}
-                    changed = sa.update(table).where(is_it).values(record=json.loads(struck), **newer)
+                    changed = sa.update(table).where(of_row).values(record=json.loads(redacted), **newer)
                     self._connection.execute(changed)
         idempotency.strike(self._connection, digests)
 

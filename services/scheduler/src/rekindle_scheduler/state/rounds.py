@@ -40,8 +40,8 @@ class Rounds(Repository):
 
     def newest(self, project_id: ProjectId) -> Round | None:
         statement = self._select(project_id).order_by(rounds.c.number.desc()).limit(1)
-        found = self._rounds(project_id, list(self._connection.execute(statement)))
-        return found[0] if found else None
+        newest = self._rounds(project_id, list(self._connection.execute(statement)))
+        return newest[0] if newest else None
 
     def head(self, project_id: ProjectId) -> RoundHead | None:
         """The newest one's number and state; however many rounds and labels there are, it costs one row."""
@@ -94,14 +94,14 @@ class Rounds(Repository):
     def _rounds(self, project_id: ProjectId, rows: list[sa.Row[Any]]) -> list[Round]:
         self._versions |= {(row.project_id, row.number): row.version for row in rows}
         labels, first = self._labels(project_id)
-        found = [decode(Round, row.record) for row in rows]
+        stored = [decode(Round, row.record) for row in rows]
         return [
             replace(
-                each,
-                labelled_cases=labels.get(each.number, 0),
-                labelled_total=sum(count for number, count in first.items() if number <= each.number),
+                round,
+                labelled_cases=labels.get(round.number, 0),
+                labelled_total=sum(count for number, count in first.items() if number <= round.number),
             )
-            for each in found
+            for round in stored
         ]
 
     def _labels(self, project_id: ProjectId) -> tuple[dict[int, int], dict[int, int]]:

@@ -108,17 +108,17 @@ class Submissions(Repository):
         return [_submission(row) for row in self._connection.execute(statement)]
 
     def page(
-        self, project_id: ProjectId, which: SubmissionFilter, *, after: int, limit: int
+        self, project_id: ProjectId, wanted: SubmissionFilter, *, after: int, limit: int
     ) -> list[tuple[int, Submission]]:
         statement = sa.select(submissions).where(submissions.c.project_id == project_id, submissions.c.sequence > after)
-        if which.case_id is not None:
-            statement = statement.where(submissions.c.case_id == which.case_id)
-        if which.round:
-            statement = statement.where(submissions.c.round == which.round)
-        if which.review_states:
-            statement = statement.where(submissions.c.review_state.in_(sorted(set(which.review_states))))
-        if which.annotator_id is not None:
-            statement = statement.where(submissions.c.annotator_id == which.annotator_id)
+        if wanted.case_id is not None:
+            statement = statement.where(submissions.c.case_id == wanted.case_id)
+        if wanted.round:
+            statement = statement.where(submissions.c.round == wanted.round)
+        if wanted.review_states:
+            statement = statement.where(submissions.c.review_state.in_(sorted(set(wanted.review_states))))
+        if wanted.annotator_id is not None:
+            statement = statement.where(submissions.c.annotator_id == wanted.annotator_id)
         rows = self._connection.execute(statement.order_by(submissions.c.sequence).limit(limit))
         return [(row.sequence, _submission(row)) for row in rows]
 

@@ -44,10 +44,10 @@ def add_seed_case(
             "the project has been started: its seed set does not change any more", reason="PROJECT_STARTED"
         )
     _check_seed(image, mask_volume_id, receipt)
-    known = uow.seed_cases.of_image(project_id, image.volume_id)
-    if known is not None:
-        if known.mask_volume_id == mask_volume_id:
-            return known
+    existing = uow.seed_cases.of_image(project_id, image.volume_id)
+    if existing is not None:
+        if existing.mask_volume_id == mask_volume_id:
+            return existing
         raise AlreadyExists(
             f"image {image.volume_id} is a seed case already, with another mask", reason="SEED_CASE_EXISTS"
         )
@@ -76,8 +76,8 @@ def list_seed_cases(uow: UnitOfWork, project_id: ProjectId, *, after: int, limit
 def unregistered(uow: UnitOfWork, project_id: ProjectId, volume_ids: Sequence[VolumeId]) -> list[VolumeId]:
     """Of these volumes the ones without a case: what inference must be asked about."""
     uow.projects.get(project_id)
-    known = uow.cases.of_volumes(project_id, volume_ids)
-    return [volume_id for volume_id in dict.fromkeys(volume_ids) if volume_id not in known]
+    existing = uow.cases.of_volumes(project_id, volume_ids)
+    return [volume_id for volume_id in dict.fromkeys(volume_ids) if volume_id not in existing]
 
 
 def register_cases(
@@ -88,13 +88,13 @@ def register_cases(
 ) -> list[tuple[Case, bool]]:
     """A case for each, in order, and whether it is new; a volume registered before answers its case."""
     project = uow.projects.lock(project_id)
-    known = uow.cases.of_volumes(project_id, [each.volume_id for each in registrations])
+    existing = uow.cases.of_volumes(project_id, [registration.volume_id for registration in registrations])
     answers: list[tuple[Case, bool]] = []
-    for each in registrations:
-        case = known.get(each.volume_id)
+    for registration in registrations:
+        case = existing.get(registration.volume_id)
         if case is None:
-            case = _register(uow, project, each, volumes[each.volume_id])
-            known[each.volume_id] = case
+            case = _register(uow, project, registration, volumes[registration.volume_id])
+            existing[registration.volume_id] = case
             answers.append((case, True))
         else:
             answers.append((case, False))
@@ -109,7 +109,7 @@ def get_case(uow: UnitOfWork, project_id: ProjectId, case_id: CaseId) -> Case:
 def list_cases(
     uow: UnitOfWork,
     project_id: ProjectId,
-    which: CaseFilter,
+    wanted: CaseFilter,
     *,
     ranked: bool,
     after: tuple[int, int],
@@ -117,7 +117,7 @@ def list_cases(
 ) -> list[tuple[tuple[int, int], Case]]:
     """Cases as registered, or by the policy's ordering; each with its place in that order."""
     uow.projects.get(project_id)
-    return uow.cases.page(project_id, which, ranked=ranked, after=after, limit=limit)
+    return uow.cases.page(project_id, wanted, ranked=ranked, after=after, limit=limit)
 
 
 def mark_case(uow: UnitOfWork, project_id: ProjectId, case_id: CaseId, mark: CaseMark) -> Case:
@@ -142,17 +142,17 @@ def mark_case(uow: UnitOfWork, project_id: ProjectId, case_id: CaseId, mark: Cas
 
 
 def _check_seed(image: Volume, mask_volume_id: VolumeId, receipt: Receipt) -> None:
-    found: list[FieldViolation] = []
+    violations: list[FieldViolation] = []
     if not image.is_image:
-        found.append(FieldViolation("image_volume_id", "is a mask: name the image"))
+        violations.append(FieldViolation("image_volume_id", "is a mask: name the image"))
     if receipt.mask_volume_id != mask_volume_id:
-        found.append(FieldViolation("receipt_id", "belongs to another mask"))
+        violations.append(FieldViolation("receipt_id", "belongs to another mask"))
     if receipt.image_volume_id != image.volume_id:
-        found.append(FieldViolation("mask_volume_id", "lies on another image"))
-    refuse("the seed case does not fit together", found)
+        violations.append(FieldViolation("mask_volume_id", "lies on another image"))
+    refuse("the seed case does not fit together", violations)
 
 
-def _register(uow: UnitOfWork, project: Project, each: Registration, volume: Volume) -> Case:
+def _register(uow: UnitOfWork, project: Project, registration: Registration, volume: Volume) -> Case:
     if not project.registration_open:
         raise IllegalTransition("the registration is closed: no case can be added", reason="REGISTRATION_CLOSED")
     if not volume.is_image:
@@ -166,10 +166,10 @@ def _register(uow: UnitOfWork, project: Project, each: Registration, volume: Vol
             reason="MODALITY_MISMATCH",
             violations=[FieldViolation("volume_id", f"must be {project.target_modality}")],
         )
-    if len(each.group_key) > _MAX_GROUP_KEY:
+    if len(registration.group_key) > _MAX_GROUP_KEY:
         refuse(
             "the group key is too long",
             [FieldViolation("group_key", f"must have at most {_MAX_GROUP_KEY} characters")],
         )
-    held_out = held_out_at_registration(project.policy, each.group_key, volume.digest)
-    return uow.cases.add(project.project_id, volume, each.group_key, held_out=held_out)
+    held_out = held_out_at_registration(project.policy, registration.group_key, volume.digest)
+    return uow.cases.add(project.project_id, volume, registration.group_key, held_out=held_out)

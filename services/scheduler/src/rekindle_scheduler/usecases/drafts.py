@@ -65,8 +65,8 @@ def save_draft(
     base_of(uow, case, receipt)
     check_known_states(project.organs, label.organ_states)
     verdict = decide_submission(case, lease, label.fencing_token)
-    known = uow.drafts.of_lease(lease.lease_id) if verdict.accepted else None
-    draft = _draft(uow, lease, label, receipt, note, known, late=not verdict.accepted)
+    earlier = uow.drafts.of_lease(lease.lease_id) if verdict.accepted else None
+    draft = _draft(uow, lease, label, receipt, note, earlier, late=not verdict.accepted)
     if verdict.accepted:
         draft = replace(draft, time_segments=_book(uow, lease, case, label.time_segments))
         if extend and is_live(lease, uow.now):
@@ -133,10 +133,10 @@ def resume_lease(
 
 
 def _draft(
-    uow: UnitOfWork, lease: Lease, label: Label, receipt: Receipt, note: str, known: Draft | None, *, late: bool
+    uow: UnitOfWork, lease: Lease, label: Label, receipt: Receipt, note: str, earlier: Draft | None, *, late: bool
 ) -> Draft:
     return Draft(
-        draft_id=DraftId(str(uuid4())) if known is None else known.draft_id,
+        draft_id=DraftId(str(uuid4())) if earlier is None else earlier.draft_id,
         project_id=lease.project_id,
         case_id=lease.case_id,
         lease_id=lease.lease_id,
@@ -147,7 +147,7 @@ def _draft(
         note=note,
         time_segments=label.time_segments,
         save_time=uow.now,
-        revision=1 if known is None else known.revision + 1,
+        revision=1 if earlier is None else earlier.revision + 1,
         late=late,
     )
 

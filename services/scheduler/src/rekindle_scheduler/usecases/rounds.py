@@ -37,8 +37,8 @@ def list_rounds(uow: UnitOfWork, project_id: ProjectId, *, after: int, limit: in
 
 def with_minutes(uow: UnitOfWork, project_id: ProjectId, rounds: list[Round]) -> list[RoundDetails]:
     """Minutes of all of a round's cases, the held-out ones too."""
-    minutes = uow.ledger.minutes_of(project_id, [each.number for each in rounds])
-    return [RoundDetails(round=each, minutes=minutes.get(each.number, 0.0)) for each in rounds]
+    minutes = uow.ledger.minutes_of(project_id, [round.number for round in rounds])
+    return [RoundDetails(round=round, minutes=minutes.get(round.number, 0.0)) for round in rounds]
 
 
 def begin_round(uow: UnitOfWork, project_id: ProjectId, number: int) -> None:

@@ -114,8 +114,8 @@ def my_sessions(
     annotator_id = uow.annotators.find(principal)
     if annotator_id is None:
         return []
-    found = uow.sessions.page(project_id, annotator_id, include_ended=include_ended, after=after, limit=limit)
-    return [(place, _details(uow, session)) for place, session in found]
+    rows = uow.sessions.page(project_id, annotator_id, include_ended=include_ended, after=after, limit=limit)
+    return [(place, _details(uow, session)) for place, session in rows]
 
 
 def end_session(
@@ -128,11 +128,11 @@ def end_session(
     """Release what is left of it. With `held`, lease ids and tokens, what another tool has taken up goes on."""
     session = _own(uow, principal, project_id, session_id)
     uow.projects.lock(project_id)
-    for each in uow.leases.of_session(session_id):
-        if not is_live(each, uow.now):  # handed in, given back, run out, or its case erased
+    for before in uow.leases.of_session(session_id):
+        if not is_live(before, uow.now):  # handed in, given back, run out, or its case erased
             continue
-        uow.cases.lock(project_id, each.case_id)
-        lease = uow.leases.get(project_id, each.lease_id)
+        uow.cases.lock(project_id, before.case_id)
+        lease = uow.leases.get(project_id, before.lease_id)
         wanted = not held or held.get(lease.lease_id) == lease.fencing_token
         if wanted and is_live(lease, uow.now):
             uow.leases.end(lease, LeaseState.RELEASED, reason="the session ended")
@@ -153,5 +153,7 @@ def _details(uow: UnitOfWork, session: Session) -> SessionDetails:
     leases = uow.leases.of_session(session.session_id)
     return SessionDetails(
         session=session,
-        leases=tuple(LeaseDetails(lease=each, case=uow.cases.get(each.project_id, each.case_id)) for each in leases),
+        leases=tuple(
+            LeaseDetails(lease=lease, case=uow.cases.get(lease.project_id, lease.case_id)) for lease in leases
+        ),
     )

@@ -75,7 +75,7 @@ def list_submissions(
     uow: UnitOfWork,
     principal: Principal,
     project_id: ProjectId,
-    which: SubmissionFilter,
+    wanted: SubmissionFilter,
     *,
     mine: bool = False,
     after: int,
@@ -83,14 +83,14 @@ def list_submissions(
 ) -> list[tuple[int, Submission]]:
     """Submissions in the order in which they came, drafts too, each with its place in it."""
     uow.projects.get(project_id)
-    if which.case_id is not None:
-        uow.cases.get(project_id, which.case_id)
+    if wanted.case_id is not None:
+        uow.cases.get(project_id, wanted.case_id)
     if mine:
         annotator_id = uow.annotators.find(principal)
         if annotator_id is None:
             return []
-        which = replace(which, annotator_id=annotator_id)
-    return uow.submissions.page(project_id, which, after=after, limit=limit)
+        wanted = replace(wanted, annotator_id=annotator_id)
+    return uow.submissions.page(project_id, wanted, after=after, limit=limit)
 
 
 def base_of(uow: UnitOfWork, case: Case, receipt: Receipt) -> Base:
@@ -98,14 +98,14 @@ def base_of(uow: UnitOfWork, case: Case, receipt: Receipt) -> Base:
 
     InvalidInput where it is neither, or where the mask lies on another image.
     """
-    found: list[FieldViolation] = []
+    violations: list[FieldViolation] = []
     if receipt.image_volume_id != case.volume_id:
-        found.append(FieldViolation("receipt_id", "is of a mask on another volume than the case's"))
+        violations.append(FieldViolation("receipt_id", "is of a mask on another volume than the case's"))
     base, mask_id = Base(), receipt.coarse_mask_volume_id
-    if mask_id is not None and not found:
+    if mask_id is not None and not violations:
         coarse = uow.predictions.label_of_mask(case.case_id, mask_id)
         of_case = uow.submissions.of_case(case.case_id) if coarse is None else []
-        earlier = next((each for each in reversed(of_case) if each.mask_volume_id == mask_id), None)
+        earlier = next((submission for submission in reversed(of_case) if submission.mask_volume_id == mask_id), None)
         if coarse is not None:
             base = Base(model_version_id=coarse.model_version_id)
         elif earlier is not None:
@@ -114,8 +114,8 @@ def base_of(uow: UnitOfWork, case: Case, receipt: Receipt) -> Base:
             description = (
                 "measures the correction against a mask that is neither a coarse label nor a label of the case"
             )
-            found.append(FieldViolation("receipt_id", description))
-    refuse("the mask is not this case's", found)
+            violations.append(FieldViolation("receipt_id", description))
+    refuse("the mask is not this case's", violations)
     return base
 
 

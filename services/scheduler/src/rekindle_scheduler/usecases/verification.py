@@ -31,84 +31,86 @@ class Verification:
         """Findings; receipts, of which each takes a call, only with `deep`. DependencyUnavailable."""
         yield from self._volumes(summary, cancellation)
         if options.deep:
-            yield from self._each(self.inventory.receipts(), "receipt", summary, cancellation)
-        yield from self._each(self.inventory.models(), "model version", summary, cancellation)
-        yield from self._each(self.inventory.runs(), "run", summary, cancellation)
+            yield from self._find_missing(self.inventory.receipts(), "receipt", summary, cancellation)
+        yield from self._find_missing(self.inventory.models(), "model version", summary, cancellation)
+        yield from self._find_missing(self.inventory.runs(), "run", summary, cancellation)
         yield from self._pointers(summary)
 
     def _volumes(self, summary: Summary, cancellation: Cancellation) -> Iterator[Finding]:
-        for project_id, named in groupby(self.inventory.volumes(), lambda each: each.project_id):
+        for project_id, references in groupby(self.inventory.volumes(), lambda reference: reference.project_id):
             batch: list[VolumeReference] = []
-            for each in named:
+            for reference in references:
                 summary.rows += 1
-                batch.append(each)
+                batch.append(reference)
                 if len(batch) == _BATCH:
                     cancellation.raise_if_set()
                     yield from self._compare(project_id, batch)
                     batch = []
             yield from self._compare(project_id, batch)
 
-    def _compare(self, project_id: ProjectId, named: Sequence[VolumeReference]) -> Iterator[Finding]:
-        if not named:
+    def _compare(self, project_id: ProjectId, references: Sequence[VolumeReference]) -> Iterator[Finding]:
+        if not references:
             return
         try:
-            found = self.inference.volumes(project_id, list(dict.fromkeys(each.volume_id for each in named)))
+            volumes = self.inference.volumes(
+                project_id, list(dict.fromkeys(reference.volume_id for reference in references))
+            )
         except NotFound:
-            if len({each.volume_id for each in named}) == 1:
-                for each in named:
-                    yield _missing(each.row, project_id, f"volume {each.volume_id}", "inference")
+            if len({reference.volume_id for reference in references}) == 1:
+                for reference in references:
+                    yield _missing(reference.row, project_id, f"volume {reference.volume_id}", "inference")
                 return
             # The answer names only some of those that are missing, so the batch is halved until one is left.
-            ordered = sorted(named, key=lambda each: each.volume_id)
+            ordered = sorted(references, key=lambda reference: reference.volume_id)
             middle = _boundary(ordered)
             yield from self._compare(project_id, ordered[:middle])
             yield from self._compare(project_id, ordered[middle:])
             return
-        digests = {volume.volume_id: volume.digest for volume in found}
-        for each in named:
-            if each.digest is not None and digests[each.volume_id] != each.digest:
+        digests = {volume.volume_id: volume.digest for volume in volumes}
+        for reference in references:
+            if reference.digest is not None and digests[reference.volume_id] != reference.digest:
                 yield Finding(
                     kind=FindingKind.INCONSISTENT,
-                    where=each.row,
+                    where=reference.row,
                     project_id=project_id,
-                    message=f"volume {each.volume_id} has other pixels in inference than when it was taken in here",
+                    message=f"volume {reference.volume_id} has other pixels in inference than when it was added here",
                     remedy=_RESTORE,
                 )
 
-    def _each(
-        self, named: Iterator[IdReference], what: str, summary: Summary, cancellation: Cancellation
+    def _find_missing(
+        self, references: Iterator[IdReference], what: str, summary: Summary, cancellation: Cancellation
     ) -> Iterator[Finding]:
-        for each in named:
+        for reference in references:
             cancellation.raise_if_set()
             summary.rows += 1
             try:
-                self._ask(each, what)
+                self._ask(reference, what)
             except NotFound:
                 owner = "the trainer" if what == "run" else "inference"
-                yield _missing(each.row, each.project_id, f"{what} {each.id}", owner)
+                yield _missing(reference.row, reference.project_id, f"{what} {reference.id}", owner)
 
-    def _ask(self, each: IdReference, what: str) -> None:
+    def _ask(self, reference: IdReference, what: str) -> None:
         if what == "receipt":
-            self.inference.receipt(each.project_id, ReceiptId(each.id))
+            self.inference.receipt(reference.project_id, ReceiptId(reference.id))
         elif what == "run":
-            self.trainer.run(each.project_id, RunId(each.id))
+            self.trainer.run(reference.project_id, RunId(reference.id))
         else:
-            self.inference.model(each.project_id, ModelVersionId(each.id))
+            self.inference.model(reference.project_id, ModelVersionId(reference.id))
 
     def _pointers(self, summary: Summary) -> Iterator[Finding]:
-        for each in self.inventory.pointers():
+        for pointer in self.inventory.pointers():
             summary.rows += 1
             try:
-                active = self.inference.active_model(each.project_id)
+                active = self.inference.active_model(pointer.project_id)
             except ModelNotReady:
                 active = None
-            if active is None or active.model_version_id != each.id:
+            if active is None or active.model_version_id != pointer.id:
                 serving = "none" if active is None else active.model_version_id
                 yield Finding(
                     kind=FindingKind.INCONSISTENT,
-                    where=each.row,
-                    project_id=each.project_id,
-                    message=f"model version {each.id} is taken for the one that serves, and in inference {serving} is",
+                    where=pointer.row,
+                    project_id=pointer.project_id,
+                    message=f"model version {pointer.id} should serve, and in inference {serving} does",
                     remedy="activate the one that is meant (ActivateModel), or " + _RESTORE,
                 )
 
@@ -119,7 +121,7 @@ def _boundary(ordered: Sequence[VolumeReference]) -> int:
     while middle > 0 and ordered[middle].volume_id == ordered[middle - 1].volume_id:
         middle -= 1
     if middle == 0:
-        middle = next(i for i, each in enumerate(ordered) if each.volume_id != ordered[0].volume_id)
+        middle = next(i for i, reference in enumerate(ordered) if reference.volume_id != ordered[0].volume_id)
     return middle
 
 
