@@ -20,8 +20,7 @@ from rekindle_scheduler.domain.reconcile import (
 )
 from rekindle_scheduler.domain.records import PromotionDecision, RollBackDecision, TrainingRun
 
-S, A, T = RoundState.SELECTING, RoundState.ANNOTATING, RoundState.TRAINING
-PRO, PRE, C = RoundState.PROMOTING, RoundState.PREDICTING, RoundState.CLOSED
+SELECTING, ANNOTATING, TRAINING, PROMOTING, PREDICTING, CLOSED = RoundState
 
 
 def view(make: SimpleNamespace, *rounds, cases=(), predictions=(), **project) -> ProjectView:
@@ -47,7 +46,7 @@ def decision(promoted: bool = True, basis: DecisionBasis = DecisionBasis.PREQUEN
 
 
 @pytest.mark.parametrize("state", [ProjectState.DRAFT, ProjectState.STALLED])
-@pytest.mark.parametrize("number_state", [None, S, A, T, PRO, PRE])
+@pytest.mark.parametrize("number_state", [None, SELECTING, ANNOTATING, TRAINING, PROMOTING, PREDICTING])
 def test_nothing_moves_before_the_start_or_while_stalled(make: SimpleNamespace, state, number_state):
     """A draft and a stalled project wait, with words, whatever their rounds need."""
     rounds = [make.round(1, number_state)] if number_state else []
@@ -63,22 +62,31 @@ def test_nothing_moves_before_the_start_or_while_stalled(make: SimpleNamespace, 
     [
         ({"open": 3}, True, steps.OpenRound(round=2)),
         ({"open": 3}, False, steps.OpenRound(round=2)),
-        ({}, True, steps.Wait),
+        ({}, True, steps.Wait(reason="every case is labelled: register more, or close the registration")),
         ({}, False, steps.CompleteProject()),
     ],
 )
 def test_between_rounds(make: SimpleNamespace, cases, registration_open: bool, expected):
     """With open cases another round follows; without, the project waits for registration or is complete."""
-    seen = view(make, make.round(0, C), make.round(1, C), cases=cases, registration_open=registration_open)
+    seen = view(make, make.round(0, CLOSED), make.round(1, CLOSED), cases=cases, registration_open=registration_open)
     step = next_step(seen)
-    assert isinstance(step, expected) if isinstance(expected, type) else expected == step
+    assert expected == step
 
 
 def test_complete_projects_rest_until_a_case_comes_back(make: SimpleNamespace):
     """A case whose mark is cleared opens one more round."""
     done = {"state": ProjectState.COMPLETE, "registration_open": False}
-    assert isinstance(next_step(view(make, make.round(0, C), **done)), steps.Wait)
-    assert steps.OpenRound(round=1) == next_step(view(make, make.round(0, C), cases={"open": 1}, **done))
+    assert steps.Wait(reason="everything is labelled") == next_step(view(make, make.round(0, CLOSED), **done))
+    assert steps.OpenRound(round=1) == next_step(view(make, make.round(0, CLOSED), cases={"open": 1}, **done))
+
+
+ALL_LEASED = steps.Wait(reason="every case that could be selected is leased")
+NOTHING_LEFT = steps.Wait(reason="no case is left to select: register more, or close the registration")
+NOT_PREDICTED = steps.Stall(
+    round=1,
+    reason="5 cases could not be predicted, so without a coarse label: "
+    "see their reasons, then retry the project or put them off",
+)
 
 
 @pytest.mark.parametrize(
@@ -93,30 +101,34 @@ def test_complete_projects_rest_until_a_case_comes_back(make: SimpleNamespace):
         ({"open": 9}, {"pending": 5, "pool_pending": 1}, False, steps.PredictBatch(model_version_id="v1")),
         ({"open": 9, "ready": 4, "ready_training": 4}, {"pending": 5}, False, steps.OpenSelection(round=1)),
         ({"open": 9, "leased": 4}, {"pending": 5}, False, steps.PredictBatch(model_version_id="v1")),
-        ({"open": 4, "leased": 4}, {}, False, steps.Wait),
-        ({"open": 9, "ready": 3, "open_training": 6, "leased": 6}, {}, False, steps.Wait),
+        ({"open": 4, "leased": 4}, {}, False, ALL_LEASED),
+        ({"open": 9, "ready": 3, "open_training": 6, "leased": 6}, {}, False, ALL_LEASED),
         ({"open": 9, "ready": 3, "open_training": 6, "ready_training": 1}, {}, False, steps.OpenSelection(round=1)),
         ({"open": 3, "ready": 3}, {}, False, steps.OpenSelection(round=1)),
         ({"open": 3, "ready": 2}, {"pending": 1}, False, steps.PredictBatch(model_version_id="v1")),
         ({"open": 5}, {"pending": 5}, False, steps.PredictBatch(model_version_id="v1")),
-        ({"open": 5}, {"failed_unlabelled": 5}, False, steps.Stall),
+        ({"open": 5}, {"failed_unlabelled": 5}, False, NOT_PREDICTED),
         ({"round_labels": 2}, {}, False, steps.OpenSelection(round=1)),
-        ({}, {}, True, steps.Wait),
-        ({}, {}, False, steps.SkipTraining),
+        ({}, {}, True, NOTHING_LEFT),
+        ({}, {}, False, steps.SkipTraining(round=1, reason="no case was left to label")),
     ],
 )
 def test_selecting(make: SimpleNamespace, cases, predictions, registration_open, expected):
     """The pool's coarse labels come first; then the selection, or the reason why there is none."""
-    rounds = [make.round(0, C), make.round(1, S)]
+    rounds = [make.round(0, CLOSED), make.round(1, SELECTING)]
     step = next_step(view(make, *rounds, cases=cases, predictions=predictions, registration_open=registration_open))
-    assert isinstance(step, expected) if isinstance(expected, type) else expected == step
+    assert expected == step
 
 
 @pytest.mark.parametrize(
     ("train_requested", "cases", "expected"),
     [
-        (False, {"open": 9, "round_open": 1, "round_labels": 3, "round_training_labels": 3}, steps.Wait),
-        (True, {"open": 9, "round_open": 3}, steps.Wait),
+        (
+            False,
+            {"open": 9, "round_open": 1, "round_labels": 3, "round_training_labels": 3},
+            steps.Wait(reason="1 case of the round not labelled yet"),
+        ),
+        (True, {"open": 9, "round_open": 3}, steps.Wait(reason="3 cases of the round not labelled yet")),
         (
             True,
             {"open": 9, "round_open": 3, "round_labels": 1, "round_training_labels": 1},
@@ -133,15 +145,25 @@ def test_selecting(make: SimpleNamespace, cases, predictions, registration_open,
             {"open": 1, "leased": 1, "round_labels": 4, "round_training_labels": 3},
             steps.CutSnapshot(round=1, open_next=True),
         ),
-        (False, {"open": 9, "round_labels": 4}, steps.SkipTraining),
-        (False, {"open": 9}, steps.SkipTraining),
+        (
+            False,
+            {"open": 9, "round_labels": 4},
+            steps.SkipTraining(round=1, reason="every label of the round is held out: nothing new to train on"),
+        ),
+        (
+            False,
+            {"open": 9},
+            steps.SkipTraining(
+                round=1, reason="no label counts: every selected case was put off, or its label was taken back"
+            ),
+        ),
     ],
 )
 def test_annotating(make: SimpleNamespace, train_requested: bool, cases, expected):
     """A round ends when its cases are in or on request with a label; held-out labels alone train nothing."""
-    working = make.round(1, A, train_requested=train_requested)
-    step = next_step(view(make, make.round(0, C), working, cases=cases))
-    assert isinstance(step, expected) if isinstance(expected, type) else expected == step
+    working = make.round(1, ANNOTATING, train_requested=train_requested)
+    step = next_step(view(make, make.round(0, CLOSED), working, cases=cases))
+    assert expected == step
 
 
 FULL = {"open": 5, "round_labels": 4, "round_training_labels": 4}
@@ -167,7 +189,7 @@ CUT = steps.CutSnapshot(round=2, open_next=True)
 )
 def test_prequential_promotions_are_checked_in_the_round_after(make: SimpleNamespace, before, check, serving, expected):
     """Check once, roll back if the check says so, then train."""
-    rounds = [make.round(1, C, decision=before), make.round(2, A, serving_check=check)]
+    rounds = [make.round(1, CLOSED, decision=before), make.round(2, ANNOTATING, serving_check=check)]
     assert expected == next_step(view(make, *rounds, cases=FULL, active_model_version_id=serving))
 
 
@@ -182,21 +204,21 @@ def test_prequential_promotions_are_checked_in_the_round_after(make: SimpleNames
 def test_training_starts_a_run(make: SimpleNamespace, number: int, changes, expected: RunKind):
     """Round 0 trains the igniter, others the sustainer, each try under an id of its own."""
     run_id = run_id_for(make.project_id, number, changes.get("run_retries", 0))
-    step = next_step(view(make, make.round(number, T, **changes)))
+    step = next_step(view(make, make.round(number, TRAINING, **changes)))
     assert steps.StartRun(round=number, run_id=run_id, kind=expected) == step
 
 
 @pytest.mark.parametrize("state", [RunState.QUEUED, RunState.RUNNING, RunState.PREEMPTED])
 def test_training_polls_its_run(make: SimpleNamespace, state: RunState):
     """Until the run has ended there is only asking."""
-    assert steps.PollRun(round=1, run_id="r") == next_step(view(make, make.round(1, T, run=run(state))))
+    assert steps.PollRun(round=1, run_id="r") == next_step(view(make, make.round(1, TRAINING, run=run(state))))
 
 
 def test_training_ends(make: SimpleNamespace):
     """A result leads to promotion; the success without a result is asked for again."""
-    done = make.round(1, T, run=run(RunState.SUCCEEDED, Modality.CT))
-    assert steps.AdvanceRound(round=1, from_state=T, to_state=PRO) == next_step(view(make, done))
-    bare = make.round(1, T, run=run(RunState.SUCCEEDED))
+    done = make.round(1, TRAINING, run=run(RunState.SUCCEEDED, Modality.CT))
+    assert steps.AdvanceRound(round=1, from_state=TRAINING, to_state=PROMOTING) == next_step(view(make, done))
+    bare = make.round(1, TRAINING, run=run(RunState.SUCCEEDED))
     assert steps.PollRun(round=1, run_id="r") == next_step(view(make, bare))
 
 
@@ -210,7 +232,7 @@ def test_training_ends(make: SimpleNamespace):
 )
 def test_training_stalls(make: SimpleNamespace, ended: TrainingRun, words: str):
     """A run that gave nothing to serve stops the project, with the reason."""
-    step = next_step(view(make, make.round(1, T, run=ended)))
+    step = next_step(view(make, make.round(1, TRAINING, run=ended)))
     assert isinstance(step, steps.Stall)
     assert words in step.reason
 
@@ -233,18 +255,18 @@ def test_training_stalls(make: SimpleNamespace, ended: TrainingRun, words: str):
         (
             {"candidate_model_version_id": "v2", "decision": decision()},
             "v2",
-            steps.AdvanceRound(round=1, from_state=PRO, to_state=PRE),
+            steps.AdvanceRound(round=1, from_state=PROMOTING, to_state=PREDICTING),
         ),
         (
             {"candidate_model_version_id": "v2", "decision": decision(promoted=False)},
             "v1",
-            steps.AdvanceRound(round=1, from_state=PRO, to_state=PRE),
+            steps.AdvanceRound(round=1, from_state=PROMOTING, to_state=PREDICTING),
         ),
     ],
 )
 def test_promoting(make: SimpleNamespace, changes, serving, expected):
     """Register, decide, activate if promoted, go on; a refused candidate is never activated."""
-    working = make.round(1, PRO, **changes)
+    working = make.round(1, PROMOTING, **changes)
     assert expected == next_step(view(make, working, active_model_version_id=serving))
 
 
@@ -259,7 +281,9 @@ def test_promoting(make: SimpleNamespace, changes, serving, expected):
 )
 def test_predicting(make: SimpleNamespace, predictions, expected):
     """The round closes when the pool is done; the rest does not keep it."""
-    assert expected == next_step(view(make, make.round(1, PRE), make.round(2, S), predictions=predictions))
+    assert expected == next_step(
+        view(make, make.round(1, PREDICTING), make.round(2, SELECTING), predictions=predictions)
+    )
 
 
 @pytest.mark.parametrize(
@@ -272,14 +296,14 @@ def test_predicting(make: SimpleNamespace, predictions, expected):
 )
 def test_background(make: SimpleNamespace, predictions, expected):
     """While annotators work, the rest of the set is predicted."""
-    seen = view(make, make.round(1, A), predictions=predictions, cases={"round_open": 1})
+    seen = view(make, make.round(1, ANNOTATING), predictions=predictions, cases={"round_open": 1})
     assert isinstance(next_step(seen), steps.Wait)
     assert expected == background_step(seen)
 
 
 def test_no_predictions_without_a_model(make: SimpleNamespace):
     """Before the igniter serves nothing can be predicted."""
-    seen = view(make, make.round(0, T), active_model_version_id=None, predictions={"missing": 5})
+    seen = view(make, make.round(0, TRAINING), active_model_version_id=None, predictions={"missing": 5})
     assert background_step(seen) is None
 
 
@@ -287,13 +311,13 @@ def test_no_predictions_without_a_model(make: SimpleNamespace):
     ("states", "working", "open_number"),
     [
         ([], None, None),
-        ([T], 0, None),
-        ([C, S], 1, 1),
-        ([C, A], 1, 1),
-        ([C, T], 1, None),
-        ([C, T, S], 1, 2),
-        ([C, C, S], 2, 2),
-        ([C, C], None, None),
+        ([TRAINING], 0, None),
+        ([CLOSED, SELECTING], 1, 1),
+        ([CLOSED, ANNOTATING], 1, 1),
+        ([CLOSED, TRAINING], 1, None),
+        ([CLOSED, TRAINING, SELECTING], 1, 2),
+        ([CLOSED, CLOSED, SELECTING], 2, 2),
+        ([CLOSED, CLOSED], None, None),
     ],
 )
 def test_which_round_moves_and_which_takes_labels(make: SimpleNamespace, states, working, open_number):

@@ -118,7 +118,7 @@ def test_models_runs_and_pointers_are_compared() -> None:
         ("inconsistent", "projects/p"),
     ]
     assert "lost, which the trainer does not know" in found[0].message
-    assert "in inference n is" in found[1].message
+    assert "in inference n does" in found[1].message
     assert list(look(Rows(pointers_=rows.pointers_), Known(serving="m"))) == []
 
 

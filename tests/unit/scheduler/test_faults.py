@@ -21,7 +21,7 @@ from rekindle_scheduler.domain.ids import CaseId, ModelVersionId, ProjectId, Vol
 from rekindle_scheduler.domain.reconcile import working_round
 from rekindle_scheduler.domain.records import PredictionTask
 from rekindle_scheduler.ports import PredictionOutcome
-from rekindle_scheduler.reconciler import IdleThrottle, Reconciler
+from rekindle_scheduler.reconciler import Reconciler
 from rekindle_servicekit.bell import Bell
 from rekindle_servicekit.workers import Workers
 from scheduler_ports import Bench, coarse_label
@@ -219,17 +219,3 @@ def test_a_long_look_in_vain_is_not_repeated_at_every_ring(tmp_path: Path, monke
 
     reconcile(bench, run_pass, 0.6, monkeypatch)
     assert 1 == len(looks)
-
-
-@pytest.mark.parametrize(("took_s", "pause_s"), [(0.15, 0.0), (0.3, 2.7), (2.0, 18.0), (10.0, 30.0)])
-def test_a_look_takes_a_tenth_of_the_time_at_most(took_s: float, pause_s: float) -> None:
-    """Nine times as long a rest, up to the longest pause; short looks need none."""
-    now = [100.0]
-    throttle = IdleThrottle(30.0, clock=lambda: now[0])
-    throttle.after(ProjectId("p"), took_s)
-    if pause_s:
-        now[0] += pause_s - 0.01
-        assert not throttle.is_over(ProjectId("p"))
-        now[0] += 0.02
-    assert throttle.is_over(ProjectId("p"))
-    assert throttle.is_over(ProjectId("another"))
