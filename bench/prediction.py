@@ -100,8 +100,9 @@ def _rows(task: Task, ours: Taken, theirs: Taken) -> list[Row]:
 def export(folder: Path, preset_name: str, slices: int) -> str:
     """Store an untrained network as a package and as torch's weights, and a volume; the package's digest."""
     import torch
+    from rekindle.vocabulary import Modality, Organ, RunKind
     from rekindle_trainer.domain.presets import PRESETS
-    from rekindle_trainer.domain.spec import Organ, RunSpec
+    from rekindle_trainer.domain.spec import RunSpec
     from rekindle_trainer.process.networks.transunet import TransUNet
     from rekindle_trainer.process.package import write_package
     from rekindle_trainer.process.recipes import preprocessing_of
@@ -114,12 +115,12 @@ def export(folder: Path, preset_name: str, slices: int) -> str:
     prepared = prepare(image, preprocessing).images
     _balance(network, stack_channels(prepared, np.arange(0, slices, 4), preprocessing.channels))
     spec = RunSpec(
-        run_id="bench", project_id="bench", kind="sustainer", preset=preset_name, recipe="default", seed=0,
-        modality="CT", organs=(Organ(id="liver", label_value=1), Organ(id="spleen", label_value=2)),
+        run_id="bench", project_id="bench", kind=RunKind.SUSTAINER, preset=preset_name, recipe="default", seed=0,
+        modality=Modality.CT, organs=(Organ(id="liver", label_value=1), Organ(id="spleen", label_value=2)),
         training=(), heldout=(), initial_weights=None, current_package=None,
     )  # fmt: skip
     objects = DirectoryObjects(folder / "objects")
-    digest = write_package(objects, spec, network, modality="CT", preprocessing=preprocessing, weights="0" * 64)
+    digest = write_package(objects, spec, network, modality=Modality.CT, preprocessing=preprocessing, weights="0" * 64)
     torch.save(network.state_dict(), folder / "weights.pt")
     (folder / "image").write_bytes(encode(image, "image"))
     return digest

@@ -9,8 +9,8 @@ from rekindle_inference.adapters import archive as inference
 from rekindle_inference.adapters import tables as inference_tables
 from rekindle_scheduler.state import archive as scheduler
 from rekindle_scheduler.state import tables as scheduler_tables
-from rekindle_trainer.adapters import archive as trainer
-from rekindle_trainer.adapters import tables as trainer_tables
+from rekindle_trainer.state import archive as trainer
+from rekindle_trainer.state import tables as trainer_tables
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from rekindle_inference.adapters.sql import SqlState as InferenceState
 from rekindle_scheduler.state import open_state
 from rekindle_servicekit import database
 from rekindle_servicekit.database import make_engine, read
-from rekindle_trainer.adapters.sql import MIGRATIONS, SqlState
+from rekindle_trainer.state import MIGRATIONS, State
 from servers.pgbouncer import PgbouncerServer
 from servers.postgresql import PostgresqlServer
 
@@ -63,7 +63,7 @@ def test_supervisors_claim_in_turn(url: str) -> None:
     """Under the queue's lock, which ends with the transaction wherever the pooler puts that, eight count to 80."""
     engine = make_engine(url)
     database.migrate(engine, MIGRATIONS)
-    state = SqlState(engine)
+    state = State(engine)
     with database.write(engine) as connection:
         connection.exec_driver_sql("CREATE TABLE counter (n integer)")
         connection.exec_driver_sql("INSERT INTO counter VALUES (0)")

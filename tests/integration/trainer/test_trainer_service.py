@@ -151,11 +151,11 @@ def test_help_shows_every_setting() -> None:
 
 
 def test_an_unknown_setting_ends_the_service_with_words(tmp_path: Path) -> None:
-    """Exit code 1 and the nearest name."""
+    """Exit code 2 and the nearest name."""
     environment = {**os.environ, "REKINDLE_TRAINER_TREADS": "2"}
     command = [sys.executable, "-m", "rekindle_trainer"]
     ended = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, cwd=tmp_path)
-    assert 1 == ended.returncode
+    assert 2 == ended.returncode
     assert "did you mean REKINDLE_TRAINER_THREADS?" in ended.stderr
 
 

@@ -8,16 +8,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from rekindle.vocabulary import Digest, Example, ExampleSource, Modality, Organ, OrganState, OrganStatus
 from rekindle_servicekit import database
 from rekindle_servicekit.objects import MemoryObjects, Objects
 from rekindle_servicekit.principal import Principal
-from rekindle_trainer.adapters.sql import MIGRATIONS, SqlState
+from rekindle_trainer.domain.limits import TrainingLimits
 from rekindle_trainer.domain.runs import Run
-from rekindle_trainer.domain.spec import Example, Organ, RunSpec
-from rekindle_trainer.domain.specs import in_order
+from rekindle_trainer.domain.spec import RunSpec, in_order
 from rekindle_trainer.ports import LaunchError, ProcessStatus
+from rekindle_trainer.state import MIGRATIONS, State
 from rekindle_trainer.supervisor import Supervisor
-from rekindle_trainer.usecases import runs as usecases
+from rekindle_trainer.usecases import runs
 from servers.fixtures import MakeDatabase
 from trainer_runs import sha
 
@@ -74,23 +75,19 @@ class FakeLauncher:
 class Service:
     """The service's parts in one process."""
 
-    state: SqlState
+    state: State
     objects: Objects
     launcher: FakeLauncher
     supervisor: Supervisor
 
-    def start(self, spec: RunSpec, request_id: str | None = None) -> Run:
-        return usecases.start_run(
-            self.state,
-            self.objects,
-            CATALOGUE,
-            PRINCIPAL,
-            request_id=request_id or f"start {spec.run_id}",
-            spec=spec,
-        )
+    def start(self, spec: RunSpec, limits: TrainingLimits | None = None) -> Run:
+        runs.examine_run(self.state, self.objects, CATALOGUE, spec, limits)
+        with self.state.write() as uow:
+            return runs.start_run(uow, PRINCIPAL, spec, limits)
 
-    def get(self, run_id: str) -> Run:
-        return usecases.get_run(self.state, PRINCIPAL, project_id="project", run_id=run_id)
+    def get(self, run_id: str, project_id: str = "project") -> Run:
+        with self.state.read() as uow:
+            return runs.get_run(uow, project_id, run_id)
 
     def pass_(self) -> None:
         self.supervisor.run_pass()
@@ -123,13 +120,14 @@ def make_spec(run_id: str = "run-1", **changes: Any) -> RunSpec:
 
 
 def make_example(name: str, **statuses: str) -> Example:
+    states = {"liver": "edited", **statuses}
     return Example(
         case_id=f"case {name}",
-        source="target",
-        modality="CT",
-        image_digest=sha(f"image {name}"),
-        mask_digest=sha(f"mask {name}"),
-        organ_statuses={"liver": "edited", **statuses},
+        source=ExampleSource.TARGET,
+        modality=Modality.CT,
+        image_digest=Digest(sha(f"image {name}")),
+        mask_digest=Digest(sha(f"mask {name}")),
+        organ_states=tuple(OrganState(organ_id=organ, status=OrganStatus(word)) for organ, word in states.items()),
     )
 
 
@@ -162,16 +160,16 @@ def migrated(url: str) -> None:
 
 
 @pytest.fixture
-def state(make_database: MakeDatabase) -> Iterator[SqlState]:
+def state(make_database: MakeDatabase) -> Iterator[State]:
     """An empty database."""
     engine = database.make_engine(make_database(migrated))
     database.migrate(engine, MIGRATIONS)
-    yield SqlState(engine)
+    yield State(engine)
     engine.dispose()
 
 
 @pytest.fixture
-def service(state: SqlState) -> Service:
+def service(state: State) -> Service:
     """A service whose store holds the volumes of `make_spec`."""
     objects, launcher = MemoryObjects(), FakeLauncher()
     for name in "abc":

@@ -15,8 +15,8 @@ from rekindle_servicekit.archive import write_archive
 from rekindle_servicekit.objects import MemoryObjects
 from rekindle_servicekit.principal import Principal
 from rekindle_servicekit.workers import Cancellation
-from rekindle_trainer.adapters.archive import project_archive
-from rekindle_trainer.adapters.sql import MIGRATIONS
+from rekindle_trainer.state import MIGRATIONS
+from rekindle_trainer.state.archive import project_archive
 
 PRINCIPAL = Principal(issuer="loopback", subject="local", display_name="Local user")
 RUN: dict[str, Any] = {

@@ -9,10 +9,10 @@ from datetime import datetime
 from typing import Any
 
 import pytest
+from rekindle.vocabulary import RunState
 from rekindle_trainer.domain.retry import RetryPolicy
-from rekindle_trainer.domain.runs import AttemptState, RunState
-from rekindle_trainer.domain.spec import RunSpec
-from rekindle_trainer.domain.specs import in_order
+from rekindle_trainer.domain.runs import AttemptState
+from rekindle_trainer.domain.spec import RunSpec, in_order
 from trainer_runs import KILLED, MakeSpec, attempt_of, sha
 
 

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 from rekindle.errors import DependencyUnavailable, InvalidInput
+from rekindle.vocabulary import RunState
 from rekindle_trainer.__main__ import _facts, training_command  # pyright: ignore[reportPrivateUsage]
 from rekindle_trainer.adapters import kubernetes as adapter
 from rekindle_trainer.adapters.kubernetes_job import job_manifest
 from rekindle_trainer.adapters.launchers import make_launcher, stops_children
 from rekindle_trainer.domain.retry import ProcessEnd, RetryPolicy, Verdict
-from rekindle_trainer.domain.runs import AttemptState, RunState
+from rekindle_trainer.domain.runs import AttemptState
 from rekindle_trainer.ports import ProcessStatus
 from rekindle_trainer.process.__main__ import ProcessSettings
 from rekindle_trainer.settings import TrainerSettings

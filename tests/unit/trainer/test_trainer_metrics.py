@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
+from rekindle_servicekit import database
 from rekindle_servicekit.metrics import StateCollector
 from rekindle_trainer.adapters.prometheus import run_metrics
-from rekindle_trainer.adapters.sql import SqlTransaction
 from rekindle_trainer.domain.limits import TrainingLimits
-from rekindle_trainer.domain.windows import TrainingWindow
+from rekindle_trainer.domain.windows import OpeningTimes
 from rekindle_trainer.ports import ProcessStatus
 from trainer_runs import MakeSpec
 
@@ -42,7 +42,7 @@ def hours(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """How late it is, by the database's clock, as a test says; from noon in Berlin on."""
     late = [0.0]
     noon = datetime(2026, 1, 14, 11, tzinfo=UTC)
-    monkeypatch.setattr(SqlTransaction, "_read_clock", lambda _: noon + timedelta(hours=late[0]))
+    monkeypatch.setattr(database, "database_now", lambda _: noon + timedelta(hours=late[0]))
     return late
 
 
@@ -84,7 +84,7 @@ def test_a_job_that_finds_no_node_waits(service: Any, spec: MakeSpec, hours: lis
 def test_a_closed_window_is_no_wait(service: Any, spec: MakeSpec, hours: list[float]) -> None:
     """A project that trains at night does not raise an alert every day; a run that waits in its window, from when that
     opens on, does, also one that was preempted at the window's end and then finds no node."""
-    window = TrainingWindow(start="20:00", end="06:00", time_zone="Europe/Berlin")
+    window = OpeningTimes(start="20:00", end="06:00", time_zone="Europe/Berlin")
     with service.state.write() as tx:
         tx.set_limits("project", TrainingLimits(version=1, window=window))
     service.start(spec())

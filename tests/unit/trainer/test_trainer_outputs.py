@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from rekindle_trainer.domain.runs import RunState
+from rekindle.vocabulary import RunState
 from rekindle_trainer.supervisor import Supervisor
 from trainer_runs import KILLED, MakeSpec
 

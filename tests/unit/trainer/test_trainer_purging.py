@@ -6,28 +6,23 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from rekindle.errors import AlreadyExists, InvalidInput
+from rekindle.errors import InvalidInput
+from rekindle.vocabulary import Example, RunState
 from rekindle_servicekit import database
 from rekindle_servicekit.principal import Principal
-from rekindle_trainer.adapters.sql_purges import SqlPurges
-from rekindle_trainer.domain.runs import RunState
-from rekindle_trainer.domain.spec import Example, RunSpec
-from rekindle_trainer.usecases.purges import Learnt, purge_examples
+from rekindle_trainer.domain.spec import RunSpec
+from rekindle_trainer.usecases.purges import PurgeReport, purge_examples, redact_outputs
 from trainer_runs import MakeSpec
 
 PRINCIPAL = Principal(issuer="loopback", subject="scheduler", display_name="The scheduler")
 
 
-def purge(service: Any, *examples: Example, request_id: str = "p", project: str = "project") -> Learnt:
-    digests = [digest for each in examples for digest in (each.image_digest, each.mask_digest)]
-    return purge_examples(
-        SqlPurges(service.state._engine),
-        service.objects,
-        PRINCIPAL,
-        request_id=request_id,
-        project_id=project,
-        digests=digests,
-    )
+def purge(service: Any, *examples: Example, project: str = "project") -> PurgeReport:
+    digests = [digest for example in examples for digest in (example.image_digest, example.mask_digest)]
+    with service.state.write() as uow:
+        report = purge_examples(uow, project, digests)
+    redact_outputs(service.state, service.objects, project, digests)
+    return report
 
 
 def finish(service: Any, spec: RunSpec, attempt: int = 1) -> None:
@@ -42,7 +37,7 @@ def finish(service: Any, spec: RunSpec, attempt: int = 1) -> None:
 def mentions(service: Any, digest: str) -> list[str]:
     """Where a digest is still found: tables and objects."""
     found = [key for key in service.objects.list("runs/") if digest.encode() in service.objects.get(key)]
-    with database.read(service.state._engine) as connection:
+    with database.read(service.state.engine) as connection:
         for table in ("runs", "attempts", "metrics", "requests"):
             rows = connection.exec_driver_sql(f"SELECT * FROM {table}").all()
             found += [
@@ -58,9 +53,9 @@ def test_no_row_and_no_object_names_an_erased_volume(service: Any, spec: MakeSpe
     service.write("run-1", 2, "failure", {"reason": "X", "message": f"lacks {example('a').image_digest}"})
     assert mentions(service, example("a").image_digest)
 
-    learnt = purge(service, example("a"))
+    report = purge(service, example("a"))
 
-    assert learnt == Learnt(snapshot_digests=(before.snapshot_digest,), run_ids=("run-1",))
+    assert report == PurgeReport(snapshot_digests=(before.snapshot_digest,), run_ids=("run-1",))
     for digest in (example("a").image_digest, example("a").mask_digest):
         assert mentions(service, digest) == []
     after = service.get("run-1")
@@ -78,9 +73,9 @@ def test_held_out_volumes_teach_nothing(service: Any, spec: MakeSpec, example: A
     """They are struck all the same."""
     finish(service, spec())
 
-    learnt = purge(service, example("c"))
+    report = purge(service, example("c"))
 
-    assert learnt == Learnt(snapshot_digests=(), run_ids=())
+    assert report == PurgeReport(snapshot_digests=(), run_ids=())
     assert mentions(service, example("c").image_digest) == []
 
 
@@ -92,9 +87,9 @@ def test_runs_that_began_with_taught_weights_have_learnt_too(service: Any, spec:
     finish(service, spec("run-2", initial_weights=weights, **later))
     finish(service, spec("run-3", seed=9, **later))
 
-    learnt = purge(service, example("a"))
+    report = purge(service, example("a"))
 
-    assert set(learnt.run_ids) == {"run-1", "run-2"}
+    assert set(report.run_ids) == {"run-1", "run-2"}
     assert service.get("run-3").snapshot_digest == service.get("run-2").snapshot_digest
 
 
@@ -113,19 +108,6 @@ def test_runs_under_way_are_cancelled(service: Any, spec: MakeSpec, example: Any
     assert service.get("run-1").state is RunState.CANCELLED
     assert bool(service.launcher.stopped) is launched
     assert service.get("run-2").state in (RunState.QUEUED, RunState.RUNNING)
-
-
-def test_a_repeated_request_answers_what_the_first_one_did(service: Any, spec: MakeSpec, example: Any) -> None:
-    """Though the runs do not show it any more; what a process wrote meanwhile is struck then."""
-    finish(service, spec())
-    first = purge(service, example("a"))
-    service.write("run-1", 3, "failure", {"reason": "X", "message": example("a").mask_digest})
-
-    assert purge(service, example("a")) == first
-    assert first.run_ids == ("run-1",)
-    assert mentions(service, example("a").mask_digest) == []
-    with pytest.raises(AlreadyExists):
-        purge(service, example("b"))
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3])
@@ -181,14 +163,7 @@ def test_other_projects_are_left_alone(service: Any, spec: MakeSpec, example: An
 @pytest.mark.parametrize(("digests", "words"), [(["../x"], "SHA-256"), (["0" * 64] * 10_001, "at most 10000")])
 def test_wrong_digests_name_the_field(service: Any, digests: list[str], words: str) -> None:
     """Nothing is touched."""
-    with pytest.raises(InvalidInput) as caught:
-        purge_examples(
-            SqlPurges(service.state._engine),
-            service.objects,
-            PRINCIPAL,
-            request_id="p",
-            project_id="p",
-            digests=digests,
-        )
+    with pytest.raises(InvalidInput) as caught, service.state.write() as uow:
+        purge_examples(uow, "p", digests)
     assert caught.value.violations[0].field == "digests"
     assert words in caught.value.violations[0].description

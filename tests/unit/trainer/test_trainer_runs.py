@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rekindle.errors import IllegalTransition
+from rekindle.vocabulary import RunResult, RunState
 from rekindle_trainer.domain.metrics import MetricRecord, number_metrics, parse_metric
 from rekindle_trainer.domain.queueing import plan_queue
-from rekindle_trainer.domain.results import RunResult
 from rekindle_trainer.domain.retry import Failure, ProcessEnd, RetryPolicy, Verdict
-from rekindle_trainer.domain.runs import Run, RunState
+from rekindle_trainer.domain.runs import Run
 from rekindle_trainer.domain.spec import RunSpec
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from rekindle.errors import DependencyUnavailable, NotFound
+from rekindle.vocabulary import RunState
 from rekindle_servicekit.objects import MemoryObjects
 from rekindle_trainer.domain.retry import ProcessEnd, RetryPolicy, Verdict
-from rekindle_trainer.domain.runs import RunState
 from rekindle_trainer.domain.spec import RunSpec
 from rekindle_trainer.process.retrying_objects import RetryingObjects
 

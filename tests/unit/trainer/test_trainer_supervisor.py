@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from rekindle.errors import DependencyUnavailable
+from rekindle.vocabulary import RunState
 from rekindle_servicekit.objects import Objects
-from rekindle_trainer.adapters import rows
-from rekindle_trainer.domain.runs import AttemptState, RunState
+from rekindle_trainer.domain.runs import AttemptState
 from rekindle_trainer.domain.spec import RunSpec, parse_spec
 from rekindle_trainer.ports import ProcessStatus
+from rekindle_trainer.state import rows
 from rekindle_trainer.supervisor import Supervisor
 from trainer_runs import KILLED, MakeSpec, attempt_of
 
@@ -71,10 +72,10 @@ def test_a_spec_is_read_once_however_often_its_run_is_looked_at(
     def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         written.append(statement)
 
-    sa.event.listen(service.state._engine, "before_cursor_execute", note)
+    sa.event.listen(service.state.engine, "before_cursor_execute", note)
     for _ in range(5):
         service.pass_()
-    sa.event.remove(service.state._engine, "before_cursor_execute", note)
+    sa.event.remove(service.state.engine, "before_cursor_execute", note)
     assert RunState.RUNNING is service.get("run-of-its-own").state
     assert 1 == len(parsed)
     assert [each for each in written if each.startswith("UPDATE runs")]

@@ -16,31 +16,25 @@ from rekindle.errors import (
     InvalidInput,
     NotFound,
 )
-from rekindle_servicekit.principal import Principal
+from rekindle.vocabulary import Example, Organ, OrganState, OrganStatus, RunState
 from rekindle_servicekit.workers import Cancellation
-from rekindle_trainer.domain.runs import Run, RunState
-from rekindle_trainer.domain.spec import Example, Organ
-from rekindle_trainer.usecases import runs as usecases
+from rekindle_trainer.domain.runs import Run
+from rekindle_trainer.usecases import runs
 from trainer_runs import MakeSpec
 
-PRINCIPAL = Principal(issuer="loopback", subject="local", display_name="Local user")
 
-
-def cancel(service: Any, run_id: str, request_id: str = "cancel", timeout_s: float | None = None) -> Run:
-    return usecases.cancel_run(
-        service.state,
-        service.objects,
-        service.supervisor.advance,
-        Cancellation(timeout_s),
-        PRINCIPAL,
-        request_id=request_id,
-        project_id="project",
-        run_id=run_id,
+def cancel(service: Any, run_id: str, timeout_s: float | None = None) -> Run:
+    with service.state.write() as uow:
+        runs.request_cancel(uow, "project", run_id)
+    return runs.await_cancelled(
+        service.state, service.objects, service.supervisor.advance, Cancellation(timeout_s), "project", run_id
     )
 
 
-def list_runs(service: Any, project_id: str = "project", size: int = 2, token: str = "") -> usecases.RunPage:
-    return usecases.list_runs(service.state, PRINCIPAL, project_id=project_id, page_size=size, page_token=token)
+def list_runs(service: Any, project_id: str = "project", behind: Run | None = None, limit: int = 2) -> list[Run]:
+    before = None if behind is None else (behind.created_at, behind.run_id)
+    with service.state.read() as uow:
+        return runs.list_runs(uow, project_id, before=before, limit=limit)
 
 
 def test_a_run_is_queued_with_its_snapshot(service: Any, spec: MakeSpec) -> None:
@@ -53,13 +47,12 @@ def test_a_run_is_queued_with_its_snapshot(service: Any, spec: MakeSpec) -> None
 
 
 def test_the_same_run_again_is_the_same_run(service: Any, spec: MakeSpec) -> None:
-    """Under the same or another request id, and also after it has begun, when its volumes are gone."""
+    """Also after it has begun, when its volumes are gone."""
     service.start(spec())
     service.pass_()
     service.objects.delete(f"canonical/{spec().training[0].image_digest}")
-    for request_id in ("start run-1", "another request"):
-        run = service.start(spec(), request_id)
-        assert (RunState.RUNNING, 1) == (run.state, run.attempts)
+    run = service.start(spec())
+    assert (RunState.RUNNING, 1) == (run.state, run.attempts)
 
 
 def test_volumes_are_looked_for_many_at_a_time(service: Any, spec: MakeSpec, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,17 +74,7 @@ def test_a_run_id_stands_for_one_spec(service: Any, spec: MakeSpec, changes: dic
     """Other content under the same run id is refused."""
     service.start(spec())
     with pytest.raises(AlreadyExists, match="another spec"):
-        service.start(spec(**changes), "another request")
-
-
-def test_a_request_id_stands_for_one_request(service: Any, spec: MakeSpec) -> None:
-    """The id of an answered request with another run is refused, and nothing is queued."""
-    service.start(spec(), "request")
-    with pytest.raises(AlreadyExists) as caught:
-        service.start(spec("run-2"), "request")
-    assert "REQUEST_ID_REUSED" == caught.value.reason
-    with pytest.raises(NotFound):
-        service.get("run-2")
+        service.start(spec(**changes))
 
 
 @pytest.mark.parametrize(
@@ -120,9 +103,9 @@ def test_a_request_id_stands_for_one_request(service: Any, spec: MakeSpec) -> No
 def test_a_wrong_field_is_named(service: Any, spec: MakeSpec, changes: dict[str, Any], field: str) -> None:
     """Each rule is a violation of its field, and nothing is queued."""
     with pytest.raises(InvalidInput) as caught:
-        service.start(spec(**changes), "request")
+        service.start(spec(**changes))
     assert field in {violation.field for violation in caught.value.violations}
-    assert [] == list_runs(service).runs
+    assert [] == list_runs(service)
 
 
 def test_each_volume_that_is_missing_is_named(service: Any, spec: MakeSpec, example: Callable[..., Example]) -> None:
@@ -144,8 +127,11 @@ def test_each_volume_that_is_missing_is_named(service: Any, spec: MakeSpec, exam
         ({"source": ""}, "spec.training[0].source"),
         ({"modality": ""}, "spec.training[0].modality"),
         ({"mask_digest": "x"}, "spec.training[0].mask_digest"),
-        ({"organ_statuses": {"kidney": "edited"}}, "spec.training[0].organ_states"),
-        ({"organ_statuses": {"liver": ""}}, "spec.training[0].organ_states"),
+        (
+            {"organ_states": (OrganState(organ_id="kidney", status=OrganStatus.EDITED),)},
+            "spec.training[0].organ_states",
+        ),
+        ({"organ_states": (OrganState(organ_id="liver", status=""),)}, "spec.training[0].organ_states"),
     ],
 )
 def test_a_wrong_example_is_named(
@@ -174,7 +160,7 @@ def test_a_run_belongs_to_its_project(service: Any, spec: MakeSpec) -> None:
     """Asked for in another project it does not exist."""
     service.start(spec())
     with pytest.raises(NotFound):
-        usecases.get_run(service.state, PRINCIPAL, project_id="other", run_id="run-1")
+        service.get("run-1", "other")
 
 
 def test_runs_are_listed_newest_first_page_by_page(service: Any, spec: MakeSpec) -> None:
@@ -184,21 +170,10 @@ def test_runs_are_listed_newest_first_page_by_page(service: Any, spec: MakeSpec)
     service.start(spec("run-x", project_id="other"))
     first = list_runs(service)
     service.start(spec("run-6"))
-    second = list_runs(service, token=first.next_page_token)
-    third = list_runs(service, token=second.next_page_token)
-    names = [[run.run_id for run in page.runs] for page in (first, second, third)]
+    second = list_runs(service, behind=first[-1])
+    third = list_runs(service, behind=second[-1])
+    names = [[run.run_id for run in page] for page in (first, second, third)]
     assert [["run-5", "run-4"], ["run-3", "run-2"], ["run-1"]] == names
-    assert "" == third.next_page_token
-
-
-def test_a_page_token_belongs_to_its_list(service: Any, spec: MakeSpec) -> None:
-    """A token of another project or from nowhere is refused by name."""
-    for number in range(3):
-        service.start(spec(f"run-{number}"))
-    token = list_runs(service).next_page_token
-    for project_id, wrong in (("other", token), ("project", "nonsense"), ("project", token[:-8])):
-        with pytest.raises(InvalidInput, match="page_token"):
-            list_runs(service, project_id, token=wrong)
 
 
 def test_a_waiting_run_is_cancelled_at_once(service: Any, spec: MakeSpec) -> None:
@@ -233,7 +208,7 @@ def test_a_cancelled_run_stays_cancelled_whatever_its_process_left(service: Any,
 
 
 def test_an_ended_run_is_not_cancelled(service: Any, spec: MakeSpec) -> None:
-    """It stays as it is; only the request that cancelled it may be repeated."""
+    """It stays as it is."""
     service.start(spec())
     service.pass_()
     service.succeed(spec(), 1)
@@ -241,15 +216,6 @@ def test_an_ended_run_is_not_cancelled(service: Any, spec: MakeSpec) -> None:
     with pytest.raises(IllegalTransition, match="has ended"):
         cancel(service, "run-1")
     assert RunState.SUCCEEDED is service.get("run-1").state
-
-
-def test_a_cancel_request_may_be_repeated(service: Any, spec: MakeSpec) -> None:
-    """The same request id answers the same; a new one is refused."""
-    service.start(spec())
-    cancel(service, "run-1", "request")
-    assert RunState.CANCELLED is cancel(service, "run-1", "request").state
-    with pytest.raises(IllegalTransition):
-        cancel(service, "run-1", "another request")
 
 
 def test_a_cancel_whose_time_ran_out_is_carried_out_later(service: Any, spec: MakeSpec) -> None:
@@ -271,7 +237,8 @@ def test_news_go_on_from_a_cursor(service: Any, spec: MakeSpec) -> None:
     for number in (1, 2, 3):
         service.write("run-1", 1, f"metrics/{number:06d}", {"phase": "seed", "step": number})
     service.pass_()
-    news = usecases.read_news(service.state, PRINCIPAL, project_id="project", run_id="run-1", after_cursor=1)
+    with service.state.read() as uow:
+        news = runs.read_news(uow, "project", "run-1", 1)
     assert ([2, 3], RunState.RUNNING) == ([metric.cursor for metric in news.metrics], news.run.state)
 
 
@@ -296,4 +263,4 @@ def test_cancelling_a_run_that_waits_removes_its_checkpoints(service: Any, spec:
         raise DependencyUnavailable("the object store cannot be reached")
 
     service.objects.list = away
-    assert RunState.CANCELLED is cancel(service, "run-2", "cancel 2").state
+    assert RunState.CANCELLED is cancel(service, "run-2").state

@@ -9,18 +9,16 @@ from typing import Any
 
 import pytest
 from rekindle.errors import InvalidInput
-from rekindle_servicekit.principal import Principal
-from rekindle_trainer.adapters.sql import SqlTransaction
+from rekindle.vocabulary import RunState
+from rekindle_servicekit import database
 from rekindle_trainer.domain.limits import TrainingLimits
 from rekindle_trainer.domain.retry import RetryPolicy
-from rekindle_trainer.domain.runs import RunState
-from rekindle_trainer.domain.windows import TrainingWindow
+from rekindle_trainer.domain.windows import OpeningTimes
 from rekindle_trainer.ports import ProcessStatus
-from rekindle_trainer.usecases import runs as usecases
+from rekindle_trainer.usecases import runs
 from trainer_runs import MakeSpec
 
-OPERATOR = Principal(issuer="loopback", subject="local", display_name="Local user")
-NIGHT = TrainingWindow(start="20:00", end="06:00", time_zone="Europe/Berlin")
+NIGHT = OpeningTimes(start="20:00", end="06:00", time_zone="Europe/Berlin")
 ANY_TIME = replace(NIGHT, end="20:00")
 
 
@@ -38,22 +36,19 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Under every transaction."""
     clock = Clock()
-    monkeypatch.setattr(SqlTransaction, "_read_clock", lambda _: clock.now)
+    monkeypatch.setattr(database, "database_now", lambda _: clock.now)
     return clock
 
 
 def limit(service: Any, version: int = 1, project_id: str = "project", **limits: Any) -> TrainingLimits:
-    return usecases.set_training_limits(
-        service.state,
-        OPERATOR,
-        request_id=f"limits {project_id} {version}",
-        project_id=project_id,
-        limits=TrainingLimits(version=version, **limits),
-    )
+    with service.state.write() as uow:
+        runs.set_training_limits(uow, project_id, TrainingLimits(version=version, **limits))
+        return uow.find_limits(project_id)
 
 
-def report(service: Any) -> usecases.LimitsReport:
-    return usecases.get_training_limits(service.state, OPERATOR, project_id="project")
+def report(service: Any) -> runs.LimitsReport:
+    with service.state.read() as uow:
+        return runs.get_training_limits(uow, "project")
 
 
 def test_a_run_waits_for_its_window_and_says_so(service: Any, spec: MakeSpec, clock: Clock) -> None:
@@ -335,15 +330,7 @@ def test_the_newest_limits_hold(service: Any, spec: MakeSpec, clock: Clock) -> N
     """An older version that comes late changes nothing, by itself or with a run; a run takes its project's along."""
     limit(service, 3, window=NIGHT)
     assert 3 == limit(service, 2).version
-    usecases.start_run(
-        service.state,
-        service.objects,
-        {"tiny": frozenset({"default"})},
-        OPERATOR,
-        request_id="start",
-        spec=spec(),
-        limits=TrainingLimits(version=1),
-    )
+    service.start(spec(), TrainingLimits(version=1))
     assert (3, NIGHT) == (service.get("run-1").limits_version, report(service).limits.window)
     assert ANY_TIME == limit(service, 4, window=ANY_TIME).window
     assert "" == report(service).held_reason
@@ -353,15 +340,7 @@ def test_limits_that_cannot_be_leave_nothing_behind(service: Any, spec: MakeSpec
     """Neither a run nor limits, and the field is named."""
     wrong = TrainingLimits(version=1, window=replace(NIGHT, time_zone="Mars/Olympus"))
     with pytest.raises(InvalidInput, match=r"limits\.window\.time_zone"):
-        usecases.start_run(
-            service.state,
-            service.objects,
-            {"tiny": frozenset({"default"})},
-            OPERATOR,
-            request_id="start",
-            spec=spec(),
-            limits=wrong,
-        )
+        service.start(spec(), wrong)
     with pytest.raises(InvalidInput, match=r"limits\.version"):
         limit(service, 0)
     with service.state.read() as tx:

@@ -13,6 +13,7 @@ from rekindle.api.trainer.v1 import trainer_pb2, trainer_pb2_grpc
 from rekindle_servicekit import database
 from rekindle_servicekit.admin import serve_admin
 from rekindle_servicekit.arguments import run_command
+from rekindle_servicekit.bell import Bell
 from rekindle_servicekit.info import ServerFacts, database_capabilities, serve_info
 from rekindle_servicekit.listening import make_authenticator, server_options
 from rekindle_servicekit.metrics import StateCollector
@@ -22,21 +23,21 @@ from rekindle_servicekit.retention import Retention
 from rekindle_servicekit.server import MAX_TRAINER_MESSAGE_BYTES, Server, serve
 from rekindle_servicekit.workers import Workers
 
-from rekindle_trainer.adapters.archive import project_archive
 from rekindle_trainer.adapters.launchers import make_launcher, stops_children
 from rekindle_trainer.adapters.prometheus import run_metrics
-from rekindle_trainer.adapters.sql import MIGRATIONS, SqlState
-from rekindle_trainer.adapters.sql_purges import SqlPurges
 from rekindle_trainer.domain.presets import CATALOGUE
 from rekindle_trainer.domain.retry import RetryPolicy
-from rekindle_trainer.grpc.servicer import TrainerServicer
+from rekindle_trainer.grpc.servicer import Backend, TrainerServicer
 from rekindle_trainer.settings import TrainerSettings
+from rekindle_trainer.state import MIGRATIONS, State
+from rekindle_trainer.state.archive import project_archive
 from rekindle_trainer.supervisor import Supervisor, supervise
 from rekindle_trainer.usecases.verification import verify
 
 SERVICE_NAME: str = trainer_pb2.DESCRIPTOR.services_by_name["TrainerService"].full_name
 _log = logging.getLogger(__name__)
-#: What `GetServerInfo` calls them.
+_WATCH_INTERVAL_S = 0.25
+#: Names of the launchers in `GetServerInfo`.
 _LAUNCHERS = {"process": "subprocess", "kubernetes": "kubernetes"}
 
 
@@ -76,7 +77,7 @@ async def run_service(settings: TrainerSettings, command: Sequence[str]) -> None
     workers, supervision = Workers(), Workers(max_threads=1, name="supervisor")
     try:
         database.prepare_schema(engine, MIGRATIONS, migrates=settings.migrate_on_start)
-        state, objects = SqlState(engine), open_objects(settings)
+        state, objects = State(engine), open_objects(settings)
         launcher = make_launcher(settings, command)
         supervisor = Supervisor(
             state=state,
@@ -90,14 +91,18 @@ async def run_service(settings: TrainerSettings, command: Sequence[str]) -> None
         server = Server(options, make_authenticator(settings))
         server.metrics.registry.register(StateCollector(partial(run_metrics, state)))
         servicer = TrainerServicer(
-            state,
-            objects,
-            CATALOGUE,
-            supervisor.advance,
-            workers,
-            server.stopping,
-            SqlPurges(engine),
-            launcher.gpus,
+            Backend(
+                state=state,
+                objects=objects,
+                catalogue=CATALOGUE,
+                advance=supervisor.advance,
+                gpus=launcher.gpus,
+                workers=workers,
+                bell=Bell(),
+                stopping=server.stopping,
+                # Training processes and other supervisors ring no bell.
+                watch_interval_s=_WATCH_INTERVAL_S,
+            )
         )
         server.add(SERVICE_NAME, servicer, trainer_pb2_grpc.add_TrainerServiceServicer_to_server)
         serve_info(server, _facts(settings))

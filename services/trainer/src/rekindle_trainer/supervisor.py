@@ -12,16 +12,20 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from rekindle.errors import DependencyUnavailable, RekindleError, VersionConflict
+from rekindle.vocabulary import RunState
 from rekindle_servicekit import context
+from rekindle_servicekit.layout import RunKeys
+from rekindle_servicekit.loops import run_until_stopped
 from rekindle_servicekit.objects import Objects
 from rekindle_servicekit.workers import Workers
 
 from rekindle_trainer.domain.metrics import number_metrics
 from rekindle_trainer.domain.queueing import plan_queue, waiting_reason
 from rekindle_trainer.domain.retry import ProcessEnd, RetryPolicy, Verdict
-from rekindle_trainer.domain.runs import Attempt, AttemptState, Run, RunState
-from rekindle_trainer.domain.specs import spec_json
-from rekindle_trainer.ports import Launcher, LaunchError, ProcessStatus, State, Transaction
+from rekindle_trainer.domain.runs import Attempt, AttemptState, Run
+from rekindle_trainer.domain.spec import spec_json
+from rekindle_trainer.ports import Launcher, LaunchError, ProcessStatus
+from rekindle_trainer.state import State, UnitOfWork
 from rekindle_trainer.usecases import run_outputs as outputs
 
 _log = logging.getLogger(__name__)
@@ -96,13 +100,13 @@ class Supervisor:
         """Where these are several; one alone is stopped when it is looked at."""
         if len(running) < 2:
             return []
-        with self.state.read() as tx:
-            ending = [run for run in running if run.cancel_requested or held_reason(tx, run.project_id)]
+        with self.state.read() as uow:
+            ending = [run for run in running if run.cancel_requested or held_reason(uow, run.project_id)]
         return ending if len(ending) > 1 else []
 
     def _held_reason(self, project_id: str) -> tuple[str, datetime]:
-        with self.state.read() as tx:
-            return held_reason(tx, project_id), tx.now
+        with self.state.read() as uow:
+            return held_reason(uow, project_id), uow.now
 
     def _note_running(self, run: Run, attempt: Attempt, status: ProcessStatus, now: datetime) -> None:
         """What there is to say of its process; where that is nothing, it is at work."""
@@ -111,13 +115,13 @@ class Supervisor:
         is_news = attempt.is_at_work != at_work or is_late
         if run.reason == reason and not is_news:
             return
-        with self.state.write() as tx:
+        with self.state.write() as uow:
             if is_news:
                 # It may have begun while nobody watched.
                 began_at = status.began_at if attempt.began_at is None and at_work else None
-                tx.record_sight(attempt, at_work=at_work, at=began_at)
+                uow.record_sight(attempt, at_work=at_work, at=began_at)
             if run.reason != reason:
-                tx.update_run(run.explain(reason))
+                uow.update_run(run.explain(reason))
 
     def stop_children(self) -> None:
         """Start nothing more and stop what runs: their runs go on at the next start, at no retry."""
@@ -136,7 +140,7 @@ class Supervisor:
         waiting = [run for run in self._open_runs() if run.state is not RunState.RUNNING]
         if waiting:
             try:
-                self.objects.exists(f"runs/{waiting[0].run_id}/spec.json")
+                self.objects.exists(RunKeys(waiting[0].run_id).spec)
             except DependencyUnavailable as error:
                 self._tell_waiting(waiting, f"waits for the object store: {error.message}")
                 raise
@@ -145,16 +149,16 @@ class Supervisor:
     def _tell_waiting(self, waiting: list[Run], why: str) -> None:
         changed = [(run, reason) for run in waiting if (reason := waiting_reason(run, why)) != run.reason]
         if changed:
-            with suppress(VersionConflict), self.state.write() as tx:
+            with suppress(VersionConflict), self.state.write() as uow:
                 for run, reason in changed:
-                    tx.update_run(run.wait(reason))
+                    uow.update_run(run.wait(reason))
 
     def _tell_running(self, run_id: str, why: str) -> None:
         """Have a run whose process cannot be followed say so, until it can be again; as far as that can be noted."""
-        with suppress(RekindleError), self.state.write() as tx:
-            run = tx.find_run(run_id)
+        with suppress(RekindleError), self.state.write() as uow:
+            run = uow.find_run(run_id)
             if run is not None and run.state is RunState.RUNNING and run.reason != why:
-                tx.update_run(run.explain(why))
+                uow.update_run(run.explain(why))
 
     def _terminate(self, run_id: str) -> None:
         found = self._find_running(run_id)
@@ -173,22 +177,22 @@ class Supervisor:
 
     def _claim_waiting(self) -> list[tuple[Run, Attempt]]:
         claimed: list[tuple[Run, Attempt]] = []
-        with self.state.write() as tx:
-            tx.lock_queue()
-            runs = tx.open_runs()
-            held = {project_id: held_reason(tx, project_id) for project_id in {run.project_id for run in runs}}
+        with self.state.write() as uow:
+            uow.lock_queue()
+            runs = uow.open_runs()
+            held = {project_id: held_reason(uow, project_id) for project_id in {run.project_id for run in runs}}
             plan = plan_queue(runs, self.max_concurrent_runs, held)
             for run, reason in plan.waiting:
-                tx.update_run(run.wait(reason))
+                uow.update_run(run.wait(reason))
             for waiting in plan.launch:
-                run, attempt = waiting.claim(tx.now, self.launcher.gpus)
-                tx.add_attempt(attempt)
-                claimed.append((tx.update_run(run), attempt))
+                run, attempt = waiting.claim(uow.now, self.launcher.gpus)
+                uow.add_attempt(attempt)
+                claimed.append((uow.update_run(run), attempt))
         return claimed
 
     def _launch(self, run: Run, attempt: Attempt) -> None:
         try:
-            self.objects.put(f"runs/{run.run_id}/spec.json", spec_json(run.spec))
+            self.objects.put(RunKeys(run.run_id).spec, spec_json(run.spec))
         except DependencyUnavailable:
             self._settle(run, attempt, ProcessEnd(is_unavailable=True))
             return
@@ -204,8 +208,8 @@ class Supervisor:
             # Whether it runs is not known: the next passes look for it, and give the claim up where it does not.
             _log.warning("%s", error.message, extra={"action": "run.postponed"})
             return
-        with self.state.write() as tx:
-            is_ours = tx.record_handle(run.run_id, attempt.number, handle)
+        with self.state.write() as uow:
+            is_ours = uow.record_handle(run.run_id, attempt.number, handle)
         if not is_ours:
             # This took so long that somebody has given the claim up meanwhile.
             self.launcher.stop(handle)
@@ -213,14 +217,14 @@ class Supervisor:
     def _adopt(self, run: Run, attempt: Attempt) -> str | None:
         """The handle of a process whose starter died before noting it; where there is none, wait, then give up."""
         handle = self.launcher.find(run.run_id, attempt.number)
-        with self.state.write() as tx:
+        with self.state.write() as uow:
             if handle is not None:
-                return handle if tx.record_handle(run.run_id, attempt.number, handle) else None
-            if tx.now - attempt.claimed_at < timedelta(seconds=self.claim_timeout_s):
+                return handle if uow.record_handle(run.run_id, attempt.number, handle) else None
+            if uow.now - attempt.claimed_at < timedelta(seconds=self.claim_timeout_s):
                 return None
-            tx.end_attempt(attempt.end(AttemptState.LOST, tx.now, reason="was never started"))
-            tx.update_run(
-                run.cancel(tx.now)
+            uow.end_attempt(attempt.end(AttemptState.LOST, uow.now, reason="was never started"))
+            uow.update_run(
+                run.cancel(uow.now)
                 if run.cancel_requested
                 else run.requeue("its process was never started: starts again", is_failure=False)
             )
@@ -228,19 +232,19 @@ class Supervisor:
 
     def _settle(self, run: Run, attempt: Attempt, end: ProcessEnd) -> None:
         """Commit the end of an attempt and what it means for the run, both or neither."""
-        with self.state.write() as tx:
+        with self.state.write() as uow:
             if attempt.began_at is None and end.began_at is not None:
-                tx.record_sight(attempt, at_work=True, at=end.began_at)
-            ended_as = partial(attempt.end, now=tx.now, exit_code=end.exit_code, ended_at=end.ended_at)
+                uow.record_sight(attempt, at_work=True, at=end.began_at)
+            ended_as = partial(attempt.end, now=uow.now, exit_code=end.exit_code, ended_at=end.ended_at)
             if run.cancel_requested:
                 ended = ended_as(AttemptState.CANCELLED)
-                changed = run.cancel(tx.now)
+                changed = run.cancel(uow.now)
             else:
                 decision = self.policy.decide(end, run.failures)
                 ended = ended_as(_ATTEMPT_STATES[decision.verdict], reason=decision.reason)
-                changed = _decided(run, attempt, end, decision.verdict, decision.reason, tx)
-            tx.end_attempt(ended)
-            tx.update_run(changed)
+                changed = _decided(run, attempt, end, decision.verdict, decision.reason, uow)
+            uow.end_attempt(ended)
+            uow.update_run(changed)
         self._remove_checkpoints(changed, attempt)
         _log.info(
             "attempt %d ended, the run is %s",
@@ -260,40 +264,40 @@ class Supervisor:
     def _tidy(self) -> None:
         """Remove the checkpoints of runs whose supervisor died between their end and this, or whose store was away."""
         for run_id in outputs.runs_with_checkpoints(self.objects):
-            with self.state.read() as tx:
-                run = tx.find_run(run_id)
+            with self.state.read() as uow:
+                run = uow.find_run(run_id)
             if run is not None and run.has_ended:
                 outputs.remove_checkpoints(self.objects, run_id)
 
     def _tail_metrics(self, run: Run, attempt: Attempt) -> None:
-        with self.state.read() as tx:
-            last = tx.last_metric(run.run_id, attempt.number)
+        with self.state.read() as uow:
+            last = uow.last_metric(run.run_id, attempt.number)
         seen = 0 if last is None else last.number
         records = outputs.read_metrics(self.objects, run.run_id, attempt.number, seen)
         if not records:
             return
-        with self.state.write() as tx:
-            newest = tx.last_metric(run.run_id)
-            own = tx.last_metric(run.run_id, attempt.number)
+        with self.state.write() as uow:
+            newest = uow.last_metric(run.run_id)
+            own = uow.last_metric(run.run_id, attempt.number)
             new = number_metrics(
                 records,
                 attempt=attempt.number,
                 seen=0 if own is None else own.number,
                 last_cursor=0 if newest is None else newest.cursor,
-                now=tx.now,
+                now=uow.now,
             )
-            tx.add_metrics(run.run_id, new)
+            uow.add_metrics(run.run_id, new)
 
     def _open_runs(self) -> list[Run]:
-        with self.state.read() as tx:
-            return tx.open_runs()
+        with self.state.read() as uow:
+            return uow.open_runs()
 
     def _find_running(self, run_id: str) -> tuple[Run, Attempt] | None:
-        with self.state.read() as tx:
-            run = tx.find_run(run_id)
+        with self.state.read() as uow:
+            run = uow.find_run(run_id)
             if run is None or run.state is not RunState.RUNNING:
                 return None
-            attempt = tx.find_attempt(run_id, run.attempts)
+            attempt = uow.find_attempt(run_id, run.attempts)
         return None if attempt is None else (run, attempt)
 
     def _guarded(self, run_id: str, step: Callable[[str], None]) -> None:
@@ -310,18 +314,18 @@ class Supervisor:
                 self._tell_running(run_id, "cannot be looked after: see the trainer's log")
 
 
-def held_reason(tx: Transaction, project_id: str) -> str:
+def held_reason(uow: UnitOfWork, project_id: str) -> str:
     """Why the project's runs may not run now; empty where they may."""
-    limits = tx.find_limits(project_id)
-    return limits.held_reason(tx.gpu_seconds(project_id), tx.now)
+    limits = uow.find_limits(project_id)
+    return limits.held_reason(uow.gpu_seconds(project_id), uow.now)
 
 
-def _decided(run: Run, attempt: Attempt, end: ProcessEnd, verdict: Verdict, reason: str, tx: Transaction) -> Run:
+def _decided(run: Run, attempt: Attempt, end: ProcessEnd, verdict: Verdict, reason: str, uow: UnitOfWork) -> Run:
     if verdict is Verdict.SUCCEED:
         assert end.result is not None
-        return run.succeed(attempt.number, end.result, tx.now)
+        return run.succeed(attempt.number, end.result, uow.now)
     if verdict is Verdict.FAIL:
-        return run.fail(reason, tx.now)
+        return run.fail(reason, uow.now)
     if verdict is Verdict.RETRY:
         return run.requeue(reason, is_failure=True)
     return run.preempt(reason)
@@ -336,17 +340,10 @@ async def supervise(
     stop_children_on_exit: bool,
 ) -> None:
     """Passes, until the service stops; then running processes are stopped too, or left to the next one."""
-    while not stopping.is_set():
-        try:
-            await workers.run_blocking(supervisor.run_pass)
-        except RekindleError as error:
-            _log.warning("%s: %s", error.reason, error.message, extra={"action": "supervisor.postponed"})
-        except Exception:
-            # The next pass sees the same state and tries again: ending here would end all runs' supervision.
-            _log.exception("a pass failed", extra={"action": "supervisor.pass-failed"})
-        try:
-            await asyncio.wait_for(stopping.wait(), interval_s)
-        except TimeoutError:
-            continue
+
+    async def step() -> None:
+        await workers.run_blocking(supervisor.run_pass)
+
+    await run_until_stopped(step, stopping, name="supervisor", interval_s=interval_s)
     if stop_children_on_exit:
         await workers.run_blocking(supervisor.stop_children)

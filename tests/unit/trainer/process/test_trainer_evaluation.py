@@ -1,7 +1,7 @@
 """Metrics on the native grid, export, and packages."""
 
-import hashlib
-import json
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnx
@@ -9,16 +9,19 @@ import pytest
 import torch
 from monai.metrics import compute_hausdorff_distance
 from rekindle_imaging.geometry import Geometry
+from rekindle_servicekit.layout import PackageKeys
 from rekindle_servicekit.objects import MemoryObjects
 from rekindle_trainer.domain.presets import TINY
-from rekindle_trainer.domain.spec import BadSpec
+from rekindle_trainer.domain.spec import BadSpec, compact_json, parse_spec
 from rekindle_trainer.process.evaluation import hd95_mm, onnx_predictor, organ_metrics
 from rekindle_trainer.process.export import ParityError, check_parity, export_onnx, reference_input
 from rekindle_trainer.process.networks.igniter import Igniter, SingleModality
 from rekindle_trainer.process.networks.transunet import TransUNet
-from rekindle_trainer.process.package import load_package
+from rekindle_trainer.process.package import load_package, write_package
+from rekindle_trainer.process.recipes import preprocessing_of
 from torch import nn
 
+PutSpec = Callable[..., dict[str, Any]]
 GEOMETRY = Geometry(
     size=(20, 24, 16), spacing_mm=(1.0, 2.0, 5.0), origin_mm=(0.0, 0.0, 0.0),
     direction=(1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0),
@@ -119,13 +122,23 @@ def test_a_graph_of_other_weights_fails_the_parity_check() -> None:
         check_parity(model, network, 1, (64, 64))
 
 
-def test_a_package_with_other_bytes_is_refused() -> None:
-    """The manifest's digest of the graph is checked before it is loaded."""
+@pytest.mark.parametrize(
+    ("name", "data", "reason"),
+    [("model", b"not the graph", "DIGEST_MISMATCH"), ("manifest", b"{}", "DIGEST_MISMATCH"), ("none", b"", "")],
+)
+def test_a_package_with_other_bytes_is_refused(put_spec: PutSpec, name: str, data: bytes, reason: str) -> None:
+    """The digests of manifest and graph are checked before they are used; the whole package loads."""
     objects = MemoryObjects()
-    manifest = json.dumps({"model_digest": "0" * 64}).encode()
-    digest = hashlib.sha256(manifest).hexdigest()
-    objects.put(f"packages/{digest}/manifest.json", manifest)
-    objects.put(f"packages/{digest}/model.onnx", b"not the graph")
+    spec = parse_spec(compact_json(put_spec(objects, "run-1", kind="sustainer")))
+    network = TransUNet(TINY.transunet, spec.classes)
+    preprocessing = preprocessing_of(TINY, "sustainer", "CT")
+    digest = write_package(objects, spec, network, modality="CT", preprocessing=preprocessing, weights="0" * 64)
+    if name == "none":
+        assert ("liver", "spleen") == load_package(objects, digest).organ_ids
+        return
+    key = getattr(PackageKeys(digest), name)
+    objects.delete(key)
+    objects.put(key, data)
     with pytest.raises(BadSpec) as caught:
         load_package(objects, digest)
-    assert "DIGEST_MISMATCH" == caught.value.reason
+    assert reason == caught.value.reason

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from rekindle.vocabulary import Digest, Example, ExampleSource, Modality, OrganState, OrganStatus
 from rekindle_imaging.geometry import Geometry
-from rekindle_trainer.domain.spec import STATUSES, Example
 from rekindle_trainer.process.evaluation import organ_metrics
 from rekindle_trainer.process.training.losses import igniter_loss, sustainer_loss
 
@@ -17,13 +17,17 @@ def reviewed(spleen: str) -> torch.Tensor:
     """(1, 3): background, liver and spleen of a case whose spleen has this status."""
     example = Example(
         case_id="c",
-        source="target",
-        modality="CT",
-        image_digest="i",
-        mask_digest="m",
-        organ_statuses={"liver": "edited", "spleen": spleen},
+        source=ExampleSource.TARGET,
+        modality=Modality.CT,
+        image_digest=Digest("i"),
+        mask_digest=Digest("m"),
+        organ_states=(
+            OrganState(organ_id="liver", status=OrganStatus.EDITED),
+            OrganState(organ_id="spleen", status=OrganStatus(spleen)),
+        ),
     )
-    return torch.tensor([[True, *(example.reviewed(organ_id) for organ_id in ORGANS)]])
+    statuses = (example.status_of(organ_id) for organ_id in ORGANS)
+    return torch.tensor([[True, *(status is not OrganStatus.NOT_REVIEWED for status in statuses)]])
 
 
 def logits(spleen_voxels: int) -> torch.Tensor:
@@ -40,7 +44,7 @@ LABELS[0, 0] = 1
 
 
 @pytest.mark.parametrize("loss", [sustainer_loss, igniter_loss])
-@pytest.mark.parametrize("status", sorted(STATUSES))
+@pytest.mark.parametrize("status", sorted(OrganStatus))
 def test_a_spleen_where_there_is_none_costs_unless_nobody_looked(loss, status: str) -> None:
     """Absent and out of view are true empties; not reviewed says nothing, so a spleen there is no mistake."""
     mask = reviewed(status)

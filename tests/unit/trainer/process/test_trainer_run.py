@@ -180,7 +180,7 @@ def failing(tmp_path: Path, run_id: str) -> tuple[int, dict[str, str]]:
         ({"preset": "huge"}, "UNKNOWN_PRESET"),
         ({"kind": "sustainer", "recipe": "other"}, "UNKNOWN_RECIPE"),
         ({"training": []}, "NO_TRAINING_DATA"),
-        ({"modality": "PET"}, "MODALITY_MISSING"),
+        ({"modality": "PET"}, "BAD_SPEC"),
         ({"initial_weights": "0" * 64}, "OBJECT_MISSING"),
         (
             {"organs": [{"id": "liver", "label_value": 1}, {"id": "spleen", "label_value": 3}]},
@@ -217,6 +217,15 @@ def test_held_out_cases_never_train(objects: MemoryObjects, put_spec: PutSpec) -
     with pytest.raises(BadSpec) as caught:
         parse_spec(json.dumps(spec).encode())
     assert "HELDOUT_IN_TRAINING" == caught.value.reason
+
+
+def test_an_igniter_without_the_targets_modality_says_so(objects: MemoryObjects, put_spec: PutSpec) -> None:
+    """An igniter for MR that has only CT to learn from is refused by a reason of its own."""
+    spec = put_spec(objects, "run-1", kind="igniter", modality="MR")
+    spec["training"] = [example for example in spec["training"] if example["modality"] == "CT"]
+    with pytest.raises(BadSpec) as caught:
+        parse_spec(json.dumps(spec).encode())
+    assert "MODALITY_MISSING" == caught.value.reason
 
 
 def test_the_snapshot_digest_depends_on_contents_not_on_names_or_order(

@@ -6,16 +6,17 @@ from collections.abc import Iterable, Sequence
 from statistics import fmean
 
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from rekindle.vocabulary import RunState
 
-from rekindle_trainer.domain.runs import Run, RunState
-from rekindle_trainer.ports import State, Transaction
+from rekindle_trainer.domain.runs import Run
+from rekindle_trainer.state import State, UnitOfWork
 
 
 def run_metrics(state: State) -> Iterable[Metric]:
     """Runs by state, the longest wait for a process, the epochs of those that run, the newest Dice."""
-    with state.read() as tx:
-        counts, open_runs, newest = tx.count_runs(), tx.open_runs(), tx.newest_success()
-        waits = [_wait_s(tx, run) for run in open_runs]
+    with state.read() as uow:
+        counts, open_runs, newest = uow.count_runs(), uow.open_runs(), uow.newest_success()
+        waits = [_wait_s(uow, run) for run in open_runs]
     by_state = GaugeMetricFamily("rekindle_training_runs", "Training runs by state", labels=["state"])
     for run_state in RunState:
         by_state.add_metric([run_state.value], counts.get(run_state, 0))
@@ -27,14 +28,14 @@ def run_metrics(state: State) -> Iterable[Metric]:
     return [by_state, wait, _epochs(open_runs), _dice(newest)]
 
 
-def _wait_s(tx: Transaction, run: Run) -> float:
+def _wait_s(uow: UnitOfWork, run: Run) -> float:
     """For its turn or a machine. One that waits for its window or a larger budget waits as its project wants."""
-    limits = tx.find_limits(run.project_id)
-    if run.waits_since is None or limits.held_reason(tx.gpu_seconds(run.project_id), tx.now):
+    limits = uow.find_limits(run.project_id)
+    if run.waits_since is None or limits.held_reason(uow.gpu_seconds(run.project_id), uow.now):
         return 0.0
-    opened_at = None if limits.window is None else limits.window.opened_at(tx.now)
+    opened_at = None if limits.window is None else limits.window.opened_at(uow.now)
     since = run.waits_since if opened_at is None else max(run.waits_since, opened_at)
-    return max(0.0, (tx.now - since).total_seconds())
+    return max(0.0, (uow.now - since).total_seconds())
 
 
 def _epochs(open_runs: Sequence[Run]) -> Metric:

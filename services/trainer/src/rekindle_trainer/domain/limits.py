@@ -10,18 +10,18 @@ from datetime import datetime
 from rekindle.errors import FieldViolation
 
 from rekindle_trainer.domain.runs import Attempt, AttemptState
-from rekindle_trainer.domain.windows import TrainingWindow, window_violations
+from rekindle_trainer.domain.windows import OpeningTimes, window_violations
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingLimits:
-    """Of all runs of one project."""
+    """Limits of all runs of one project."""
 
-    #: Grows with every change; 0 before the first.
+    #: Number that grows with every change; 0 before the first.
     version: int = 0
-    #: None: at any time.
-    window: TrainingWindow | None = None
-    #: 0: as many as it takes.
+    #: Times at which runs may train; None: at any time.
+    window: OpeningTimes | None = None
+    #: Most GPU seconds of all runs together; 0: as many as it takes.
     gpu_seconds_budget: float = 0.0
 
     def held_reason(self, spent_gpu_seconds: float, now: datetime) -> str:
@@ -41,17 +41,17 @@ def gpu_seconds(attempts: Iterable[Attempt], now: datetime) -> float:
     A process that nobody saw at work counts from its claim if it is known to have run, otherwise for nothing; one that
     nobody saw end counts until it was last seen.
     """
-    return sum(each.gpus * _seconds(each, now) for each in attempts)
+    return sum(attempt.gpus * _seconds(attempt, now) for attempt in attempts)
 
 
 def limits_violations(field: str, limits: TrainingLimits) -> list[FieldViolation]:
     """What keeps limits from being used."""
-    found: list[FieldViolation] = []
+    violations: list[FieldViolation] = []
     if limits.version < 1:
-        found.append(FieldViolation(f"{field}.version", "must be 1 or higher, and higher with every change"))
+        violations.append(FieldViolation(f"{field}.version", "must be 1 or higher, and higher with every change"))
     if not (math.isfinite(limits.gpu_seconds_budget) and limits.gpu_seconds_budget >= 0):
-        found.append(FieldViolation(f"{field}.gpu_seconds_budget", "must be 0, for no limit, or more"))
-    return found + ([] if limits.window is None else window_violations(f"{field}.window", limits.window))
+        violations.append(FieldViolation(f"{field}.gpu_seconds_budget", "must be 0, for no limit, or more"))
+    return violations + ([] if limits.window is None else window_violations(f"{field}.window", limits.window))
 
 
 def _seconds(attempt: Attempt, now: datetime) -> float:

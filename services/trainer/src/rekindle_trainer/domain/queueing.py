@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from rekindle.vocabulary import RunState
+
 from rekindle_trainer.domain.retry import CLAUSE
-from rekindle_trainer.domain.runs import WAITING, Run, RunState
+from rekindle_trainer.domain.runs import WAITING, Run
 
 
 @dataclass(frozen=True, slots=True)

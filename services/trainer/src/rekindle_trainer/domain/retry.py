@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from rekindle_trainer.domain.results import RunResult
+from rekindle.vocabulary import RunResult
 
 #: Between what has happened to a run and what it waits for.
 CLAUSE = "; "

@@ -9,22 +9,10 @@ from enum import StrEnum
 from typing import Final
 
 from rekindle.errors import IllegalTransition
+from rekindle.vocabulary import RunResult, RunState
 
 from rekindle_trainer.domain.metrics import Metric
-from rekindle_trainer.domain.results import RunResult
 from rekindle_trainer.domain.spec import RunSpec
-
-
-class RunState(StrEnum):
-    """Where a run is; queued and preempted runs wait, the last three have ended."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    PREEMPTED = "preempted"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
 
 ENDED: Final = frozenset({RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED})
 WAITING: Final = frozenset({RunState.QUEUED, RunState.PREEMPTED})

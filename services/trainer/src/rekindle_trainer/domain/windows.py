@@ -10,26 +10,24 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from rekindle.errors import FieldViolation
+from rekindle.vocabulary import TrainingWindow, Weekday
 
-DAYS: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+_DAYS: Final = tuple(Weekday)
 _CLOCK: Final = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
 _DAY: Final = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrainingWindow:
-    """Opens at `start` and ends at the next `end` of the clock; the same for both are 24 hours.
+class OpeningTimes(TrainingWindow):
+    """A training window that answers questions about moments.
 
-    A time that a change of the clock skips counts as that much later; of one that comes twice the first counts.
+    It opens at `start` and ends at the next `end` of the clock; the same for both are 24 hours. A time that a change
+    of the clock skips counts as that much later; of one that comes twice the first counts.
     """
 
-    #: Days on which it opens, 0 for Monday; empty for every day.
-    days: tuple[int, ...] = ()
-    #: ``HH:MM``.
-    start: str
-    end: str
-    #: IANA name.
-    time_zone: str
+    def __post_init__(self) -> None:
+        ordered = tuple(day for day in _DAYS if day in self.days)
+        object.__setattr__(self, "days", ordered)
 
     def is_open(self, now: datetime) -> bool:
         """Whether `now`, a moment with time zone, lies in it; its end does not."""
@@ -39,26 +37,26 @@ class TrainingWindow:
         """When the window in which `now` lies began; None where it lies in none, the earlier of two."""
         now, today = now.astimezone(UTC), self._day(now)
         # One that began yesterday may last until now.
-        days = (day for day in (today - _DAY, today) if self._is_one(day))
+        days = (day for day in (today - _DAY, today) if self._opens_on(day))
         return next((self._opens(day) for day in days if self._opens(day) <= now < self._ends(day)), None)
 
     def next_opening(self, now: datetime) -> datetime:
         """The first moment after `now` at which it opens, by the clock of its place."""
         now, today = now.astimezone(UTC), self._day(now)
         days = (today + number * _DAY for number in range(9))
-        return next(self._opens(day) for day in days if self._is_one(day) and self._opens(day) > now)
+        return next(self._opens(day) for day in days if self._opens_on(day) and self._opens(day) > now)
 
     def opening_words(self, now: datetime) -> str:
         """``opens at 20:00 Europe/Berlin``, with the day where that is not today."""
         opening = self.next_opening(now)
-        day = "" if opening.date() == self._day(now) else f"on {DAYS[opening.weekday()]} "
+        day = "" if opening.date() == self._day(now) else f"on {_DAYS[opening.weekday()].capitalize()} "
         return f"opens {day}at {opening:%H:%M} {self.time_zone}"
 
     def _day(self, moment: datetime) -> date:
         return moment.astimezone(_zone(self.time_zone)).date()
 
-    def _is_one(self, day: date) -> bool:
-        return not self.days or day.weekday() in self.days
+    def _opens_on(self, day: date) -> bool:
+        return not self.days or _DAYS[day.weekday()] in self.days
 
     def _opens(self, day: date) -> datetime:
         return self._moment(day, self.start)
@@ -74,21 +72,19 @@ class TrainingWindow:
 
 
 def window_violations(field: str, window: TrainingWindow) -> list[FieldViolation]:
-    """What keeps a window from being one."""
-    found = [
+    """Broken rules of a window."""
+    violations = [
         FieldViolation(f"{field}.{name}", 'must be a time of day as "HH:MM", such as "20:00"')
         for name, value in (("start", window.start), ("end", window.end))
         if not _CLOCK.fullmatch(value)
     ]
-    if any(day not in range(7) for day in window.days):
-        found.append(FieldViolation(f"{field}.days", "must be days of the week"))
     try:
         _zone(window.time_zone)
     except (ValueError, OSError, KeyError):  # ZoneInfoNotFoundError is a KeyError
-        found.append(
+        violations.append(
             FieldViolation(f"{field}.time_zone", 'is no known time zone: write an IANA name, such as "Europe/Berlin"')
         )
-    return found
+    return violations
 
 
 @cache

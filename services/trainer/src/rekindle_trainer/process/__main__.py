@@ -23,6 +23,7 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 from rekindle.errors import AlreadyExists, DependencyUnavailable, InvalidInput, RekindleError
 from rekindle_imaging.errors import VolumeError
+from rekindle_servicekit.layout import RunKeys
 from rekindle_servicekit.object_store import ObjectStoreSettings, open_store
 from rekindle_servicekit.objects import DirectoryObjects, Objects, PrefixedObjects
 
@@ -153,7 +154,7 @@ def _fail(objects: Objects, args: argparse.Namespace, reason: str, message: str,
     # An attempt that was started again and failed again; or the store is away by now.
     with suppress(AlreadyExists, DependencyUnavailable):
         objects.put(
-            f"runs/{args.run}/{args.attempt}/failure.json",
+            RunKeys(args.run).attempt(args.attempt).failure,
             compact_json({"reason": reason, "message": message}),
         )
     return code

@@ -10,6 +10,7 @@ import numpy as np
 import onnxruntime
 import torch
 from monai.metrics import compute_hausdorff_distance
+from rekindle.vocabulary import Example, Organ, OrganStatus
 from rekindle_imaging.geometry import Geometry
 from rekindle_imaging.masks import dice, keep_largest_per_class
 from rekindle_imaging.preprocessing import prepare, restore_labels, stack_channels
@@ -17,7 +18,6 @@ from rekindle_imaging.recipe import Preprocessing
 from rekindle_imaging.volume import Volume
 from rekindle_servicekit.objects import Objects
 
-from rekindle_trainer.domain.spec import Example, Organ
 from rekindle_trainer.process.training.data import class_indices, load_object
 
 #: Images (N, C, H, W) float32 -> logits (N, K, H, W) float32.
@@ -118,7 +118,7 @@ def evaluate_case(objects: Objects, example: Example, organs: Sequence[Organ], s
     classes = predict_classes(image, served)
     measured = {}
     for index, organ in enumerate(organs, start=1):
-        if example.reviewed(organ.id):
+        if example.status_of(organ.id) is not OrganStatus.NOT_REVIEWED:
             known = organ.id in served.organ_ids
             predicted = classes == 1 + served.organ_ids.index(organ.id) if known else np.zeros_like(classes, bool)
             measured[organ.id] = organ_metrics(predicted, truth == index, image.geometry)

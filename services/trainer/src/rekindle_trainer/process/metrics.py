@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from rekindle_servicekit.layout import RunKeys
 from rekindle_servicekit.objects import Objects
 
 from rekindle_trainer.domain.spec import compact_json
@@ -19,9 +20,9 @@ class MetricsWriter:
 
     def __init__(self, objects: Objects, run_id: str, attempt: int) -> None:
         self._objects = objects
-        self._prefix = f"runs/{run_id}/{attempt}/metrics/"
+        self._keys = RunKeys(run_id).attempt(attempt)
         # An attempt that was started again goes on counting.
-        self._count = sum(1 for _ in objects.list(self._prefix))
+        self._count = sum(1 for _ in objects.list(self._keys.metrics))
         self._last_time = 0.0
         self._last_epoch: tuple[str, int] | None = None
 
@@ -49,11 +50,11 @@ class MetricsWriter:
             "loss": loss, "dice": dice, "lr": lr, "eta_seconds": eta_seconds,
         }  # fmt: skip
         self._count += 1
-        self._objects.put(f"{self._prefix}{self._count:06d}.json", compact_json(record))
+        self._objects.put(self._keys.metric(self._count), compact_json(record))
         self._last_time, self._last_epoch = time.monotonic(), (phase, epoch)
 
 
-class Silence:
+class NullMetrics:
     """Reports nothing: another process of the attempt does."""
 
     def report(self, **_: Any) -> None: ...

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from typing import Any
 
+from rekindle.errors import InvalidInput
+from rekindle.vocabulary import Modality, RunKind
+from rekindle_imaging.package import Lineage, Manifest, Reference, parse_manifest
 from rekindle_imaging.recipe import Preprocessing
+from rekindle_servicekit.layout import PackageKeys
 from rekindle_servicekit.objects import Objects
 from torch import nn
 
-from rekindle_trainer.domain.spec import BadSpec, RunSpec, compact_json
+from rekindle_trainer.domain.spec import BadSpec, RunSpec
 from rekindle_trainer.process.evaluation import Served, onnx_predictor
 from rekindle_trainer.process.export import (
     OPSET,
@@ -22,7 +24,6 @@ from rekindle_trainer.process.export import (
     reference_input,
 )
 
-FORMAT = 1
 #: Images that an engine is expected to hold at once, in the manifest's memory figure.
 ENGINE_BATCH = 16
 _SAMPLE = 16
@@ -45,60 +46,59 @@ def write_package(
     model = export_onnx(network, channels, size)
     logits = onnx_predictor(model)(reference_input(channels, size))
     activations = peak_activation_bytes(network, channels, size)
-    manifest = compact_json(
-        {
-            "format": FORMAT,
-            "network": "igniter" if spec.kind == "igniter" else "transunet",
-            "classes": [{"id": organ.id, "label_value": organ.label_value} for organ in spec.organs],
-            "modality": modality,
-            "preprocessing": preprocessing.to_dict(),
-            "opset": OPSET,
-            "model_digest": hashlib.sha256(model).hexdigest(),
-            "memory_bytes": 2 * len(model) + ENGINE_BATCH * activations,
-            "reference": {
-                "input_seed": REFERENCE_SEED,
-                "batch": REFERENCE_BATCH,
-                # Rounded, so that the last bits of another processor do not make another package.
-                "logits_sample": [round(float(value), 4) for value in logits.ravel()[:_SAMPLE]],
-                # Relative to the largest logit (at least 1), as in the parity check of the export.
-                "tolerance": TOLERANCE,
-            },
-            "lineage": _lineage(spec, weights),
-            "postprocessing": {"largest_component": spec.largest_component},
-        }
-    )
+    manifest = Manifest(
+        network="igniter" if spec.kind is RunKind.IGNITER else "transunet",
+        organs=spec.organs,
+        modality=Modality(modality),
+        preprocessing=preprocessing,
+        opset=OPSET,
+        model_digest=hashlib.sha256(model).hexdigest(),
+        memory_bytes=2 * len(model) + ENGINE_BATCH * activations,
+        reference=Reference(
+            input_seed=REFERENCE_SEED,
+            batch=REFERENCE_BATCH,
+            # Rounded, so that the last bits of another processor do not make another package.
+            logits_sample=tuple(round(float(value), 4) for value in logits.ravel()[:_SAMPLE]),
+            # Relative to the largest logit (at least 1), as in the parity check of the export.
+            tolerance=TOLERANCE,
+        ),
+        lineage=Lineage(
+            snapshot_digest=spec.snapshot_digest(),
+            kind=spec.kind,
+            recipe=spec.recipe,
+            preset=spec.preset,
+            seed=spec.seed,
+            weights_digest=weights,
+            initial_weights_digest=spec.initial_weights or "",
+        ),
+        keeps_largest_component=spec.largest_component,
+    ).to_json()
     digest = hashlib.sha256(manifest).hexdigest()
-    objects.put(f"packages/{digest}/model.onnx", model)
-    objects.put(f"packages/{digest}/manifest.json", manifest)
+    objects.put(PackageKeys(digest).model, model)
+    objects.put(PackageKeys(digest).manifest, manifest)
     return digest
-
-
-def _lineage(spec: RunSpec, weights: str) -> dict[str, Any]:
-    return {
-        "snapshot_digest": spec.snapshot_digest(),
-        "kind": spec.kind,
-        "recipe": spec.recipe,
-        "preset": spec.preset,
-        "seed": spec.seed,
-        "weights_digest": weights,
-        **({} if spec.initial_weights is None else {"initial_weights_digest": spec.initial_weights}),
-    }
 
 
 def load_package(objects: Objects, digest: str, *, threads: int = 1) -> Served:
     """A package ready to predict; BadSpec where it is missing or damaged."""
-    folder = f"packages/{digest}"
-    if not objects.exists(f"{folder}/manifest.json"):
+    keys = PackageKeys(digest)
+    if not objects.exists(keys.manifest):
         raise BadSpec("OBJECT_MISSING", f"there is no package {digest}")
-    data = objects.get(f"{folder}/manifest.json")
-    manifest = json.loads(data)
-    model = objects.get(f"{folder}/model.onnx")
-    expected = (digest, manifest["model_digest"])
-    if (hashlib.sha256(data).hexdigest(), hashlib.sha256(model).hexdigest()) != expected:
-        raise BadSpec("DIGEST_MISMATCH", f"package {digest} does not have the digests that it is named by")
+    data, model = objects.get(keys.manifest), objects.get(keys.model)
+    _require_digest(data, digest, digest)
+    try:
+        manifest = parse_manifest(data)
+    except InvalidInput as error:
+        raise BadSpec(error.reason, error.message) from None
+    _require_digest(model, manifest.model_digest, digest)
     return Served(
         onnx_predictor(model, threads=threads),
-        Preprocessing.from_dict(manifest["preprocessing"]),
-        tuple(item["id"] for item in manifest["classes"]),
-        bool(manifest["postprocessing"]["largest_component"]),
+        manifest.preprocessing,
+        tuple(organ.id for organ in manifest.organs),
+        manifest.keeps_largest_component,
     )
+
+
+def _require_digest(data: bytes, expected: str, package: str) -> None:
+    if hashlib.sha256(data).hexdigest() != expected:
+        raise BadSpec("DIGEST_MISMATCH", f"package {package} does not have the digests that it is named by")

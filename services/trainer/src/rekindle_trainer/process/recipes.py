@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from rekindle_imaging.recipe import Preprocessing
+from rekindle_servicekit import layout
 from rekindle_servicekit.objects import Objects
 from torch import nn
 
@@ -108,7 +109,7 @@ def _description(spec: RunSpec, network: str, config: dict[str, Any]) -> dict[st
 
 def _load_initial(network: nn.Module, digest: str, description: dict[str, Any], objects: Objects) -> str | None:
     """Fill `network`; what it was filled from, or None where the weights are of another network."""
-    key = f"weights/{digest}"
+    key = layout.weights(digest)
     if not objects.exists(key):
         raise BadSpec("OBJECT_MISSING", f"there are no weights {digest}")
     data = objects.get(key)

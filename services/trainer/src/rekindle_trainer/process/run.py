@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from rekindle.vocabulary import Example
+from rekindle_servicekit.layout import RunKeys
 from rekindle_servicekit.objects import Objects
 
 from rekindle_trainer.domain.presets import Preset
-from rekindle_trainer.domain.spec import BadSpec, Example, RunSpec, compact_json, parse_spec
+from rekindle_trainer.domain.spec import BadSpec, RunSpec, compact_json, parse_spec
 from rekindle_trainer.process.evaluation import Served, evaluate_case
 from rekindle_trainer.process.export import in_layout
-from rekindle_trainer.process.metrics import MetricsWriter, Silence
+from rekindle_trainer.process.metrics import MetricsWriter, NullMetrics
 from rekindle_trainer.process.networks.igniter import Igniter, SingleModality
 from rekindle_trainer.process.package import load_package, write_package
 from rekindle_trainer.process.recipes import Start, preprocessing_of, preset_of, start
@@ -33,7 +35,7 @@ class Attempt:
     preset: Preset
     beginning: Start
     number: int
-    metrics: MetricsWriter | Silence
+    metrics: MetricsWriter | NullMetrics
     should_stop: Callable[[], bool]
     ranks: Ranks
 
@@ -59,7 +61,7 @@ def run(
     have an empty one. Raises BadSpec, RunStopped (after a checkpoint), training.loop.Diverged, export.ParityError, and
     of several processes RankLost and RanksDisagree.
     """
-    result_key = f"runs/{run_id}/{attempt}/result.json"
+    result_key = RunKeys(run_id).attempt(attempt).result
     if objects.exists(result_key):
         return json.loads(objects.get(result_key))
     spec = _read_spec(objects, run_id)
@@ -68,7 +70,7 @@ def run(
     torch.use_deterministic_algorithms(True, warn_only=device != "cpu")
     # A debugging aid that costs time; torch's stubs do not know it.
     torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
-    metrics = MetricsWriter(objects, run_id, attempt) if ranks.is_first else Silence()
+    metrics = MetricsWriter(objects, run_id, attempt) if ranks.is_first else NullMetrics()
     metrics.report(phase="prepare", step=0, epoch=0, epochs=0)
     beginning = start(spec, preset, objects)
     work = Attempt(objects, spec, preset, beginning, attempt, metrics, should_stop, ranks)
@@ -114,7 +116,7 @@ def _check_batches(beginning: Start, ranks: Ranks) -> None:
 
 
 def _read_spec(objects: Objects, run_id: str) -> RunSpec:
-    key = f"runs/{run_id}/spec.json"
+    key = RunKeys(run_id).spec
     if not objects.exists(key):
         raise BadSpec("SPEC_MISSING", f"there is no {key}")
     return parse_spec(objects.get(key))

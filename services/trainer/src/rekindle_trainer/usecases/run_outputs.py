@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 
 from rekindle.errors import NotFound
+from rekindle.vocabulary import RunResult
+from rekindle_servicekit import layout
+from rekindle_servicekit.layout import PackageKeys, RunKeys
 from rekindle_servicekit.objects import Objects
 
 from rekindle_trainer.domain.metrics import MetricRecord, parse_metric
-from rekindle_trainer.domain.results import BadResult, RunResult, parse_result
+from rekindle_trainer.domain.results import BadResult, parse_result
 from rekindle_trainer.domain.retry import Failure, ProcessEnd
 from rekindle_trainer.domain.runs import Run
 from rekindle_trainer.ports import ProcessStatus
@@ -18,7 +20,6 @@ from rekindle_trainer.ports import ProcessStatus
 _log = logging.getLogger(__name__)
 #: Failure messages are shown to people and travel in trailers.
 _MAX_MESSAGE_CHARACTERS = 500
-_CHECKPOINT = re.compile(r"runs/[^/]+/(?P<attempt>\d+)/checkpoint/")
 
 
 def read_metrics(objects: Objects, run_id: str, attempt: int, seen: int) -> list[tuple[int, MetricRecord]]:
@@ -27,7 +28,7 @@ def read_metrics(objects: Objects, run_id: str, attempt: int, seen: int) -> list
     number = seen + 1
     while True:
         try:
-            data = objects.get(f"runs/{run_id}/{attempt}/metrics/{number:06d}.json")
+            data = objects.get(RunKeys(run_id).attempt(attempt).metric(number))
         except NotFound:
             return records
         try:
@@ -63,45 +64,51 @@ def read_end(
     )
 
 
+def result_keys(result: RunResult) -> list[str]:
+    """Keys of the objects that must be there before the result may be believed."""
+    packages = [key for package in result.packages for key in PackageKeys(package.package_digest).both]
+    return [layout.weights(result.weights_digest), *packages]
+
+
 def runs_with_checkpoints(objects: Objects) -> list[str]:
     """Ids of the runs that have any."""
-    return sorted({key.split("/")[1] for key in objects.list("runs/") if _CHECKPOINT.match(key)})
+    keys = objects.list(layout.RUNS)
+    return sorted({layout.run_id_of(key) for key in keys if layout.checkpoint_attempt(key) is not None})
 
 
 def remove_checkpoints(objects: Objects, run_id: str) -> None:
     """Remove those of all attempts; metrics, results and failures stay."""
-    for key in list(objects.list(f"runs/{run_id}/")):
-        if _CHECKPOINT.match(key):
+    for key in list(objects.list(RunKeys(run_id).folder)):
+        if layout.checkpoint_attempt(key) is not None:
             objects.delete(key)
 
 
 def remove_older_checkpoints(objects: Objects, run_id: str, attempt: int) -> None:
     """Remove those of the attempts before, where this one has a complete one, which is then further than theirs."""
-    matches = filter(None, map(_CHECKPOINT.match, objects.list(f"runs/{run_id}/")))
-    found = [(match.string, int(match["attempt"])) for match in matches]
-    if any(number == attempt and key.endswith("/state.json") for key, number in found):
-        older = [key for key, number in found if number < attempt]
+    keys = {key: layout.checkpoint_attempt(key) for key in objects.list(RunKeys(run_id).folder)}
+    if any(number == attempt and layout.checkpoint_state(key) for key, number in keys.items()):
+        older = [key for key, number in keys.items() if number is not None and number < attempt]
         # States first: one without its weights would look complete.
-        for key in sorted(older, key=lambda key: not key.endswith("/state.json")):
+        for key in sorted(older, key=lambda key: layout.checkpoint_state(key) is None):
             objects.delete(key)
 
 
 def _read_result(objects: Objects, run: Run, attempt: int) -> tuple[RunResult | None, str | None]:
     try:
-        data = objects.get(f"runs/{run.run_id}/{attempt}/result.json")
+        data = objects.get(RunKeys(run.run_id).attempt(attempt).result)
     except NotFound:
         return None, None
     try:
         result = parse_result(data, run.spec)
     except BadResult as error:
         return None, str(error)
-    missing = [key for key in result.object_keys() if not objects.exists(key)]
+    missing = [key for key in result_keys(result) if not objects.exists(key)]
     return (None, f"{missing[0]} is not stored") if missing else (result, None)
 
 
 def _read_failure(objects: Objects, run_id: str, attempt: int) -> Failure | None:
     try:
-        raw = json.loads(objects.get(f"runs/{run_id}/{attempt}/failure.json"))
+        raw = json.loads(objects.get(RunKeys(run_id).attempt(attempt).failure))
         return Failure(reason=str(raw["reason"]), message=str(raw["message"])[:_MAX_MESSAGE_CHARACTERS])
     except NotFound:
         return None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -13,6 +12,8 @@ import safetensors
 import safetensors.torch
 import torch
 from rekindle.errors import NotFound
+from rekindle_servicekit import layout
+from rekindle_servicekit.layout import RunKeys
 from rekindle_servicekit.objects import Objects
 from torch import nn
 
@@ -21,7 +22,6 @@ from rekindle_trainer.process.training.distributed import ALONE, Ranks
 
 _MODEL = "model."
 _OPTIMIZER = "optimizer."
-_STATE_KEY = re.compile(r"/(?P<attempt>\d+)/checkpoint/(?P<step>\d+)/state\.json$")
 
 
 @dataclass(kw_only=True)
@@ -64,7 +64,7 @@ def store_weights(objects: Objects, network: nn.Module, description: dict[str, A
     digest = hashlib.sha256(data).hexdigest()
     ranks.require_same(digest)
     if ranks.is_first:
-        objects.put(f"weights/{digest}", data)
+        objects.put(layout.weights(digest), data)
     return digest
 
 
@@ -73,36 +73,37 @@ class Checkpoints:
 
     def __init__(self, objects: Objects, run_id: str, attempt: int, *, keep: int = 2) -> None:
         self._objects = objects
-        self._run = f"runs/{run_id}/"
-        self._own = f"{self._run}{attempt}/checkpoint/"
+        self._run = RunKeys(run_id)
+        self._own = self._run.attempt(attempt)
         self._keep = keep
 
     def save(self, network: nn.Module, optimizer: torch.optim.Optimizer | None, progress: Progress) -> None:
         """Write weights, then the state that makes them count; drop this attempt's older checkpoints."""
-        folder = f"{self._own}{progress.step:08d}/"
-        if self._objects.exists(folder + "state.json"):
+        keys = self._own.checkpoint(progress.step)
+        if self._objects.exists(keys.state):
             return
         data = safetensors.torch.save(_tensors(network, optimizer))
         digest = hashlib.sha256(data).hexdigest()
-        if self._objects.exists(folder + "weights.safetensors"):
+        if self._objects.exists(keys.weights):
             # An attempt that died between the two objects of this checkpoint.
-            self._objects.delete(folder + "weights.safetensors")
-        self._objects.put(folder + "weights.safetensors", data)
-        self._objects.put(folder + "state.json", compact_json({**asdict(progress), "sha256": digest}))
+            self._objects.delete(keys.weights)
+        self._objects.put(keys.weights, data)
+        self._objects.put(keys.state, compact_json({**asdict(progress), "sha256": digest}))
         self._prune()
 
     def newest(self) -> tuple[Progress, dict[str, torch.Tensor]] | None:
         """The most advanced complete and undamaged checkpoint of any attempt; None where there is none."""
         found = []
-        for key in self._objects.list(self._run):
-            match = _STATE_KEY.search(key)
-            if match:
-                found.append((int(match["step"]), int(match["attempt"]), key))
-        for *_, key in sorted(found, reverse=True):
+        for key in self._objects.list(self._run.folder):
+            place = layout.checkpoint_state(key)
+            if place is not None:
+                found.append(place)
+        for step, attempt in sorted(found, reverse=True):
+            keys = self._run.attempt(attempt).checkpoint(step)
             # Another attempt that still runs may prune what has just been listed.
             with suppress(NotFound):
-                state = json.loads(self._objects.get(key))
-                data = self._objects.get(key.removesuffix("state.json") + "weights.safetensors")
+                state = json.loads(self._objects.get(keys.state))
+                data = self._objects.get(keys.weights)
                 if hashlib.sha256(data).hexdigest() == state["sha256"]:
                     names = {f.name for f in fields(Progress)}
                     progress = Progress(**{name: value for name, value in state.items() if name in names})
@@ -110,10 +111,11 @@ class Checkpoints:
         return None
 
     def _prune(self) -> None:
-        states = [key for key in self._objects.list(self._own) if key.endswith("/state.json")]
-        for key in sorted(states)[: -self._keep]:
-            self._objects.delete(key)  # first: a state without weights would look complete
-            self._objects.delete(key.removesuffix("state.json") + "weights.safetensors")
+        places = filter(None, map(layout.checkpoint_state, self._objects.list(self._own.checkpoints)))
+        for step, _ in sorted(places)[: -self._keep]:
+            keys = self._own.checkpoint(step)
+            self._objects.delete(keys.state)  # first: a state without weights would look complete
+            self._objects.delete(keys.weights)
 
 
 def read_for_all(checkpoints: Checkpoints, ranks: Ranks) -> tuple[Progress, dict[str, torch.Tensor]] | None:

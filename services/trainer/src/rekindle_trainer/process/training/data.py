@@ -7,13 +7,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from rekindle.vocabulary import Example, Organ, OrganStatus
 from rekindle_imaging.canonical import decode
 from rekindle_imaging.preprocessing import prepare, prepare_mask
 from rekindle_imaging.recipe import Preprocessing
 from rekindle_imaging.volume import Volume
+from rekindle_servicekit import layout
 from rekindle_servicekit.objects import Objects
 
-from rekindle_trainer.domain.spec import BadSpec, Example, Organ
+from rekindle_trainer.domain.spec import BadSpec
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +35,7 @@ class TrainingCase:
 
 def load_object(objects: Objects, digest: str) -> Volume:
     """The canonical volume with this digest; BadSpec where it is missing or damaged."""
-    key = f"canonical/{digest}"
+    key = layout.canonical(digest)
     if not objects.exists(key):
         # Messages end up in logs, which keep what is erased elsewhere: no digest of a patient's pixels in them.
         raise BadSpec("OBJECT_MISSING", "a volume of the snapshot is not stored: `rekindle verify` names it")
@@ -72,7 +74,7 @@ def load_case(
         modality=example.modality,
         images=prepared.images.astype(np.float16),
         labels=class_indices(prepare_mask(mask, prepared.grid), organs),
-        reviewed=np.array([True, *(example.reviewed(organ.id) for organ in organs)]),
+        reviewed=np.array([True, *(example.status_of(organ.id) is not OrganStatus.NOT_REVIEWED for organ in organs)]),
     )
 
 

@@ -8,14 +8,15 @@ from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
+from rekindle.vocabulary import RunResult, RunState, Weekday
+from rekindle_servicekit.json_codec import decode, encode
 
 from rekindle_trainer.domain.limits import TrainingLimits
 from rekindle_trainer.domain.metrics import Metric, MetricRecord
-from rekindle_trainer.domain.results import CaseMetrics, OrganMetrics, RunPackage, RunResult
-from rekindle_trainer.domain.runs import Attempt, AttemptState, Run, RunState
-from rekindle_trainer.domain.spec import RunSpec, compact_json, parse_spec
-from rekindle_trainer.domain.specs import spec_json
-from rekindle_trainer.domain.windows import TrainingWindow
+from rekindle_trainer.domain.runs import Attempt, AttemptState, Run
+from rekindle_trainer.domain.spec import RunSpec, compact_json, parse_spec, spec_json
+
+_DAYS = tuple(Weekday)
 
 
 def run_row(run: Run) -> dict[str, Any]:
@@ -42,7 +43,7 @@ def run_changes(run: Run) -> dict[str, Any]:
         "failures": run.failures,
         "cancel_requested": run.cancel_requested,
         "committed_attempt": run.committed_attempt,
-        "result": None if run.result is None else compact_json(asdict(run.result)).decode(),
+        "result": None if run.result is None else compact_json(encode(run.result)).decode(),
     }
 
 
@@ -62,7 +63,7 @@ def run_record(row: sa.Row[Any], latest: Metric | None) -> Run:
         failures=row.failures,
         cancel_requested=row.cancel_requested,
         committed_attempt=row.committed_attempt,
-        result=None if row.result is None else _result(json.loads(row.result)),
+        result=None if row.result is None else decode(RunResult, json.loads(row.result)),
         latest=latest,
         version=row.version,
     )
@@ -98,20 +99,17 @@ def attempt_record(row: sa.Row[Any]) -> Attempt:
 
 def limits_record(row: sa.Row[Any]) -> TrainingLimits:
     raw = json.loads(row.record)
-    window = raw["window"]
-    return TrainingLimits(
-        version=row.version,
-        window=None
-        if window is None
-        else TrainingWindow(
-            days=tuple(window["days"]), start=window["start"], end=window["end"], time_zone=window["time_zone"]
-        ),
-        gpu_seconds_budget=raw["gpu_seconds_budget"],
-    )
+    if raw["window"] is not None:
+        raw["window"]["days"] = [_DAYS[number] for number in raw["window"]["days"]]
+    return decode(TrainingLimits, {**raw, "version": row.version})
 
 
 def limits_row(project_id: str, limits: TrainingLimits) -> dict[str, Any]:
-    record = {key: value for key, value in asdict(limits).items() if key != "version"}
+    record = encode(limits)
+    del record["version"]
+    if limits.window is not None:
+        # Days are stored as numbers, 0 for Monday, which earlier releases read.
+        record["window"]["days"] = [_DAYS.index(day) for day in limits.window.days]
     return {"project_id": project_id, "version": limits.version, "record": compact_json(record).decode()}
 
 
@@ -122,7 +120,7 @@ def metric_row(run_id: str, metric: Metric) -> dict[str, Any]:
         "attempt": metric.attempt,
         "number": metric.number,
         "seen_at": metric.time,
-        "record": compact_json(asdict(metric.record)).decode(),
+        "record": compact_json(encode(metric.record)).decode(),
     }
 
 
@@ -132,28 +130,5 @@ def metric_record(row: sa.Row[Any]) -> Metric:
         attempt=row.attempt,
         number=row.number,
         time=row.seen_at,
-        record=MetricRecord(**json.loads(row.record)),
-    )
-
-
-def _result(raw: dict[str, Any]) -> RunResult:
-    def cases(name: str) -> tuple[CaseMetrics, ...]:
-        return tuple(
-            CaseMetrics(
-                image_digest=case["image_digest"],
-                case_id=case["case_id"],
-                organs=tuple(OrganMetrics(**organ) for organ in case["organs"]),
-            )
-            for case in raw[name]
-        )
-
-    return RunResult(
-        weights_digest=raw["weights_digest"],
-        packages=tuple(RunPackage(**package) for package in raw["packages"]),
-        candidate=cases("candidate"),
-        current=cases("current"),
-        training_check=cases("training_check"),
-        train_seconds=raw["train_seconds"],
-        epochs=raw["epochs"],
-        final_loss=raw["final_loss"],
+        record=decode(MetricRecord, json.loads(row.record)),
     )

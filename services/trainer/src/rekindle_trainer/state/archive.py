@@ -6,12 +6,15 @@ import json
 from typing import Any
 
 import sqlalchemy as sa
+from rekindle.vocabulary import RunState
+from rekindle_servicekit import layout
+from rekindle_servicekit.layout import PackageKeys, RunKeys
 from rekindle_servicekit.objects import Objects
 from rekindle_servicekit.project_archive import ProjectArchive, Tables
 from rekindle_servicekit.project_rows import ProjectTable, Row
 
-from rekindle_trainer.adapters import rows, tables
-from rekindle_trainer.domain.runs import ENDED, RunState
+from rekindle_trainer.domain.runs import ENDED
+from rekindle_trainer.state import rows, tables
 
 #: A scheduler tells the limits of a project anew, by its policy; what was spent of them is in the attempts.
 LEFT_OUT = ("requests", "training_limits")
@@ -26,7 +29,7 @@ def project_archive(engine: sa.Engine, objects: Objects) -> ProjectArchive:
         tables=_TABLES,
         objects=objects,
         keys_of=_keys_of,
-        folders_of=lambda found: [f"runs/{row['run_id']}/" for row in _ended(found)],
+        folders_of=lambda found: [RunKeys(row["run_id"]).folder for row in _ended(found)],
         read_back=_read_back,
     )
 
@@ -78,12 +81,12 @@ def _keys_of(found: Tables) -> set[str]:
     for row in found.get("runs", ()):
         spec: dict[str, Any] = json.loads(row["spec"])
         if row["state"] not in _ENDED and spec.get("initial_weights"):
-            keys.add(f"weights/{spec['initial_weights']}")
+            keys.add(layout.weights(spec["initial_weights"]))
         if row["result"] is not None:
             result: dict[str, Any] = json.loads(row["result"])
-            keys.add(f"weights/{result['weights_digest']}")
+            keys.add(layout.weights(result["weights_digest"]))
             for package in result["packages"]:
-                keys |= {f"packages/{package['package_digest']}/{name}" for name in ("manifest.json", "model.onnx")}
+                keys |= set(PackageKeys(package["package_digest"]).both)
     return keys
 
 
