@@ -32,7 +32,7 @@ from rekindle_scheduler.state import State, open_state
 from rekindle_scheduler.state.archive import project_archive
 from rekindle_scheduler.usecases.purges import PurgeTarget, purge_group
 from rekindle_servicekit.database import make_engine, read, write
-from rekindle_servicekit.idempotency import define_requests, remember, store, strike
+from rekindle_servicekit.idempotency import define_requests, redact, remember, store
 from rekindle_servicekit.objects import MemoryObjects
 from rekindle_servicekit.principal import Principal
 from rekindle_servicekit.workers import Cancellation
@@ -65,7 +65,7 @@ def test_texts_are_struck_out_of_answers(make_database: MakeDatabase) -> None:
     with write(engine) as connection:
         for name, answer in answers.items():
             store(connection, ALICE, "M", name, "d", answer, now=NOON)
-        strike(connection, {sha("a"), ""})
+        redact(connection, {sha("a"), ""})
     with read(engine) as connection:
         assert remember(connection, ALICE, "M", "a", "d") == b"\x00x " + b"0" * 64 + b" y\xff"
         assert remember(connection, ALICE, "M", "b", "d") == b"other"

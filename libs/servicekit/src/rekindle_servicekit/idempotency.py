@@ -133,7 +133,7 @@ def forget(conn: sa.Connection, *, before: datetime) -> int:
     return conn.execute(sa.delete(requests).where(requests.c.answered_at < before)).rowcount
 
 
-def strike(conn: sa.Connection, needles: Collection[str]) -> None:
+def redact(conn: sa.Connection, needles: Collection[str]) -> None:
     """Overwrite texts that must not be kept, wherever an answer has them, with as many zeros.
 
     The length stays, so that what the answer is made of can still be read.
@@ -146,9 +146,9 @@ def strike(conn: sa.Connection, needles: Collection[str]) -> None:
 def overwrite(conn: sa.Connection, data: bytes, stand_in: bytes) -> None:
     """Put `stand_in` into every answer that is kept where `data` was."""
     for row in conn.execute(sa.select(requests).where(_contains(conn, data))).all():
-        is_it = sa.and_(*(column == getattr(row, column.name) for column in requests.primary_key.columns))
-        struck = bytes(row.response).replace(data, stand_in)
-        conn.execute(sa.update(requests).where(is_it).values(response=struck))
+        same_row = sa.and_(*(column == getattr(row, column.name) for column in requests.primary_key.columns))
+        redacted = bytes(row.response).replace(data, stand_in)
+        conn.execute(sa.update(requests).where(same_row).values(response=redacted))
 
 
 def _contains(conn: sa.Connection, data: bytes) -> sa.ColumnElement[bool]:

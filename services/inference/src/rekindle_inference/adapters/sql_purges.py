@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from rekindle_servicekit.database import UtcDateTime, database_now, hold_names, wipe, write
-from rekindle_servicekit.idempotency import strike
+from rekindle_servicekit.idempotency import redact
 
 from rekindle_inference.adapters.sql import Clock, SqlWrites
 from rekindle_inference.adapters.tables import (
@@ -76,7 +76,7 @@ class SqlPurgeWrites(SqlWrites):
 
     def erase(self, project_id: ProjectId, doomed: Sequence[Doomed]) -> list[UploadId]:
         ids = [each.volume_id for each in doomed]
-        strike(self._connection, {*self._sources(ids), *(each.canonical_digest for each in doomed)})
+        redact(self._connection, {*self._sources(ids), *(each.canonical_digest for each in doomed)})
         finished: list[UploadId] = []
         for part in _parts(ids):
             found = sa.select(uploads.c.upload_id).where(uploads.c.volume_id.in_(part))
@@ -126,7 +126,7 @@ class SqlPurgeWrites(SqlWrites):
         return set(digests) - {getattr(row, column.name) for row in self._select(sa.true(), column, digests)}
 
     def strike(self, texts: Collection[str]) -> None:
-        strike(self._connection, texts)
+        redact(self._connection, texts)
 
     def note_snapshots(self, project_id: ProjectId, snapshot_digests: Collection[str]) -> None:
         new = sorted(set(snapshot_digests) - self.snapshots(project_id))

@@ -151,7 +151,7 @@ class Purges(Repository):
                     newer: dict[str, Any] = {"version": row.version + 1} if table is rounds else {}
                     changed = sa.update(table).where(of_row).values(record=json.loads(redacted), **newer)
                     self._connection.execute(changed)
-        idempotency.strike(self._connection, digests)
+        idempotency.redact(self._connection, digests)
 
 
 def _written(group_key: str) -> bytes:
