@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 from rekindle.api.common.v1 import common_pb2 as common
 from rekindle.api.inference.v1 import inference_pb2 as inference
 from rekindle.api.inference.v1 import volumes_pb2 as messages
+from rekindle.convert import timestamp
 from rekindle_imaging.geometry import Geometry
-from rekindle_servicekit.moments import timestamp
 
 from rekindle_inference.domain import records
 from rekindle_inference.usecases.checks import wrong_field

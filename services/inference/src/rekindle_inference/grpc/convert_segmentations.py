@@ -9,7 +9,7 @@ from typing import Any
 from google.protobuf.duration_pb2 import Duration
 from rekindle.api.inference.v1 import inference_pb2 as inference
 from rekindle.api.inference.v1 import segmentations_pb2 as messages
-from rekindle_servicekit.moments import timestamp
+from rekindle.convert import timestamp
 
 from rekindle_inference.domain.abstention import Abstention, AbstentionReason, QualityLimit
 from rekindle_inference.domain.results import Result, ResultOrigin
