@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rekindle_imaging.canonical import decode, encode
 from rekindle_imaging.geometry import Geometry
 from rekindle_imaging.preprocessing import prepare, prepare_mask, restore_labels
-from rekindle_imaging.recipe import CPU
+from rekindle_imaging.preprocessing_spec import CPU
 from scipy import ndimage
 
 from bench.measure import Figure, Options, Row, alternate, in_child, peak_rss_bytes

@@ -14,7 +14,7 @@ from rekindle_imaging.geometry import Geometry
 from rekindle_imaging.grids import nearest_lps
 from rekindle_imaging.masks import dice
 from rekindle_imaging.preprocessing import prepare, prepare_mask, restore_labels, stack_channels
-from rekindle_imaging.recipe import CPU, NATIVE, PAPER, Preprocessing, Window
+from rekindle_imaging.preprocessing_spec import CPU, NATIVE, PAPER, Preprocessing, Window
 from rekindle_imaging.volume import Volume
 from scipy.spatial.transform import Rotation
 

@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from rekindle_imaging.files import read_volume
 from rekindle_imaging.masks import dice
 from rekindle_imaging.preprocessing import prepare, prepare_mask, restore_labels
-from rekindle_imaging.recipe import CPU
+from rekindle_imaging.preprocessing_spec import CPU
 
 ROOT = Path(__file__).resolve().parents[3]
 DATA = Path(os.environ.get("REKINDLE_TEST_DATA", ROOT.parent / "shared" / "data"))

@@ -11,7 +11,7 @@ from scipy import ndimage
 from rekindle_imaging.boxes import bounding_box, label_components
 from rekindle_imaging.errors import VolumeError
 from rekindle_imaging.geometry import Geometry
-from rekindle_imaging.recipe import Preprocessing
+from rekindle_imaging.preprocessing_spec import Preprocessing
 from rekindle_imaging.volume import Volume
 
 #: Slices of a model grid; a volume that needs more has a broken header.

@@ -17,7 +17,7 @@ from rekindle.errors import InvalidInput
 from rekindle.vocabulary import Modality, Organ, is_sha256
 
 from rekindle_imaging.errors import VolumeError
-from rekindle_imaging.recipe import Preprocessing
+from rekindle_imaging.preprocessing_spec import Preprocessing
 
 FORMAT = 1
 MAX_MANIFEST_BYTES = 1024 * 1024

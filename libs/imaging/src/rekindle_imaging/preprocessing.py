@@ -10,7 +10,7 @@ from rekindle_imaging.boxes import Box, bounding_box
 from rekindle_imaging.errors import VolumeError
 from rekindle_imaging.geometry import Geometry
 from rekindle_imaging.grids import model_grid, nearest_lps
-from rekindle_imaging.recipe import Preprocessing, Window
+from rekindle_imaging.preprocessing_spec import Preprocessing, Window
 from rekindle_imaging.resampling import inside, interpolate, overlap, resample, slabs
 from rekindle_imaging.volume import Volume, image_of
 

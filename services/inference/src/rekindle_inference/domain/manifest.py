@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from rekindle.errors import InvalidInput
 from rekindle_imaging.errors import VolumeError
-from rekindle_imaging.recipe import Preprocessing
+from rekindle_imaging.preprocessing_spec import Preprocessing
 
 from rekindle_inference.domain.records import Modality, Organ
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from rekindle_imaging import recipe
-from rekindle_imaging.recipe import Preprocessing
+from rekindle_imaging import preprocessing_spec
+from rekindle_imaging.preprocessing_spec import Preprocessing
 
 Optimizer = Literal["adam", "adamw", "sgd"]
 Schedule = Literal["staircase", "poly", "cosine"]
@@ -110,7 +110,7 @@ PAPER = Preset(
     name="paper",
     igniter=IgniterConfig(),
     transunet=TransUNetConfig(),
-    preprocessing=recipe.PAPER,
+    preprocessing=preprocessing_spec.PAPER,
     igniter_phases=(
         Phase(
             name="seed", optimizer="adam", learning_rate=1e-4, schedule="staircase", steps=30_000, batch=4,
@@ -134,7 +134,7 @@ PAPER = Preset(
 )  # fmt: skip
 
 #: As `paper`, with the slices as they are.
-NATIVE = replace(PAPER, name="native", preprocessing=recipe.NATIVE)
+NATIVE = replace(PAPER, name="native", preprocessing=preprocessing_spec.NATIVE)
 
 CPU = Preset(
     name="cpu",
@@ -143,7 +143,7 @@ CPU = Preset(
         size=(128, 128), in_channels=3, resnet_width=16, resnet_units=(2, 2, 2), resnet_groups=4, hidden=128,
         mlp=512, layers=4, heads=4, dropout=0.1, decoder=(128, 64, 32, 24, 16),
     ),
-    preprocessing=recipe.CPU,
+    preprocessing=preprocessing_spec.CPU,
     igniter_phases=(
         Phase(
             name="seed", optimizer="adam", learning_rate=1e-3, schedule="cosine", steps=500, warmup_steps=20, batch=8,
@@ -180,7 +180,7 @@ TINY = Preset(
         size=(64, 64), in_channels=1, resnet_width=8, resnet_units=(1, 1, 1), resnet_groups=2, hidden=32,
         mlp=64, layers=2, heads=2, dropout=0.0, decoder=(32, 24, 16, 16, 8),
     ),
-    preprocessing=recipe.TINY,
+    preprocessing=preprocessing_spec.TINY,
     igniter_phases=(
         Phase(
             name="seed", optimizer="adam", learning_rate=3e-3, schedule="cosine", steps=60, batch=4,
@@ -215,7 +215,7 @@ DEMO = Preset(
         size=(96, 96), in_channels=3, resnet_width=12, resnet_units=(1, 2, 2), resnet_groups=3, hidden=64,
         mlp=256, layers=2, heads=4, dropout=0.0, decoder=(96, 48, 32, 16, 12),
     ),
-    preprocessing=recipe.DEMO,
+    preprocessing=preprocessing_spec.DEMO,
     igniter_phases=(
         Phase(
             name="seed", optimizer="adam", learning_rate=2e-3, schedule="cosine", steps=250, warmup_steps=10, batch=8,

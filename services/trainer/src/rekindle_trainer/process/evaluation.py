@@ -14,7 +14,7 @@ from rekindle.vocabulary import Example, Organ, OrganStatus
 from rekindle_imaging.geometry import Geometry
 from rekindle_imaging.masks import dice, keep_largest_per_class
 from rekindle_imaging.preprocessing import prepare, restore_labels, stack_channels
-from rekindle_imaging.recipe import Preprocessing
+from rekindle_imaging.preprocessing_spec import Preprocessing
 from rekindle_imaging.volume import Volume
 from rekindle_servicekit.objects import Objects
 

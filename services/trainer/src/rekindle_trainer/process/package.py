@@ -7,7 +7,7 @@ import hashlib
 from rekindle.errors import InvalidInput
 from rekindle.vocabulary import Modality, RunKind
 from rekindle_imaging.package import Lineage, Manifest, Reference, parse_manifest
-from rekindle_imaging.recipe import Preprocessing
+from rekindle_imaging.preprocessing_spec import Preprocessing
 from rekindle_servicekit.layout import PackageKeys
 from rekindle_servicekit.objects import Objects
 from torch import nn

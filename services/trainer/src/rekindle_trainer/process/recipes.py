@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
-from rekindle_imaging.recipe import Preprocessing
+from rekindle_imaging.preprocessing_spec import Preprocessing
 from rekindle_servicekit import layout
 from rekindle_servicekit.objects import Objects
 from torch import nn

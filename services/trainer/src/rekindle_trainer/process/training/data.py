@@ -10,7 +10,7 @@ import numpy as np
 from rekindle.vocabulary import Example, Organ, OrganStatus
 from rekindle_imaging.canonical import decode
 from rekindle_imaging.preprocessing import prepare, prepare_mask
-from rekindle_imaging.recipe import Preprocessing
+from rekindle_imaging.preprocessing_spec import Preprocessing
 from rekindle_imaging.volume import Volume
 from rekindle_servicekit import layout
 from rekindle_servicekit.objects import Objects
