@@ -17,7 +17,7 @@ LEAST_VOXELS = 0.5
 class SliceRank:
     #: Along k of the native grid, from 0.
     slice: int
-    #: See `rekindle_imaging.doubt`.
+    #: See `rekindle_imaging.uncertainty`.
     voxels_wrong: float
     uncertainty: float
 

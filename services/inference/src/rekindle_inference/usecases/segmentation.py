@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from rekindle.errors import InvalidInput
-from rekindle_imaging.doubt import slice_doubts
 from rekindle_imaging.errors import VolumeError
 from rekindle_imaging.masks import keep_largest_per_class
 from rekindle_imaging.preprocessing import Prepared, prepare, restore_labels, stack_channels
 from rekindle_imaging.quality import organ_quality
+from rekindle_imaging.uncertainty import slice_uncertainties
 from rekindle_imaging.volume import Volume
 from rekindle_servicekit.workers import Cancellation
 
@@ -119,10 +119,10 @@ def _slice_ranks(
     probabilities: NDArray[np.float32], classes: NDArray[np.uint8], prepared: Prepared, manifest: Manifest
 ) -> dict[str, tuple[SliceRank, ...]]:
     names = [ALL_ORGANS, *(organ.id for organ in manifest.organs)]
-    doubts = slice_doubts(probabilities, prepared.grid, classes, prepared.source)
+    uncertainties = slice_uncertainties(probabilities, prepared.grid, classes, prepared.source)
     return {
-        name: ranked(doubt.voxels_wrong.tolist(), doubt.uncertainty.tolist())
-        for name, doubt in zip(names, doubts, strict=True)
+        name: ranked(organ.voxels_wrong.tolist(), organ.uncertainty.tolist())
+        for name, organ in zip(names, uncertainties, strict=True)
     }
 
 

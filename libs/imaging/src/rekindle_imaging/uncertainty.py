@@ -16,7 +16,7 @@ LEAST_PROBABILITY = 0.01
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class SliceDoubt:
+class SliceUncertainty:
     """For each slice of the native grid, float64 (k,)."""
 
     #: Voxels whose label is expected to be wrong.
@@ -37,10 +37,10 @@ class _Sums:
     in_background: NDArray[np.float64]
 
 
-def slice_doubts(
+def slice_uncertainties(
     probabilities: NDArray[np.float32], grid: Geometry, classes: NDArray[np.uint8], source: Geometry
-) -> tuple[SliceDoubt, ...]:
-    """Doubt about a mask, for all organs together and then for each: K entries.
+) -> tuple[SliceUncertainty, ...]:
+    """Uncertainty of a mask, for all organs together and then for each: K entries.
 
     `probabilities` (D, K, H, W) on the model grid, class 0 being background; `classes` (k, j, i) the mask, class
     indices on the native grid `source`. With p the probability of a class brought linearly to the native grid, and y
@@ -53,20 +53,24 @@ def slice_doubts(
     An organ's p below `LEAST_PROBABILITY` on the model grid counts as 0; background's p is what the organs leave.
     """
     organs = [_sums(probabilities[:, c], grid, classes, c, source) for c in range(1, probabilities.shape[1])]
-    doubts = [
-        _doubt(organ.labelled + organ.everywhere - 2 * organ.within, organ.within, organ.labelled + organ.everywhere)
+    uncertainties = [
+        _uncertainty_of(
+            organ.labelled + organ.everywhere - 2 * organ.within, organ.within, organ.labelled + organ.everywhere
+        )
         for organ in organs
     ]
     nothing = np.zeros(len(classes))
     wrong = sum((o.labelled - o.within + o.in_background for o in organs), nothing)
     within = sum((o.within for o in organs), nothing)
     sizes = sum((o.labelled + o.everywhere for o in organs), nothing)
-    return (_doubt(wrong, within, sizes), *doubts)
+    return (_uncertainty_of(wrong, within, sizes), *uncertainties)
 
 
-def _doubt(wrong: NDArray[np.float64], within: NDArray[np.float64], sizes: NDArray[np.float64]) -> SliceDoubt:
+def _uncertainty_of(
+    wrong: NDArray[np.float64], within: NDArray[np.float64], sizes: NDArray[np.float64]
+) -> SliceUncertainty:
     confidence = np.divide(2 * within, sizes, out=np.ones_like(sizes), where=sizes > 0)
-    return SliceDoubt(voxels_wrong=np.maximum(wrong, 0.0), uncertainty=np.clip(1.0 - confidence, 0.0, 1.0))
+    return SliceUncertainty(voxels_wrong=np.maximum(wrong, 0.0), uncertainty=np.clip(1.0 - confidence, 0.0, 1.0))
 
 
 def _sums(p: NDArray[np.float32], grid: Geometry, classes: NDArray[np.uint8], c: int, source: Geometry) -> _Sums:

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from rekindle_imaging.doubt import slice_doubts
 from rekindle_imaging.geometry import Geometry
+from rekindle_imaging.uncertainty import slice_uncertainties
 
 
 def grid(columns, rows, slices, spacing=(1.0, 1.0, 1.0), origin=(0.0, 0.0, 0.0)):
@@ -30,7 +30,7 @@ def by_hand():
 def test_sums_of_each_organ_are_those_done_by_hand(by_hand):
     """1 - p where the mask has the organ, p where it has not."""
     p, mask = by_hand
-    _, liver, spleen = slice_doubts(p, grid(4, 1, 3), mask, grid(4, 1, 3))
+    _, liver, spleen = slice_uncertainties(p, grid(4, 1, 3), mask, grid(4, 1, 3))
     # Slice 0: liver 0.1 + 0.4 inside, 0.2 outside. Slice 1: 4 x 0.5 missed. Slice 2: below 0.01, so nothing.
     assert pytest.approx([0.7, 2.0, 0.0], abs=1e-6) == liver.voxels_wrong
     # Spleen 0.3 inside; 0.3 + 0.25 outside.
@@ -42,7 +42,7 @@ def test_sums_of_each_organ_are_those_done_by_hand(by_hand):
 def test_a_voxel_is_wrong_once_among_all_organs(by_hand):
     """The sum of 1 - p of what the mask says, not the sum over the organs."""
     p, mask = by_hand
-    both = slice_doubts(p, grid(4, 1, 3), mask, grid(4, 1, 3))[0]
+    both = slice_uncertainties(p, grid(4, 1, 3), mask, grid(4, 1, 3))[0]
     # Slice 0: 0.1 + 0.4 + 0.3 + 0.25.
     assert pytest.approx([1.05, 2.0, 0.0], abs=1e-6) == both.voxels_wrong
     # Within: 1.5 + 0.7; sizes: liver 2 + 1.7, spleen 1 + 1.25.
@@ -57,7 +57,7 @@ def test_a_finer_native_grid_is_interpolated_linearly():
     model = grid(2, 2, 2, spacing=(2.0, 2.0, 2.0), origin=(0.5, 0.5, 0.0))
     native = grid(4, 4, 3)
     mask = np.ones((3, 4, 4), np.uint8)
-    both, organ = slice_doubts(p, model, mask, native)
+    both, organ = slice_uncertainties(p, model, mask, native)
     assert pytest.approx([16 * 0.2, 16 * 0.4, 16 * 0.6], abs=1e-4) == organ.voxels_wrong
     assert pytest.approx(list(organ.voxels_wrong), abs=1e-6) == both.voxels_wrong
 
@@ -68,7 +68,7 @@ def test_what_the_model_grid_does_not_cover_is_background():
     p[:, 1] = 1.0
     mask = np.zeros((3, 2, 2), np.uint8)
     mask[2] = 1
-    _, organ = slice_doubts(p, grid(2, 2, 1), mask, grid(2, 2, 3))
+    _, organ = slice_uncertainties(p, grid(2, 2, 1), mask, grid(2, 2, 3))
     assert pytest.approx([4.0, 0.0, 4.0]) == organ.voxels_wrong
 
 
@@ -86,14 +86,14 @@ def test_sums_are_those_of_a_simulation(flipped):
             size=(9, 8, 4), spacing_mm=(1, 1, 1), origin_mm=(0, 7, 3), direction=(1, 0, 0, 0, -1, 0, 0, 0, -1)
         )
         mask = mask[::-1, ::-1]
-    doubts = slice_doubts(p, model, mask, native)
+    uncertainties = slice_uncertainties(p, model, mask, native)
     seen = p[::-1, :, ::-1] if flipped else p
     draws = 400
     drawn = np.stack([(rng.random(seen[:, :1].shape) > seen.cumsum(axis=1)).sum(axis=1) for _ in range(draws)])
     for found, wrong in [
-        (doubts[0], drawn != mask),
-        (doubts[1], (drawn == 1) != (mask == 1)),
-        (doubts[2], (drawn == 2) != (mask == 2)),
+        (uncertainties[0], drawn != mask),
+        (uncertainties[1], (drawn == 1) != (mask == 1)),
+        (uncertainties[2], (drawn == 2) != (mask == 2)),
     ]:
         counts = wrong.sum(axis=(2, 3))
         tolerance = 4 * counts.std(axis=0) / draws**0.5
