@@ -59,7 +59,7 @@ class RunRequest:
     heldout: tuple[Example, ...] = ()
     initial_weights: Digest | None = None
     current_package: Digest | None = None
-    #: Coarse labels keep the largest component per organ, or all of them.
+    #: Whether coarse labels keep the largest component per organ, or all of them.
     largest_component: bool = True
     limits: RunLimits
 

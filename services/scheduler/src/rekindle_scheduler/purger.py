@@ -19,7 +19,7 @@ from rekindle_scheduler.domain.text import counted
 
 _log = logging.getLogger(__name__)
 
-#: Images that inference is asked to erase in one call.
+#: Number of images that inference is asked to erase in one call.
 _VOLUMES_AT_ONCE = 100
 
 
@@ -99,7 +99,7 @@ def _erase_volumes(services: Services, purge: Purge, work: PurgeWork) -> Purge:
 
 
 def _keep(services: Services, before: Purge, after: Purge) -> Purge:
-    """State how far it is, unless another scheduler was faster: then its word counts."""
+    """Store how far it is, unless another scheduler was faster: then its record stays."""
     with services.state.write() as uow:
         current = uow.purges.lock(before)
         if replace(current, waiting_for="") != replace(before, waiting_for=""):
@@ -122,7 +122,7 @@ def _strike(services: Services, purge: Purge, work: PurgeWork) -> Purge:
 
 
 def _finish(services: Services, purge: Purge) -> Purge:
-    """Done is only what has also left the database's log, whoever reads it the moment after."""
+    """Mark the purge done, once its traces have left the database's log too."""
     services.state.wipe()
     with services.state.write() as uow:
         current = uow.purges.lock(purge)

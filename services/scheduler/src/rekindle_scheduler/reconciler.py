@@ -18,7 +18,7 @@ from rekindle_scheduler.domain.ids import ProjectId
 
 _log = logging.getLogger(__name__)
 
-#: Steps in a row before a project waits for the next wake-up like one that stands still.
+#: Number of steps in a row before a project waits for the next wake-up.
 _MAX_STEPS = 200
 _FIRST_BACKOFF_S = 0.5
 
@@ -56,7 +56,7 @@ class IdleThrottle:
     They keep the looks at a project with a million cases to a tenth of the time of one connection.
     """
 
-    #: So short a look may be long only because the machine is busy with something else.
+    #: Length of a look below which it may be long only because the machine is busy with something else.
     _NEGLIGIBLE_S = 0.2
     _SHARE = 9.0
 
@@ -96,7 +96,7 @@ class Reconciler:
         self._interval_s = interval_s
         self._backoff = Backoff(backoff_max_s)
         self._throttle = IdleThrottle(backoff_max_s)
-        #: Cuts off the calls of other services that passes are waiting for.
+        #: Function that cuts off the calls of other services that passes wait for.
         self._on_stop = on_stop
         self._running: dict[ProjectId, asyncio.Task[None]] = {}
         self._first_seen: set[ProjectId] = set()
@@ -142,7 +142,7 @@ class Reconciler:
         except Exception:
             pause_s = self._backoff.fail(project_id)
             _log.exception("a pass failed; next try in %.1f s", pause_s, extra={"action": "reconcile.error"})
-            await self._note(project_id, "a step has failed in a way that nobody foresaw: see the scheduler's log")
+            await self._note(project_id, "a step failed unexpectedly: see the scheduler's log")
 
     async def _note_success(self, project_id: ProjectId) -> None:
         had_failed = self._backoff.succeed(project_id)

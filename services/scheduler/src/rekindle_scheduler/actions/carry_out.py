@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 TRANSIENT = (DependencyUnavailable, CapacityExceeded, DeadlineExceeded)
 
 
-#: Carries out one kind of step; whether anything has changed.
+#: Function that carries out one kind of step; it answers whether anything has changed.
 Action = Callable[[Services, ProjectView, Any], bool]
 
 #: Action of each kind of step; `Wait` has none.
@@ -61,7 +61,7 @@ _ACTIONS: Final[Mapping[type[Step], Action]] = {
     steps.PredictBatch: predictions.predict_batch,
 }
 
-#: What a person is told has failed.
+#: Names of the steps that may fail, for people.
 _WORDS: dict[type[Step], str] = {
     steps.StartRun: "starting the training",
     steps.PollRun: "following the training",
@@ -82,8 +82,8 @@ def run_pass(services: Services, project_id: ProjectId) -> bool:
     moved = _carry_out_safely(services, view, step)
     if moved or not isinstance(step, IDLE_STEPS):
         return moved
-    beside = background_step(view)
-    return beside is not None and _carry_out_safely(services, view, beside)
+    background = background_step(view)
+    return background is not None and _carry_out_safely(services, view, background)
 
 
 def note_waiting(services: Services, project_id: ProjectId, why: str) -> None:
@@ -114,7 +114,7 @@ def _carry_out_safely(services: Services, view: ProjectView, step: Step) -> bool
         try:
             moved = carry_out(services, view, step)
         except VersionConflict:
-            # Somebody else was faster; the next pass sees what they did.
+            # Another scheduler was faster; the next pass sees its step.
             return True
         except (*TRANSIENT, Cancelled):
             raise

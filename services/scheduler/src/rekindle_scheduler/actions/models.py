@@ -126,7 +126,7 @@ def _move_pointer(
         current = None if active is None else active.model_version_id
         if current == version:
             return
-        # Somebody moved the pointer by hand meanwhile. The round's decision is newer than that.
+        # A person moved the pointer meanwhile. The round's decision is newer.
         request_id = derived_id(project_id, f"activate-{number}-{version}-after-{current}")
         services.inference.activate_model(project_id, version, expected_current=current, request_id=request_id)
 

@@ -24,12 +24,12 @@ _MAX_ATTEMPTS = 3
 _BREAKS_DOWN = (
     "inference broke off, or took too long, each time that it predicted this case: see its log and its memory"
 )
-#: Short, so that the work of a scheduler that died is soon taken up; extended with each case that is done.
+#: Length of a claim, extended with each case that is done; short, so that others soon claim what a dead scheduler had.
 _CLAIM = timedelta(seconds=20)
 
 
 def enqueue(services: Services, view: ProjectView, step: steps.EnqueuePredictions) -> bool:
-    """Whether any case was queued; some at a time, as labels of the project wait for whoever writes to it."""
+    """Whether any case was queued. Cases are written in batches, as labels of the project wait for each transaction."""
     policy, project_id = view.project.policy, view.project.project_id
     with services.state.read() as uow:
         waiting = [*candidates(policy, uow.cases.without_task(project_id, step.model_version_id))]
@@ -55,8 +55,8 @@ class _InferenceLost(Exception):
 def predict_batch(services: Services, view: ProjectView, step: steps.PredictBatch) -> bool:
     """Whether any case was predicted or given up.
 
-    A case may be what inference breaks down at, each time anew. So after a call that broke off cases go one by one,
-    and one at which inference breaks off that had answered just before is given up in the end.
+    One case may crash inference each time. After a call that broke off, cases are predicted one by one. A case at
+    which inference breaks off, though it had answered just before, is given up after a few attempts.
     """
     project_id = view.project.project_id
     is_alone = project_id in services.one_by_one
@@ -111,7 +111,7 @@ def _settle(services: Services, task: PredictionTask, outcome: PredictionOutcome
     """Keep what came of one case; the claim on the others lasts on."""
     with services.state.write() as uow:
         if outcome.coarse_label is None:
-            # The project before tasks and cases, as everybody else locks them: the failure is told in its history.
+            # Lock order: the project before tasks and cases. The failure is told in its history.
             uow.projects.lock(task.project_id)
         uow.predictions.extend(others, uow.now + _CLAIM)
         if uow.cases.get(task.project_id, task.case_id).state == CaseState.PURGED:

@@ -27,7 +27,7 @@ _DONE = (CaseState.LABELLED, CaseState.PUT_OFF)
 
 
 def open_round(services: Services, view: ProjectView, step: steps.OpenRound) -> bool:
-    """Create the round; a project that was complete goes on."""
+    """Create the round; a complete project becomes active again."""
     with changing_project(services, view) as (uow, project):
         _add_round(uow, project.project_id, step.round)
         if project.state != ProjectState.ACTIVE:

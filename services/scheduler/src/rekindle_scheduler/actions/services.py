@@ -16,7 +16,7 @@ from rekindle_scheduler.domain.records import Project, Round
 from rekindle_scheduler.ports import Inference, Trainer
 from rekindle_scheduler.state import State, UnitOfWork
 
-#: Cases that are written in one transaction, so that others come in between.
+#: Number of cases that are written in one transaction, so that other transactions come in between.
 AT_ONCE: Final = 5_000
 
 
@@ -41,7 +41,7 @@ class StepTransaction:
     round: Round
 
     def update(self, changed: Round) -> None:
-        """State the round; whatever it waited for is over."""
+        """Store the round; its wait, if any, is over."""
         if self.round.reason:
             self.tell(EventKind.RESUMED, "what the round waited for is there again")
         self.uow.rounds.update(replace(changed, reason=""))

@@ -77,7 +77,7 @@ def _is_news(last: TrainingRun | None, run: TrainingRun) -> bool:
 
 
 def _pass_limits_on(services: Services, project: Project, run: TrainingRun) -> None:
-    """Tell the trainer of a policy that has changed since; one without limits need not hear that there are none."""
+    """Pass the limits of a changed policy to the trainer; a policy that never had limits is not passed on."""
     limits = _limits(project)
     is_any = limits.window is not None or limits.gpu_seconds_budget > 0
     if run.limits_version < limits.version and (is_any or run.limits_version):

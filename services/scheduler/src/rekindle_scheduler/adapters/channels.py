@@ -74,7 +74,7 @@ class Remote:
                 retry_after_s=error.retry_after_s or 1.0,
             )
         if isinstance(error, (Unauthenticated, PermissionDenied)):
-            # Of the scheduler's own credentials, and so no fault of whoever calls it: they are renewed while all runs.
+            # The scheduler's own credentials are refused, not the caller's. They are renewed while it runs.
             return DependencyUnavailable(
                 f"the {self._name} service refuses the scheduler ({error.message}): look at the scheduler's "
                 f"peer_token_file or peer_certificate, and at the callers that the {self._name} service knows",

@@ -26,9 +26,9 @@ from rekindle_scheduler.domain.volumes import Receipt, Volume
 from rekindle_scheduler.ports import ModelVersion, PredictionOutcome, PurgedVolumes
 
 _READ_TIMEOUT_S = 30.0
-#: Loading a graph and smoke-testing it, on a slow machine that trains beside it.
+#: Time to load and smoke-test a graph, on a slow machine that trains as well.
 _REGISTER_TIMEOUT_S = 300.0
-#: For each volume of a batch.
+#: Time for each volume of a batch.
 _PREDICT_TIMEOUT_S = 600.0
 _MAX_VOLUMES = 1000
 

@@ -18,7 +18,7 @@ from rekindle_scheduler.domain.records import TrainingRun
 from rekindle_scheduler.ports import RunLimits, RunRequest
 
 _TIMEOUT_S = 30.0
-#: The trainer looks for every volume of the snapshot in the object store, or strikes some out of every run.
+#: Time in which the trainer looks up each volume of a snapshot, or redacts some in every run.
 _LONG_TIMEOUT_S = 180.0
 
 

@@ -36,15 +36,15 @@ class Draft:
     annotator_id: AnnotatorId
     mask_volume_id: VolumeId
     receipt_id: ReceiptId
-    #: May leave organs out.
+    #: Statuses so far; organs may be left out.
     organ_states: tuple[OrganState, ...] = ()
     note: str = ""
-    #: All time booked for the lease so far; of a late draft its own, which is not booked.
+    #: Time that is booked for the lease so far; of a late draft its own, which is not booked.
     time_segments: tuple[TimeSegment, ...] = ()
     save_time: datetime
-    #: Grows with each save.
+    #: Number of saves.
     revision: int = 1
-    #: Came under a lost lease: it stands beside the lease's own draft.
+    #: Whether it came under a lost lease; it is kept beside the lease's own draft.
     late: bool = False
 
 
@@ -55,15 +55,15 @@ class Session:
     session_id: SessionId
     project_id: ProjectId
     annotator_id: AnnotatorId
-    #: Asked for.
+    #: Minutes that were asked for.
     minutes: float
-    #: Expected of its cases.
+    #: Minutes that its cases are expected to take.
     predicted_minutes: float
-    #: Worked on offline.
+    #: Whether its cases are worked on offline.
     detached: bool
     create_time: datetime
     expire_time: datetime
-    #: None while it goes on.
+    #: Moment of its end; None before.
     end_time: datetime | None = None
 
 

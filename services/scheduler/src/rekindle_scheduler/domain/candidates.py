@@ -13,7 +13,7 @@ from rekindle_scheduler.domain.orderings import ORDERINGS
 from rekindle_scheduler.domain.policy import Policy
 from rekindle_scheduler.domain.records import Case
 
-#: A person's mark outweighs every ordering.
+#: Order of the marks, which outweigh every ordering.
 _MARKS: Final = {CaseMark.EASY: 0, CaseMark.NONE: 1, CaseMark.PUT_OFF: 1, CaseMark.HARD: 2}
 
 
@@ -27,12 +27,12 @@ class Candidate:
     sequence: int
     state: CaseState
     held_out: bool
-    #: By its mark, and by the policy's ordering; lower comes first.
+    #: Keys by its mark and by the policy's ordering; lower comes first.
     mark: int
     key: float
-    #: Of its coarse label; 0 where nothing is known, so that it is not kept from anybody.
+    #: Minutes by its coarse label; 0 where nothing is known, so that the case fits every budget.
     predicted_minutes: float
-    #: Held-out cases come by their draw, whatever their easiness: (draw, image), (0, "") for others.
+    #: Key of a held-out case, (draw, image), whatever its easiness; (0, "") for others.
     draw: tuple[float, str] = (0.0, "")
 
 

@@ -19,9 +19,9 @@ class CaseState(StrEnum):
     LEASED = "leased"
     LABELLED = "labelled"
     PUT_OFF = "put_off"
-    #: Handed in, waiting for a reviewer.
+    #: A label waits for a reviewer.
     IN_REVIEW = "in_review"
-    #: Erased: only its ids are left.
+    #: The case was erased: only its ids are left.
     PURGED = "purged"
 
 
@@ -41,11 +41,11 @@ class LeaseState(StrEnum):
 
 class ReviewState(StrEnum):
     ACCEPTED = "accepted"
-    #: Came too late: kept, and does not count unless a reviewer accepts it.
+    #: A label that came too late is kept, and does not count unless a reviewer accepts it.
     DRAFT = "draft"
     REJECTED = "rejected"
     WITHDRAWN = "withdrawn"
-    #: Counts once a reviewer accepts it.
+    #: A label that counts once a reviewer accepts it.
     PENDING = "pending"
 
 
@@ -86,6 +86,6 @@ class HeldOutSchedule(StrEnum):
 class PredictionState(StrEnum):
     PENDING = "pending"
     DONE = "done"
-    #: Labelled meanwhile, or its version no longer serves.
+    #: The case was labelled meanwhile, or the version no longer serves.
     SKIPPED = "skipped"
     FAILED = "failed"

@@ -17,7 +17,7 @@ class SubmissionVerdict:
     """Whether a label counts; one that does not is kept as a draft."""
 
     accepted: bool
-    #: Why it does not, for the annotator; empty when it does.
+    #: Reason why it does not, for the annotator; empty when it does.
     reason: str = ""
 
 
@@ -36,7 +36,7 @@ def is_live(lease: Lease, now: datetime) -> bool:
 
 
 def check_leasable(case: Case) -> None:
-    """IllegalTransition, in words, for a case that nobody can lease now; any READY case may be leased."""
+    """IllegalTransition, in words, for a case that cannot be leased now; any READY case may be leased."""
     match case.state:
         case CaseState.IN_REVIEW:
             raise IllegalTransition("the case is labelled and waits for a reviewer", reason="CASE_IN_REVIEW")
@@ -91,10 +91,10 @@ def renewed_end(
 
 
 def decide_submission(case: Case, lease: Lease, fencing_token: int) -> SubmissionVerdict:
-    """Accept while nobody has taken the case since, even after the lease's expiry: a delay loses no work.
+    """Accept while no later lease holds the case, even after this one's expiry: a delay loses no work.
 
     Refused, and so kept as a draft: an old token, a case that was labelled since, a lease that has ended with a
-    submission or was given back. A lease to correct a label is good while that label counts, or none.
+    submission or was released. A lease to correct a label is good while that label counts, or none does.
     """
     if case.pending_submission_id is not None:
         return _draft("a label of the case waits for a reviewer")
@@ -112,9 +112,9 @@ def decide_submission(case: Case, lease: Lease, fencing_token: int) -> Submissio
 
 
 def resumed_end(case: Case, lease: Lease, policy: Policy, now: datetime) -> datetime:
-    """When a lease that is taken up again expires, never earlier than before.
+    """When a resumed lease expires, never earlier than before.
 
-    Also one that has run out, while nobody else has taken the case. LeaseLost otherwise.
+    An expired lease can be resumed while no other lease holds the case. LeaseLost otherwise.
     """
     if lease.state in (LeaseState.SUBMITTED, LeaseState.RELEASED):
         raise LeaseLost(f"the lease {_ended(lease)}: lease the case again")

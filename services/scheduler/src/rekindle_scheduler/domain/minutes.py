@@ -14,12 +14,12 @@ from rekindle.vocabulary import TimeSegment, TimeSource
 from rekindle_scheduler.domain.records import LedgerEntry, LedgerSummary, RoundMinutes
 
 MAX_SEGMENT_SECONDS: Final = 24 * 3600.0
-#: Wall clocks are set while tools run: starts may be off this much against seconds counted elsewhere.
+#: Difference that is allowed between starts and counted seconds: wall clocks are set while tools run.
 CLOCK_TOLERANCE: Final = timedelta(seconds=1)
-#: A segment lies within the calendar, in whatever time zone somebody reads it.
+#: Range of starts, so that a segment lies within the calendar in every time zone.
 _FIRST_START: Final = datetime(1900, 1, 1, tzinfo=UTC)
 _LAST_START: Final = datetime.max.replace(tzinfo=UTC) - timedelta(days=2)
-#: As many cases as a prior belief in the prediction is worth.
+#: Number of cases that the prior belief in the prediction is worth.
 _PRIOR_CASES: Final = 5.0
 _FACTOR_RANGE: Final = (0.1, 10.0)
 
@@ -128,7 +128,7 @@ def _excess_violations(segments: Sequence[TimeSegment], held: timedelta) -> list
 
 
 def _overlap_violations(segments: Sequence[TimeSegment], earlier: Sequence[TimeSegment]) -> list[FieldViolation]:
-    """Nobody works on two things at once: measured segments of one annotator may touch, not overlap."""
+    """Measured segments of one annotator may touch, not overlap: a person works on one case at a time."""
     spans = [(_span(s), f"time_segments[{i}]") for i, s in enumerate(segments) if _is_measured(s)]
     spans += [(_span(s), "") for s in earlier if _is_measured(s)]
     violations: list[FieldViolation] = []

@@ -24,7 +24,7 @@ LATER: Final = {**KEPT, "later": True}
 _CLOCK: Final = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
 MAX_CASES: Final = 10_000_000
 MAX_MINUTES: Final = 100_000.0
-#: A round's run is seeded with seed * 1000 + round, which has to fit 63 bits.
+#: Largest seed: a round's run is seeded with seed * 1000 + round, which has to fit 63 bits.
 MAX_SEED: Final = 2**31 - 1
 RECIPES: Final = ("paper", "default")
 MIN_LEASE: Final = timedelta(minutes=1)

@@ -16,7 +16,7 @@ from rekindle_scheduler.domain.policy import PromotionPolicy
 from rekindle_scheduler.domain.records import OrganComparison, PromotionDecision, RollBackDecision, Submission
 from rekindle_scheduler.domain.text import counted
 
-#: Fewer cases per organ than this take no version out of service.
+#: Number of cases per organ below which no version is taken out of service.
 MIN_ROLL_BACK_CASES: Final = 3
 
 
@@ -78,7 +78,7 @@ def decide_roll_back(
 
 
 def coarse_dice(submissions: Iterable[Submission]) -> dict[str, list[float]]:
-    """Dice of the coarse label against the correction by organ, of the organs that somebody reviewed."""
+    """Dice of the coarse label against the correction by organ, of the organs that were reviewed."""
     values: defaultdict[str, list[float]] = defaultdict(list)
     for submission in submissions:
         skipped = {s.organ_id for s in submission.organ_states if s.status == OrganStatus.NOT_REVIEWED}

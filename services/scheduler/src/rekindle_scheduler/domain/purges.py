@@ -42,18 +42,18 @@ class Purge:
     purge_id: PurgeId
     project_id: ProjectId
     state: PurgeState = PurgeState.ERASING
-    #: In the words of whoever asked.
+    #: Reason in the words of the caller.
     reason: str
     case_ids: tuple[CaseId, ...]
     submissions: int
     volumes: int = 0
     objects: int = 0
     marked_model_version_ids: tuple[ModelVersionId, ...] = ()
-    #: Why it has not ended yet.
+    #: Reason why it has not ended yet.
     waiting_for: str = ""
     request_time: datetime
     end_time: datetime | None = None
-    #: None once it is done.
+    #: Work that is left; None once it is done.
     work: PurgeWork | None = None
 
 

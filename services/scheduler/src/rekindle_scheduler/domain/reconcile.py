@@ -21,22 +21,22 @@ IDLE_STEPS = (steps.Wait, steps.PollRun)
 class CaseTally:
     """How many cases are where. "Open" cases are in state REGISTERED, READY, LEASED or IN_REVIEW."""
 
-    #: Open cases, leased ones too.
+    #: Number of open cases, leased ones too.
     open: int = 0
-    #: Of the open ones, those under a live lease.
+    #: Number of open cases under a live lease.
     leased: int = 0
-    #: Of the open ones, those that wait for a reviewer.
+    #: Number of open cases that wait for a reviewer.
     in_review: int = 0
-    #: Of the open ones, those in state READY: with a coarse label and not leased.
+    #: Number of open cases in state READY: with a coarse label and not leased.
     ready: int = 0
-    #: Of the open and of the ready ones, those that may enter training: not held out.
+    #: Numbers of the open and of the ready cases that may enter training: not held out.
     open_training: int = 0
     ready_training: int = 0
-    #: Selected in the working round and still open (leased or not).
+    #: Number of cases selected in the working round and still open, leased or not.
     round_open: int = 0
-    #: Accepted labels that count for the working round, selected or not.
+    #: Number of accepted labels that count for the working round, selected or not.
     round_labels: int = 0
-    #: Of these, the ones that may enter training.
+    #: Number of these labels that may enter training.
     round_training_labels: int = 0
 
 
@@ -44,18 +44,18 @@ class CaseTally:
 class PredictionTally:
     """Open, unleased cases by what the version that serves has made of them."""
 
-    #: Without a task of it that is pending, done or failed: one that was skipped has to be taken up again.
+    #: Number of cases without a pending, done or failed task of it; a skipped task has to be queued again.
     missing: int = 0
-    #: Tasks pending, and how many of them are in the candidate pool.
+    #: Numbers of pending tasks, and of those in the candidate pool.
     pending: int = 0
     pool_pending: int = 0
-    #: Failed, of cases that have no coarse label of any version: nobody can be given them.
+    #: Number of failed tasks of cases without any coarse label: those cases cannot be leased.
     failed_unlabelled: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class RoundHead:
-    """The newest round, as far as whoever leases or hands in a case needs to know it."""
+    """The newest round, as far as leases and submissions need to know it."""
 
     number: int
     state: RoundState
@@ -71,9 +71,9 @@ class ProjectView:
     """What a pass reads, in one transaction."""
 
     project: Project
-    #: All rounds by number; their selected_case_ids may be left empty.
+    #: Rounds by number; their selected_case_ids may be left empty.
     rounds: tuple[Round, ...] = ()
-    #: The working round (see `working_round`) is the one that the per-round counts speak of.
+    #: Counts of cases; those per round are of the working round (see `working_round`).
     cases: CaseTally = field(default_factory=CaseTally)
     predictions: PredictionTally = field(default_factory=PredictionTally)
 

@@ -53,13 +53,13 @@ class Project:
     organs: tuple[Organ, ...]
     target_modality: Modality
     policy: Policy
-    #: Increases with every policy update.
+    #: Number of the policy; grows with every update.
     policy_version: int = 1
     state: ProjectState = ProjectState.DRAFT
     state_reason: str = ""
     registration_open: bool = True
     create_time: datetime
-    #: What serves; None before the first activation.
+    #: Model version that serves; None before the first activation.
     active_model_version_id: ModelVersionId | None = None
 
 
@@ -96,9 +96,9 @@ class Case:
     case_id: CaseId
     project_id: ProjectId
     volume_id: VolumeId
-    #: Of the canonical image.
+    #: Digest of the canonical image.
     image_digest: Digest
-    #: Joins the cases of one patient; empty makes the case a group of its own.
+    #: Key that joins the cases of one patient; empty makes the case a group of its own.
     group_key: str = ""
     #: Place in the order of registration, from 1.
     sequence: int
@@ -110,13 +110,13 @@ class Case:
     #: Place in that round's selection, from 0.
     rank: int = 0
     coarse_label: CoarseLabel | None = None
-    #: The submission that counts; None while unlabelled.
+    #: Submission that counts; None while unlabelled.
     submission_id: SubmissionId | None = None
-    #: The submission that waits for a reviewer; of a labelled case a correction.
+    #: Submission that waits for a reviewer; a correction where the case is labelled.
     pending_submission_id: SubmissionId | None = None
-    #: The newest fencing token given out for it; 0 before the first lease.
+    #: Newest fencing token of the case; 0 before the first lease.
     fencing_token: int = 0
-    #: Under a live lease; a labelled case is while its label is corrected.
+    #: Whether a live lease holds it; so it is with a labelled case while its label is corrected.
     is_held: bool = False
     register_time: datetime
 
@@ -134,15 +134,15 @@ class Lease:
     expire_time: datetime
     state: LeaseState = LeaseState.LIVE
     round: int
-    #: The coarse label that was shown, None where there was none.
+    #: Model version of the coarse label that was shown; None where there was none.
     coarse_model_version_id: ModelVersionId | None = None
-    #: When it was submitted, released or lost; None while it lives.
+    #: Moment of its submission, release or loss; None while it lives.
     end_time: datetime | None = None
-    #: The session that it was leased for, None where it was leased by itself.
+    #: Session that it belongs to; None where it was leased by itself.
     session_id: SessionId | None = None
-    #: That holds it, as it named itself.
+    #: Tool that holds it, by the name that it gave.
     tool: str = ""
-    #: The label that it is to correct; None for a case that was open.
+    #: Label that it is to correct; None for a case that was open.
     revises_submission_id: SubmissionId | None = None
 
 
@@ -160,9 +160,9 @@ class Submission:
     mask_digest: Digest
     receipt_id: ReceiptId
     organ_states: tuple[OrganState, ...]
-    #: All time on it under its lease, that of drafts too.
+    #: Time on it under its lease, that of drafts too.
     time_segments: tuple[TimeSegment, ...] = ()
-    #: Against the coarse label, or against the label that it was corrected from.
+    #: Differences from the coarse label, or from the label that it was corrected from.
     effort: tuple[OrganEffort, ...] = ()
     coarse_model_version_id: ModelVersionId | None = None
     create_time: datetime
@@ -175,9 +175,9 @@ class Submission:
     review_comment: str = ""
     withdraw_time: datetime | None = None
     withdraw_reason: str = ""
-    #: The label whose mask it was corrected from, where that was not a coarse label.
+    #: Label whose mask it was corrected from, where that was not a coarse label.
     started_from_submission_id: SubmissionId | None = None
-    #: The first round whose snapshot holds it, 0 for none.
+    #: First round whose snapshot holds it, 0 for none.
     snapshot_round: int = 0
 
 
@@ -207,7 +207,7 @@ class RollBackDecision:
 
     roll_back: bool
     reason: str
-    #: What serves afterwards when it does.
+    #: Model version that serves after the roll-back.
     to_model_version_id: ModelVersionId | None = None
     organs: tuple[OrganComparison, ...] = ()
 
@@ -218,10 +218,10 @@ class TrainingRun:
 
     run_id: RunId
     state: RunState
-    #: Why it is queued, was preempted or has failed, in words.
+    #: Reason why it is queued, was preempted or has failed, in words.
     reason: str = ""
     result: RunResult | None = None
-    #: Of the project's limits that the trainer goes by; 0 for none. Asked for anew each time, so never stored.
+    #: Version of the limits that the trainer goes by; 0 for none. Read with each poll, so never stored.
     limits_version: int = field(default=0, compare=False, metadata={"stored": False})
 
 
@@ -233,27 +233,27 @@ class Round:
     number: int
     state: RoundState
     selected_case_ids: tuple[CaseId, ...] = ()
-    #: Submissions that count for this round.
+    #: Number of cases with a label that counts for this round.
     labelled_cases: int = 0
     labelled_total: int = 0
-    #: None before its run is started, and after RetryProject.
+    #: Training run; None before it is started, and after RetryProject.
     run: TrainingRun | None = None
-    #: How many runs of it were given up on: part of the run's id.
+    #: Number of runs that were given up; part of the run's id.
     run_retries: int = 0
     snapshot_digest: Digest | None = None
     candidate_model_version_id: ModelVersionId | None = None
     decision: PromotionDecision | None = None
-    #: Whether the version that served here keeps serving; decided before training, at most once.
+    #: Decision whether the version that served here keeps serving; made before training, at most once.
     serving_check: RollBackDecision | None = None
-    #: What served while its cases were annotated; set when it opens.
+    #: Model version that served while its cases were annotated; set when it opens.
     opening_model_version_id: ModelVersionId | None = None
-    #: What serves after the round.
+    #: Model version that serves after the round.
     serving_model_version_id: ModelVersionId | None = None
-    #: Somebody said "train now".
+    #: Whether a person asked to train now.
     train_requested: bool = False
     start_time: datetime
     end_time: datetime | None = None
-    #: Why it waits or failed, in words.
+    #: Reason why it waits or failed, in words.
     reason: str = ""
 
 
@@ -268,9 +268,9 @@ class LedgerEntry:
     held_out: bool
     coarse_model_version_id: ModelVersionId | None
     segment: TimeSegment
-    #: The label that came of it; None before, and where none did.
+    #: Label that the time went into; None before there is one, and where none came.
     submission_id: SubmissionId | None = None
-    #: Where it was sent before the label, or without one.
+    #: Lease, where the time was sent before the label, or without one.
     lease_id: LeaseId | None = None
 
 
@@ -315,9 +315,9 @@ class PredictionTask:
     model_version_id: ModelVersionId
     #: Order of work, from 0; the policy's candidate pool comes first.
     rank: int
-    #: The next round waits for it.
+    #: Whether the next round waits for it.
     in_pool: bool
     state: PredictionState = PredictionState.PENDING
     attempts: int = 0
-    #: Why it failed, in words.
+    #: Reason why it failed, in words.
     reason: str = ""

@@ -142,7 +142,7 @@ class Stall:
 
 @dataclass(frozen=True, kw_only=True)
 class Wait:
-    """Nothing to do until somebody else acts."""
+    """Nothing to do until a person or another service acts."""
 
     reason: str
 

@@ -16,9 +16,9 @@ class Volume:
 
     volume_id: VolumeId
     is_image: bool
-    #: None for masks.
+    #: Modality of an image; not set for masks.
     modality: Modality | None
-    #: Of the canonical object.
+    #: Digest of the canonical object.
     digest: Digest
 
 
@@ -31,7 +31,7 @@ class Receipt:
     mask_digest: Digest
     image_volume_id: VolumeId
     image_digest: Digest
-    #: None when the annotator drew from nothing.
+    #: Mask that the annotator began with; None where the label was drawn from nothing.
     coarse_mask_volume_id: VolumeId | None
     #: Voxels by organ id.
     voxels: Mapping[str, int]

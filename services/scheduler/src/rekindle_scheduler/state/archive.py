@@ -47,7 +47,7 @@ def _annotators(project: str) -> sa.ColumnElement[bool]:
 
 
 def _without(*columns: str) -> Callable[[Row], Row]:
-    """For what is under way here: nobody is at it elsewhere."""
+    """Clear columns of work under way: elsewhere it is not under way."""
     return lambda row: {**row, **dict.fromkeys(columns)}
 
 
@@ -90,7 +90,7 @@ def _before_export(connection: sa.Connection, project_id: str) -> None:
 
 
 def _with_annotators_of_here(connection: sa.Connection, archived: Tables) -> Tables:
-    """Whoever is known here keeps the id that they have here."""
+    """Annotators whom this database has already keep their ids of here."""
     here = {
         (row.issuer, row.subject): row.annotator_id for row in connection.execute(sa.select(tables.annotators)).all()
     }

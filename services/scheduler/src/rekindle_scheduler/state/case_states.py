@@ -26,12 +26,12 @@ def is_open(now: Moment) -> sa.ColumnElement[bool]:
 
 
 def is_labelled() -> sa.ColumnElement[bool]:
-    """With a label that counts; erased cases look so to whatever looks for work, and are not."""
+    """With a label that counts. An erased case has a submission id too, so that no query takes it for open."""
     return sa.and_(cases.c.submission_id.is_not(None), cases.c.purged_at.is_(None))
 
 
 def is_waiting(now: Moment) -> sa.ColumnElement[bool]:
-    """Open, and nobody has anything to do with it: neither held nor in review."""
+    """Open, and neither held nor in review."""
     return sa.and_(is_open(now), is_free(now), cases.c.pending_submission_id.is_(None))
 
 

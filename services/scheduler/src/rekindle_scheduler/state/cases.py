@@ -66,7 +66,7 @@ class Cases(Repository):
         return self._case(self._one(statement, "case", case_id))
 
     def lock(self, project_id: ProjectId, case_id: CaseId) -> Case:
-        """As `get`, and nobody else changes the case before this transaction ends; NotFound (PURGED) too."""
+        """As `get`; no other transaction changes the case before this one ends. NotFound (PURGED) too."""
         statement = self._select(project_id).where(cases.c.case_id == case_id).with_for_update()
         case = self._case(self._one(statement, "case", case_id))
         if case.state == CaseState.PURGED:

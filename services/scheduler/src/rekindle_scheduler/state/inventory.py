@@ -24,7 +24,7 @@ class VolumeReference:
     row: str
     project_id: ProjectId
     volume_id: VolumeId
-    #: None where the row does not say it.
+    #: Digest of the canonical object; None where the row does not name it.
     digest: Digest | None
 
 

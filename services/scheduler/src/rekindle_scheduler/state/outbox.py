@@ -17,7 +17,7 @@ class Outbox(Repository):
 
     def enqueue(self, project_id: ProjectId, case_id: CaseId) -> None:
         """Have the case looked at: the label that counts, or what is said of it, may have changed."""
-        # Whoever changes a case's label holds its lock, so nobody else inserts the row meanwhile.
+        # A transaction that changes a case's label holds its lock, so no other one inserts the row meanwhile.
         of_case = sa.update(publications).where(publications.c.case_id == case_id)
         change = {"owed": True, "version": publications.c.version + 1, "owed_at": self._now}
         if self._connection.execute(of_case.values(change)).rowcount == 0:

@@ -32,9 +32,9 @@ class Projects(Repository):
         return _project(self._one(_select(project_id), "project", project_id))
 
     def lock(self, project_id: ProjectId) -> Project:
-        """As `get`; nobody else changes the project before this transaction ends."""
-        # Its key stays: whoever adds a lease to a case that is locked already need not wait for the project, which
-        # somebody may hold who waits for that case.
+        """As `get`; no other transaction changes the project before this one ends."""
+        # The key stays free: a transaction that adds a lease to a case it has locked must not wait for the project,
+        # whose lock may be held by a transaction that waits for that case.
         held = _select(project_id).with_for_update(key_share=True)
         return _project(self._one(held, "project", project_id))
 

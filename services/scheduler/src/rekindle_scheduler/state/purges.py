@@ -30,7 +30,7 @@ from rekindle_scheduler.state.tables import (
     submissions,
 )
 
-#: Where digests of images and masks may stand in a project's rows beyond those of its cases.
+#: Tables whose records may name digests of images and masks, beside the rows of cases.
 _RECORDS = (rounds, snapshots)
 _GROUP_KEY_FIELD: int = records_pb2.Case.DESCRIPTOR.fields_by_name["group_key"].number
 
@@ -55,7 +55,7 @@ class Purges(Repository):
         return _purge(self._one(_select(project_id, purge_id), "purge", purge_id))
 
     def lock(self, purge: Purge) -> Purge:
-        """As `get`; nobody else changes it before this transaction ends."""
+        """As `get`; no other transaction changes it before this one ends."""
         statement = _select(purge.project_id, purge.purge_id).with_for_update()
         return _purge(self._one(statement, "purge", purge.purge_id))
 
@@ -109,7 +109,7 @@ class Purges(Repository):
                     "group_key": "",
                     "held_out": False,
                     "mark": CaseMark.NONE,
-                    # Neither open nor labelled: whatever looks for cases to work on passes over one that has a label,
+                    # Neither open nor labelled: a query for cases to work on passes over one that has a label,
                     # and no submission has this id.
                     "submission_id": purge.purge_id,
                     "pending_submission_id": None,
@@ -137,7 +137,7 @@ class Purges(Repository):
 
     def redact(self, project_id: ProjectId, digests: Collection[Digest]) -> None:
         """Replace digests wherever the project's rows or answers that are kept have them."""
-        # What takes their place reads as a digest, is none, and is no other one's.
+        # A stand-in has the form of a digest, is the digest of nothing, and is used once.
         stand_ins = {digest: "0" * 32 + uuid4().hex for digest in digests}
         for table in _RECORDS:
             keys = list(table.primary_key.columns)

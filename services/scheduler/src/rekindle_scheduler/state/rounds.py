@@ -58,7 +58,7 @@ class Rounds(Repository):
         return self._rounds(project_id, list(rows))
 
     def update(self, round: Round) -> None:
-        """Compare-and-set. VersionConflict where somebody else has changed it since this unit of work read it."""
+        """Compare-and-set. VersionConflict where another transaction changed it since this unit of work read it."""
         key = (round.project_id, round.number)
         statement = sa.update(rounds).where(
             rounds.c.project_id == round.project_id,
@@ -114,7 +114,8 @@ def _record(round: Round) -> Any:
     return encode(replace(round, labelled_cases=0, labelled_total=0))
 
 
-#: Cases by round, and those of them that had no label before; built once, as every look at a project counts them.
+#: Counts of labelled cases by round, and of those that had no label before. Built once: each look at a project
+#: takes them.
 _LABELS: Final = (
     sa.select(
         submissions.c.round,

@@ -18,7 +18,7 @@ class Transaction:
     """What each repository works on."""
 
     connection: sa.Connection
-    #: By the database's clock.
+    #: Moment of the transaction, by the database's clock.
     now: datetime
     #: Occurrences so far, for metrics.
     occurrences: list[Occurrence] = field(default_factory=list[Occurrence])

@@ -50,7 +50,7 @@ class Submissions(Repository):
         return _submission(self._one(statement, "submission", submission_id))
 
     def update(self, submission: Submission) -> None:
-        """State what became of it: review, withdrawal, the round that it counts for, what it supersedes."""
+        """Store what became of it: review, withdrawal, the round that it counts for, what it supersedes."""
         values = {
             "round": submission.round,
             "held_out": submission.held_out,

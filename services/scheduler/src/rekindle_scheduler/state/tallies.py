@@ -16,7 +16,7 @@ from rekindle_scheduler.state import case_states
 from rekindle_scheduler.state.rows import Repository
 from rekindle_scheduler.state.tables import cases, predictions, projects, rounds, seed_cases, submissions
 
-#: Projects of which an overview names the newest round: each is a series of its own where rounds are watched.
+#: Number of projects whose newest round an overview names; each becomes a series of its own in Prometheus.
 MAX_OVERVIEW_PROJECTS: Final = 200
 
 
@@ -39,9 +39,9 @@ class Overview:
     """All projects at a glance."""
 
     cases: Mapping[CaseState, int]
-    #: When the oldest case that is READY was registered; None where none is.
+    #: Registration time of the oldest case that is READY; None where there is no such case.
     oldest_ready: datetime | None
-    #: Live leases.
+    #: Number of live leases.
     leases: int
     #: Newest round of each running project, of at most `MAX_OVERVIEW_PROJECTS`.
     rounds: Mapping[ProjectId, int]

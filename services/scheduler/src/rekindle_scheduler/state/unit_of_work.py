@@ -26,7 +26,7 @@ from rekindle_scheduler.state.sessions import Sessions
 from rekindle_scheduler.state.submissions import Submissions
 from rekindle_scheduler.state.tallies import Tallies
 
-#: Told of what each committed transaction did.
+#: Function that is told what each committed transaction did.
 Observer = Callable[[Sequence[Occurrence]], None]
 Clock = Callable[[sa.Connection], datetime]
 

@@ -122,7 +122,7 @@ def list_cases(
 
 def mark_case(uow: UnitOfWork, project_id: ProjectId, case_id: CaseId, mark: CaseMark) -> Case:
     """Set or clear a person's mark on an unlabelled case."""
-    # The project before the case, as everybody else locks them: the history is numbered by it.
+    # Lock order: the project before the case. The history is numbered by the project.
     uow.projects.lock(project_id)
     case = uow.cases.lock(project_id, case_id)
     if case.state == CaseState.LABELLED:

@@ -1,4 +1,4 @@
-"""Drafts: keep unfinished work, find it again, put it away; and go on with a lease in another tool."""
+"""Drafts: save, read, list and discard unfinished labels; and resume a lease in another tool."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class SavedDraft:
 
 @dataclass(frozen=True, kw_only=True)
 class ResumedLease:
-    """A lease that goes on elsewhere, with what there is to go on from."""
+    """A lease that another tool resumed, with the draft and the time to resume from."""
 
     details: LeaseDetails
     draft: Draft | None
-    #: Booked for the lease so far.
+    #: Time that is booked for the lease so far.
     time_segments: tuple[TimeSegment, ...]
 
 
@@ -54,13 +54,13 @@ def save_draft(
     note: str,
     extend: bool,
 ) -> SavedDraft:
-    """Keep an unfinished label and book its time. One of a lost lease is kept beside, and its time is not booked."""
+    """Save an unfinished label and book its time. A draft of a lost lease is a late one: its time is not booked."""
     check_text("note", note)
     lease = own_lease(uow, principal, project_id, label.lease_id)
-    # The project before the case, as everybody else locks them: no other time of the annotator is booked meanwhile.
+    # Lock order: the project before the case. No other time of the annotator is booked meanwhile.
     project = uow.projects.lock(project_id)
     case = uow.cases.lock(project_id, lease.case_id)
-    # As it is now: it may have been given back before the lock was ours.
+    # Read again: the lease may have been released before the lock was ours.
     lease = uow.leases.get(project_id, lease.lease_id)
     base_of(uow, case, receipt)
     check_known_states(project.organs, label.organ_states)
@@ -116,7 +116,7 @@ def discard_draft(uow: UnitOfWork, principal: Principal, project_id: ProjectId, 
 def resume_lease(
     uow: UnitOfWork, principal: Principal, project_id: ProjectId, lease_id: LeaseId, tool: str
 ) -> ResumedLease:
-    """The same lease under a new token, so that whoever held it before cannot write any more."""
+    """The same lease under a new token, so that the tool that held it before cannot write any more."""
     check_text("tool", tool, MAX_TOOL)
     case_id = own_lease(uow, principal, project_id, lease_id).case_id
     project = uow.projects.get(project_id)
@@ -156,7 +156,7 @@ def _book(uow: UnitOfWork, lease: Lease, case: Case, segments: Sequence[TimeSegm
     """All time of the lease, with what is new in `segments` booked."""
     booked = booked_for(uow, lease)
     fresh = not_booked(segments, booked)
-    # Nobody has taken the case since: it is this annotator's until now, expired or not.
+    # No lease came after this one, so the case is this annotator's until now, expired or not.
     check_time(uow, lease, fresh, until=uow.now)
     book_lease(uow, lease, case, fresh)
     return (*booked, *fresh)

@@ -36,16 +36,16 @@ class LeaseDetails:
 
 @dataclass(frozen=True, kw_only=True)
 class LeaseTerms:
-    """How a case is to be held."""
+    """How a case is leased: length, tool, session."""
 
-    #: None takes the policy's.
+    #: Length of the lease; None takes the policy's.
     duration: timedelta | None = None
     tool: str = ""
     session_id: SessionId | None = None
 
 
 class NoCaseReason(StrEnum):
-    """Why nobody can be given a case now."""
+    """Reason why no case can be leased now."""
 
     PREPARING = "preparing"
     ROUND_TAKEN = "round_taken"
@@ -55,11 +55,11 @@ class NoCaseReason(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class NoCase:
-    """There is none now."""
+    """The answer that no case can be leased now, and why."""
 
     reason: NoCaseReason
     message: str
-    #: None where asking again is of no use.
+    #: Pause before it makes sense to ask again; None where it never does.
     retry_after: timedelta | None = None
 
 
@@ -131,7 +131,7 @@ def release_lease(
 ) -> LeaseDetails:
     """The case is free again; the time that it took is booked all the same."""
     lease = own_lease(uow, principal, project_id, lease_id)
-    # The project before the case, as everybody else locks them: the history is numbered by it.
+    # Lock order: the project before the case. The history is numbered by the project.
     uow.projects.lock(project_id)
     lease = _locked(uow, lease)
     case = uow.cases.get(project_id, lease.case_id)
@@ -223,10 +223,10 @@ def lease_details(uow: UnitOfWork, project_id: ProjectId, lease_id: LeaseId) -> 
 
 
 def no_case(uow: UnitOfWork, project: Project, round_number: int | None) -> NoCase:
-    """Why there is none now."""
+    """The reason why no case can be leased now."""
     if project.state == ProjectState.DRAFT:
         return NoCase(reason=NoCaseReason.NOT_RUNNING, message="the project has not been started")
-    # Everybody who waits asks this again and again, so no case is counted that need not be.
+    # Clients that wait ask this often, so no case is counted that need not be.
     if not uow.tallies.has_open(project.project_id):
         return NoCase(reason=NoCaseReason.COMPLETE, message="every case is labelled or put off")
     if project.state == ProjectState.STALLED:

@@ -38,7 +38,7 @@ def check_time(
 ) -> None:
     """InvalidInput where this time cannot have been spent on the case, held `until` then or as long as the lease.
 
-    `segments` are new ones: what is booked for the lease counts beside them.
+    `segments` are new ones: what is booked for the lease counts as well.
     """
     # A segment that began before may reach into the lease's time.
     since = lease.start_time - timedelta(seconds=MAX_SEGMENT_SECONDS)
@@ -58,7 +58,7 @@ def booked_for(uow: UnitOfWork, lease: Lease) -> tuple[TimeSegment, ...]:
 
 
 def book_release(uow: UnitOfWork, lease: Lease, case: Case, segments: Sequence[TimeSegment]) -> None:
-    """Time on a case that was given back without a label."""
+    """Book time on a case that was released without a label."""
     fresh = not_booked(segments, booked_for(uow, lease))
     check_time(uow, lease, fresh)
     book_lease(uow, lease, case, fresh)

@@ -142,7 +142,7 @@ def close_registration(uow: UnitOfWork, project_id: ProjectId) -> ProjectDetails
 
 
 def retry_project(uow: UnitOfWork, project_id: ProjectId) -> ProjectDetails:
-    """From STALLED back to work: a run that failed is started anew, predictions that failed are made again."""
+    """From STALLED back to work: a failed run is started again, failed predictions are made again."""
     project = uow.projects.lock(project_id)
     if project.state != ProjectState.STALLED:
         raise IllegalTransition(

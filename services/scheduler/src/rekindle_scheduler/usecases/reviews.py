@@ -1,4 +1,4 @@
-"""What becomes of a label after it was handed in: it is reviewed, or taken back."""
+"""Reviews and withdrawals of submissions."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ReviewOutcome:
 
 
 def may_review(principal: Principal) -> bool:
-    """Whether the caller judges what others handed in."""
+    """Whether the caller may review what others submitted."""
     return Permission.REVIEW in permissions_of(principal.roles)
 
 
@@ -52,7 +52,7 @@ def review_submission(
     check_text("comment", comment)
     if not may_review(principal):
         raise PermissionDenied("labels are reviewed by reviewers: you are none here", reason="NOT_A_REVIEWER")
-    # The project before the case, as everybody else locks them.
+    # Lock order: the project before the case.
     project = uow.projects.lock(project_id)
     case_id = uow.submissions.get(project_id, submission_id).case_id
     case = uow.cases.lock(project_id, case_id)
@@ -136,7 +136,7 @@ def _stop_counting(uow: UnitOfWork, case: Case, submission: Submission) -> None:
         before = standing_before(submission, uow.submissions.of_case(case.case_id))
         uow.cases.set_submission(case.case_id, before)
         uow.outbox.enqueue(case.project_id, case.case_id)
-        # Whoever corrects it at the moment corrects what counts now.
+        # A correction under way corrects the label that counts now.
         uow.leases.redirect(case.case_id, submission.submission_id, before)
 
 

@@ -1,4 +1,4 @@
-"""Sessions: lease as many cases ahead as fit some minutes, and give back what is left."""
+"""Sessions: lease as many cases ahead as fit some minutes, and release what is left."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ from rekindle_scheduler.usecases.ledger import minutes_factor
 
 @dataclass(frozen=True, kw_only=True)
 class SessionTerms:
-    """What an annotator asks for."""
+    """What a session is asked to hold."""
 
     minutes: float
     detached: bool = False
-    #: 0 for as many as fit.
+    #: Largest number of cases; 0 for as many as fit.
     max_cases: int = 0
-    #: Of each lease; None takes the policy's.
+    #: Length of each lease; None takes the policy's.
     duration: timedelta | None = None
     tool: str = ""
 
@@ -125,11 +125,11 @@ def end_session(
     session_id: SessionId,
     held: Mapping[LeaseId, int],
 ) -> SessionDetails:
-    """Release what is left of it. With `held`, lease ids and tokens, what another tool has taken up goes on."""
+    """Release the leases that are left. With `held`, lease ids and tokens, a lease that another tool resumed stays."""
     session = _own(uow, principal, project_id, session_id)
     uow.projects.lock(project_id)
     for before in uow.leases.of_session(session_id):
-        if not is_live(before, uow.now):  # handed in, given back, run out, or its case erased
+        if not is_live(before, uow.now):  # submitted, released, expired, or its case erased
             continue
         uow.cases.lock(project_id, before.case_id)
         lease = uow.leases.get(project_id, before.lease_id)

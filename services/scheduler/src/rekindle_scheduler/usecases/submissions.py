@@ -27,7 +27,7 @@ from rekindle_scheduler.usecases.rounds import begin_round
 
 @dataclass(frozen=True, kw_only=True)
 class Label:
-    """What an annotator hands in under a lease."""
+    """What an annotator submits under a lease."""
 
     lease_id: LeaseId
     fencing_token: int
@@ -46,10 +46,10 @@ class Base:
 def submit(uow: UnitOfWork, principal: Principal, project_id: ProjectId, label: Label, receipt: Receipt) -> Submission:
     """The label as stored. In review state DRAFT where the lease is lost: it is kept and does not count."""
     lease = own_lease(uow, principal, project_id, label.lease_id)
-    # The project before the case, as everybody else locks them.
+    # Lock order: the project before the case.
     project = uow.projects.lock(project_id)
     case = uow.cases.lock(project_id, lease.case_id)
-    # As it is now: it may have been given back, or told to correct another label, before the locks were ours.
+    # Read again: the lease may have been released, or redirected to another label, before the locks were ours.
     lease = uow.leases.get(project_id, lease.lease_id)
     base = base_of(uow, case, receipt)
     check_states(project.organs, label.organ_states, receipt.voxels)
@@ -59,7 +59,7 @@ def submit(uow: UnitOfWork, principal: Principal, project_id: ProjectId, label: 
         return _keep(uow, late, verdict.reason)
     booked = booked_for(uow, lease)
     fresh = not_booked(label.time_segments, booked)
-    # Nobody has taken the case since: it was this annotator's until now, expired or not.
+    # No lease came after this one, so the case was this annotator's until now, expired or not.
     check_time(uow, lease, fresh, until=uow.now)
     state = ReviewState.PENDING if project.policy.review.required else ReviewState.ACCEPTED
     submission = replace(
@@ -120,7 +120,7 @@ def base_of(uow: UnitOfWork, case: Case, receipt: Receipt) -> Base:
 
 
 def round_for(uow: UnitOfWork, project_id: ProjectId) -> int:
-    """The round that a label counts for which comes now; it is begun where there is none open."""
+    """The round for which a label counts that comes now; a new one where none is open."""
     number = counting_round(uow, project_id)
     if open_head(uow, project_id) is None:
         # Labels always have a round to count for: the newest has been closed to them.
@@ -157,7 +157,7 @@ def _submission(
 
 
 def _take(uow: UnitOfWork, lease: Lease, submission: Submission, fresh: Sequence[TimeSegment]) -> Submission:
-    """State a label that was handed in in time: it counts, or waits for a reviewer; the lease's draft is done."""
+    """Store a label that came in time. It counts, or waits for a reviewer; the lease's draft is removed."""
     before = [entry.segment for entry in uow.ledger.of_lease(lease.lease_id)]
     uow.submissions.add(submission)
     uow.leases.end(lease, LeaseState.SUBMITTED)

@@ -14,7 +14,7 @@ from rekindle_scheduler.domain.ids import ModelVersionId, ProjectId, ReceiptId, 
 from rekindle_scheduler.ports import Inference, Trainer
 from rekindle_scheduler.state.inventory import IdReference, Inventory, VolumeReference
 
-#: Volumes asked for at a time.
+#: Number of volumes that are asked for in one call.
 _BATCH = 500
 _RESTORE = "restore the databases of all services to the same moment"
 
