@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 from rekindle_imaging.canonical import decode, encode
+from rekindle_imaging.package import parse_manifest
 from rekindle_imaging.preprocessing import prepare, stack_channels
-from rekindle_inference.domain.manifest import parse_manifest
 from rekindle_inference.domain.segmentations import Priority
 from rekindle_inference.ports import Engine, Package, Unobserved
 from rekindle_inference.usecases.gate import PriorityGate

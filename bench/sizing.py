@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import sqlalchemy as sa
+from rekindle import vocabulary
 from rekindle_imaging import canonical
 from rekindle_imaging.geometry import Geometry
-from rekindle_inference.adapters.sql import SqlState, SqlWrites
 from rekindle_inference.domain import records
-from rekindle_inference.domain.records import VolumeId, VolumeKind, VolumeRecord
+from rekindle_inference.domain.records import VolumeId, VolumeRecord
 from rekindle_inference.domain.slices import SliceRank, SliceRanks
+from rekindle_inference.state import State, UnitOfWork
 from rekindle_inference.usecases.predictions import made_mask
 from rekindle_scheduler.state import open_state
 from rekindle_servicekit.database import make_engine
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from rekindle_trainer.domain.presets import Phase, Preset
     from torch import Tensor, nn
 
-ORGANS = (records.Organ(id="liver", label_value=1), records.Organ(id="spleen", label_value=2))
+ORGANS = (vocabulary.Organ(id="liver", label_value=1), vocabulary.Organ(id="spleen", label_value=2))
 CLASSES = 1 + len(ORGANS)
 SLICES = 100
 #: What each pass of the igniter is told beside its images.
@@ -73,7 +74,7 @@ def _objects(folder: Path) -> Iterator[tuple[str, str, float]]:
 
     image, mask = abdomen(SLICES, 512, in_plane_mm=0.8, slice_mm=2.5)
     name = f"{SLICES} x 512 x 512"
-    for volume, kind in ((image, VolumeKind.IMAGE), (mask, VolumeKind.MASK)):
+    for volume, kind in ((image, vocabulary.VolumeKind.IMAGE), (mask, vocabulary.VolumeKind.MASK)):
         path = folder / f"{kind.value}.nii.gz"
         sitk.WriteImage(sitk.GetImageFromArray(volume.voxels), str(path))
         yield f"{kind.value} {name}, .nii.gz", "kB", path.stat().st_size / 1e3
@@ -82,7 +83,7 @@ def _objects(folder: Path) -> Iterator[tuple[str, str, float]]:
 
 
 def _inference_rows(url: str, cases: int) -> Iterator[tuple[str, str, float]]:
-    state = SqlState(url)
+    state = State(url)
     engine, size = state.engine, _database_bytes(state.engine)
 
     def grown(what: str) -> tuple[str, str, float]:
@@ -91,23 +92,23 @@ def _inference_rows(url: str, cases: int) -> Iterator[tuple[str, str, float]]:
         return f"inference, {engine.dialect.name}: {what}", "kB", (size - before) / 1e3 / cases
 
     images = [_image(number) for number in range(cases)]
-    with state.write() as writes:
+    with state.write() as uow:
         for image in images:
-            writes.add_volume(image)
+            uow.volumes.add(image)
     yield grown(f"image from DICOM, {SLICES} instances")
-    plain = replace(images[0], source=records.SourceReference())
-    with state.write() as writes:
+    plain = replace(images[0], source=vocabulary.SourceReference())
+    with state.write() as uow:
         for _ in range(cases):
-            writes.add_volume(replace(plain, volume_id=VolumeId(str(uuid4()))))
+            uow.volumes.add(replace(plain, volume_id=VolumeId(str(uuid4()))))
     yield grown("image from NIfTI")
     model = _model()
-    with state.write() as writes:
-        writes.add_model(model)
-        masks = [_predict(writes, image, model) for image in images]
+    with state.write() as uow:
+        uow.models.add(model)
+        masks = [_predict(uow, image, model) for image in images]
     yield grown("coarse label: mask, prediction, slice ranks")
-    with state.write() as writes:
+    with state.write() as uow:
         for image, coarse in zip(images, masks, strict=True):
-            _correct(writes, image, coarse)
+            _correct(uow, image, coarse)
     yield grown("corrected label: mask, receipt")
     state.close()
 
@@ -138,7 +139,7 @@ def _database_bytes(engine: sa.Engine) -> int:
 
 def _image(number: int) -> VolumeRecord:
     series = f"1.2.826.0.1.3680043.8.498.{10**30 + number}"
-    source = records.SourceReference(
+    source = vocabulary.SourceReference(
         study_instance_uid=f"{series}.1",
         series_instance_uid=series,
         frame_of_reference_uid=f"{series}.2",
@@ -148,14 +149,14 @@ def _image(number: int) -> VolumeRecord:
     return VolumeRecord(
         volume_id=VolumeId(str(uuid4())),
         project_id=records.ProjectId("6f1c0f2e-3a39-4bd2-9f3e-3b8f1f0d6a01"),
-        kind=VolumeKind.IMAGE,
+        kind=vocabulary.VolumeKind.IMAGE,
         geometry=_GEOMETRY,
         original_digest=f"{number:064x}",
         canonical_digest=f"{number + 1:064x}",
-        original_format=records.FileFormat.DICOM,
+        original_format=vocabulary.FileFormat.DICOM,
         source=source,
         created_at=NOW,
-        modality=records.Modality.CT,
+        modality=vocabulary.Modality.CT,
     )
 
 
@@ -163,34 +164,34 @@ def _model() -> records.ModelVersion:
     return records.ModelVersion(
         model_version_id=records.ModelVersionId(str(uuid4())),
         project_id=_image(0).project_id,
-        role=records.ModelRole.SUSTAINER,
+        role=vocabulary.ModelRole.SUSTAINER,
         version=1,
         package_digest="a" * 64,
         organs=ORGANS,
-        modality=records.Modality.CT,
+        modality=vocabulary.Modality.CT,
         created_at=NOW,
     )
 
 
-def _predict(writes: SqlWrites, image: VolumeRecord, model: records.ModelVersion) -> VolumeId:
+def _predict(uow: UnitOfWork, image: VolumeRecord, model: records.ModelVersion) -> VolumeId:
     mask = made_mask(image, ORGANS, uuid4().hex * 2, NOW)
     quality = tuple(
-        records.OrganQuality(
+        vocabulary.OrganQuality(
             organ_id=organ.id, soft_dice_confidence=0.9312345678, predicted_ml=1432.123456,
             boundary_length_mm=23456.789012, components=3, slices=45,
         )
         for organ in ORGANS
     )  # fmt: skip
     ranks = tuple(SliceRank(slice=k, voxels_wrong=1234.5 - k, uncertainty=0.1234) for k in range(SLICES // 2))
-    writes.add_volume(mask)
-    writes.add_prediction(
+    uow.volumes.add(mask)
+    uow.predictions.add(
         records.Prediction(
             model_version_id=model.model_version_id, image_volume_id=image.volume_id,
             mask_volume_id=mask.volume_id, mask_digest=mask.canonical_digest, quality=quality,
             predicted_minutes=8.123456, created_at=NOW,
         )
     )  # fmt: skip
-    writes.add_slice_ranks(
+    uow.predictions.add_slice_ranks(
         SliceRanks(
             mask_volume_id=mask.volume_id, project_id=image.project_id, model_version_id=model.model_version_id,
             organs={"": ranks, **{organ.id: ranks for organ in ORGANS}},
@@ -199,17 +200,17 @@ def _predict(writes: SqlWrites, image: VolumeRecord, model: records.ModelVersion
     return mask.volume_id
 
 
-def _correct(writes: SqlWrites, image: VolumeRecord, coarse: VolumeId) -> None:
+def _correct(uow: UnitOfWork, image: VolumeRecord, coarse: VolumeId) -> None:
     mask = replace(made_mask(image, ORGANS, uuid4().hex * 2, NOW), original_digest=uuid4().hex * 2)
-    writes.add_volume(mask)
-    writes.add_receipt(
+    uow.volumes.add(mask)
+    uow.receipts.add(
         records.Receipt(
             receipt_id=records.ReceiptId(str(uuid4())), project_id=image.project_id, mask_volume_id=mask.volume_id,
             image_volume_id=image.volume_id, mask_digest=mask.canonical_digest, image_digest=image.canonical_digest,
             coarse_mask_volume_id=coarse,
             organs=tuple(records.OrganFound(organ_id=o.id, voxels=123456, volume_ml=1432.5) for o in ORGANS),
             effort=tuple(
-                records.OrganEffort(
+                vocabulary.OrganEffort(
                     organ_id=o.id, voxels_changed=2345, added_path_length_mm=1234.5, dice=0.9312345,
                     components_removed=1,
                 )

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
+from rekindle_imaging.package import parse_manifest
 from rekindle_inference.adapters.onnxruntime import OnnxRuntimeEngine
-from rekindle_inference.domain.manifest import parse_manifest
 from rekindle_inference.ports import Engine, Package
 from rekindle_servicekit.objects import DirectoryObjects, Objects
 from rekindle_servicekit.workers import Cancellation

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from rekindle_inference.adapters import archive as inference
-from rekindle_inference.adapters import tables as inference_tables
+from rekindle_inference.state import tables as inference_tables
 from rekindle_scheduler.state import archive as scheduler
 from rekindle_scheduler.state import tables as scheduler_tables
 from rekindle_trainer.state import archive as trainer

@@ -8,17 +8,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from rekindle.vocabulary import FileFormat, Modality, SourceReference, VolumeKind
 from rekindle_imaging.geometry import Geometry
-from rekindle_inference.adapters.sql import SqlState
-from rekindle_inference.domain.records import (
-    FileFormat,
-    Modality,
-    ProjectId,
-    SourceReference,
-    VolumeId,
-    VolumeKind,
-    VolumeRecord,
-)
+from rekindle_inference.domain.records import ProjectId, VolumeId, VolumeRecord
+from rekindle_inference.state import State
 from servers.fixtures import MakeDatabase
 
 VOLUME = VolumeRecord(
@@ -41,36 +34,36 @@ VOLUME = VolumeRecord(
 
 
 @pytest.fixture
-def state(make_database: MakeDatabase) -> Iterator[SqlState]:
-    state = SqlState(make_database(lambda url: SqlState(url).close()))
+def state(make_database: MakeDatabase) -> Iterator[State]:
+    state = State(make_database(lambda url: State(url).close()))
     yield state
     state.close()
 
 
-def test_bytes_are_free_while_no_volume_has_them(state: SqlState) -> None:
+def test_bytes_are_free_while_no_volume_has_them(state: State) -> None:
     """As they were sent, and in canonical form; of whichever project."""
-    with state.write() as writes:
-        assert writes.is_free(VOLUME.canonical_digest)
-        assert writes.is_free(VOLUME.original_digest, original=True)
-        writes.add_volume(VOLUME)
-    with state.write() as writes:
-        assert not writes.is_free(VOLUME.canonical_digest)
-        assert not writes.is_free(VOLUME.original_digest, original=True)
-        assert writes.is_free(VOLUME.original_digest)
+    with state.write() as uow:
+        assert uow.volumes.is_free(VOLUME.canonical_digest)
+        assert uow.volumes.is_free(VOLUME.original_digest, original=True)
+        uow.volumes.add(VOLUME)
+    with state.write() as uow:
+        assert not uow.volumes.is_free(VOLUME.canonical_digest)
+        assert not uow.volumes.is_free(VOLUME.original_digest, original=True)
+        assert uow.volumes.is_free(VOLUME.original_digest)
 
 
-def test_nobody_takes_in_bytes_that_were_found_free_before_they_are_removed(state: SqlState) -> None:
+def test_nobody_takes_in_bytes_that_were_found_free_before_they_are_removed(state: State) -> None:
     """A volume of the same bytes waits for the transaction that removes them, and then stores them again."""
     added = threading.Event()
 
     def add() -> None:
-        with state.write() as writes:
-            writes.add_volume(replace(VOLUME, original_digest=""))
+        with state.write() as uow:
+            uow.volumes.add(replace(VOLUME, original_digest=""))
         added.set()
 
-    with state.write() as writes:
-        writes.hold([VOLUME.original_digest, VOLUME.canonical_digest])
-        assert writes.is_free(VOLUME.canonical_digest)
+    with state.write() as uow:
+        uow.volumes.hold([VOLUME.original_digest, VOLUME.canonical_digest])
+        assert uow.volumes.is_free(VOLUME.canonical_digest)
         thread = threading.Thread(target=add)
         thread.start()
         assert not added.wait(0.3)

@@ -12,12 +12,10 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from rekindle import vocabulary
-from rekindle.vocabulary import Digest, Organ
+from rekindle.vocabulary import Digest, FileFormat, Modality, Organ, SourceReference, VolumeKind
 from rekindle_imaging.geometry import Geometry
-from rekindle_inference.adapters.sql import SqlState
-from rekindle_inference.adapters.sql_purges import SqlPurges
-from rekindle_inference.domain.records import FileFormat, Modality, SourceReference, VolumeKind, VolumeRecord
-from rekindle_inference.ports import Request
+from rekindle_inference.domain.records import VolumeRecord
+from rekindle_inference.state import State as InferenceState
 from rekindle_inference.usecases.purges import purge_volumes
 from rekindle_scheduler.actions.services import Services
 from rekindle_scheduler.domain.enums import CaseState
@@ -32,7 +30,7 @@ from rekindle_scheduler.state import State, open_state
 from rekindle_scheduler.state.archive import project_archive
 from rekindle_scheduler.usecases.purges import PurgeTarget, purge_group
 from rekindle_servicekit.database import make_engine, read, write
-from rekindle_servicekit.idempotency import define_requests, redact, remember, store
+from rekindle_servicekit.idempotency import RequestKey, define_requests, redact, remember, store
 from rekindle_servicekit.objects import MemoryObjects
 from rekindle_servicekit.principal import Principal
 from rekindle_servicekit.workers import Cancellation
@@ -73,8 +71,8 @@ def test_texts_are_struck_out_of_answers(make_database: MakeDatabase) -> None:
 
 
 @pytest.fixture
-def state(make_database: MakeDatabase) -> Iterator[SqlState]:
-    state = SqlState(make_database(lambda url: SqlState(url).close()), clock=lambda _: NOON)
+def state(make_database: MakeDatabase) -> Iterator[InferenceState]:
+    state = InferenceState(make_database(lambda url: InferenceState(url).close()), clock=lambda _: NOON)
     yield state
     state.close()
 
@@ -95,7 +93,7 @@ def record(volume_id: str, digest: str, **changes: Any) -> VolumeRecord:
     return VolumeRecord(**{**values, **changes})
 
 
-def test_volumes_are_erased_but_for_bytes_of_others(state: SqlState) -> None:
+def test_volumes_are_erased_but_for_bytes_of_others(state: InferenceState) -> None:
     """Image, masks and sources go; what another volume has stays, and a tombstone says what happened."""
     objects = MemoryObjects()
     mask = {"kind": VolumeKind.MASK, "original_digest": "", "source": SourceReference(), "modality": None}
@@ -105,15 +103,15 @@ def test_volumes_are_erased_but_for_bytes_of_others(state: SqlState) -> None:
         record("mask", "m", image_volume_id="image", **mask),
         record("sibling", "s", original_digest=sha("original a")),
     ]
-    with state.write() as writes:
+    with state.write() as uow:
         for volume in volumes:
-            writes.add_volume(volume)
+            uow.volumes.add(volume)
             objects.put(f"canonical/{volume.canonical_digest}", volume.canonical_digest.encode())
     objects.put(f"volumes/{sha('original a')}", b"file")
-    request = Request(principal=ALICE, method="PurgeVolumes", request_id="r", digest="d")
+    request = RequestKey(principal=ALICE, method="PurgeVolumes", request_id="r", digest="d")
 
     purged = purge_volumes(
-        SqlPurges(state.engine),
+        state,
         objects,
         request,
         project_id="p",
@@ -125,10 +123,10 @@ def test_volumes_are_erased_but_for_bytes_of_others(state: SqlState) -> None:
     assert purged.volumes == 3  # the image, its mask, and the other series of its file
     assert set(purged.erased_digests) == {sha("m"), sha("s")}
     assert list(objects.list()) == sorted([f"canonical/{sha('a')}", f"volumes/{sha('original a')}"])
-    with state.read() as reads:
-        assert [reads.volume("p", name) is None for name in ("image", "twin", "mask")] == [True, False, True]  # type: ignore[arg-type]
-        assert reads.is_purged("p", "mask")  # type: ignore[arg-type]
-        assert not reads.is_purged("p", "twin")  # type: ignore[arg-type]
+    with state.read() as uow:
+        assert [uow.volumes.get("p", name) is None for name in ("image", "twin", "mask")] == [True, False, True]  # type: ignore[arg-type]
+        assert uow.volumes.is_purged("p", "mask")  # type: ignore[arg-type]
+        assert not uow.volumes.is_purged("p", "twin")  # type: ignore[arg-type]
 
 
 @pytest.fixture

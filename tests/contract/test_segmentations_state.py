@@ -7,13 +7,13 @@ from datetime import datetime, timedelta
 
 import pytest
 from rekindle.errors import DependencyUnavailable
+from rekindle.vocabulary import OrganQuality
 from rekindle_inference.adapters.prometheus import queue_metrics
-from rekindle_inference.adapters.sql import SqlState
 from rekindle_inference.domain import segmentations as domain
 from rekindle_inference.domain.abstention import Abstention, AbstentionReason
-from rekindle_inference.domain.records import OrganQuality
 from rekindle_inference.domain.results import Result, ResultOrigin
 from rekindle_inference.domain.segmentations import Priority
+from rekindle_inference.state import State
 from segmentation_rows import HOUR, NOW, begun, segmentation
 
 ALL = list(Priority)
@@ -51,29 +51,29 @@ def clock():
 
 @pytest.fixture
 def state(make_database, clock):
-    url = make_database(lambda url: SqlState(url).close())
-    state = SqlState(url, clock=clock)
+    url = make_database(lambda url: State(url).close())
+    state = State(url, clock=clock)
     yield state
     state.close()
 
 
 def add(state, *segmentations):
-    with state.write() as writes:
+    with state.write() as uow:
         for each in segmentations:
-            writes.segmentations.add(each)
+            uow.segmentations.add(each)
 
 
 def taken(state, priorities=ALL):
     """Names in the order in which they are taken up."""
     names = []
     while True:
-        with state.write() as writes:
-            found = writes.segmentations.lock_next(priorities)
+        with state.write() as uow:
+            found = uow.segmentations.lock_next(priorities)
             if found is None:
                 return names
             names.append(found.segmentation_id)
-            claim = {"claim": "c", "now": writes.now, "until": writes.now + HOUR}
-            writes.segmentations.update(domain.start(found, model_version_id="m1", **claim))
+            claim = {"claim": "c", "now": uow.now, "until": uow.now + HOUR}
+            uow.segmentations.update(domain.start(found, model_version_id="m1", **claim))
 
 
 def test_stat_first_then_by_age_with_batch_an_hour_behind(state):
@@ -124,12 +124,12 @@ class FiveMinutesAhead(datetime):
 
 def test_a_process_whose_clock_is_ahead_takes_over_no_claim(make_database, monkeypatch):
     """All processes go by the database's clock, whatever their own say."""
-    url = make_database(lambda url: SqlState(url).close())
-    with closing(SqlState(url)) as first, closing(SqlState(url)) as ahead:
-        with first.write() as writes:
-            claim = {"claim": "first", "now": writes.now, "until": writes.now + timedelta(seconds=20)}
-            held = segmentation("held", expire_at=writes.now + HOUR)
-            writes.segmentations.add(domain.start(held, model_version_id="m1", **claim))
+    url = make_database(lambda url: State(url).close())
+    with closing(State(url)) as first, closing(State(url)) as ahead:
+        with first.write() as uow:
+            claim = {"claim": "first", "now": uow.now, "until": uow.now + timedelta(seconds=20)}
+            held = segmentation("held", expire_at=uow.now + HOUR)
+            uow.segmentations.add(domain.start(held, model_version_id="m1", **claim))
         for name, module in list(sys.modules.items()):
             if name.startswith("rekindle_inference.") and getattr(module, "datetime", None) is datetime:
                 monkeypatch.setattr(module, "datetime", FiveMinutesAhead)
@@ -138,11 +138,11 @@ def test_a_process_whose_clock_is_ahead_takes_over_no_claim(make_database, monke
 
 def test_reading_goes_by_the_same_clock_as_writing(make_database):
     """What a writer calls now is never ahead of what a reader calls now afterwards."""
-    with closing(SqlState(make_database(lambda url: SqlState(url).close()))) as state:
-        with state.write() as writes:
-            written = writes.now
-        with state.read() as reads:
-            assert timedelta(0) <= reads.now - written < timedelta(minutes=1)
+    with closing(State(make_database(lambda url: State(url).close()))) as state:
+        with state.write() as uow:
+            written = uow.now
+        with state.read() as uow:
+            assert timedelta(0) <= uow.now - written < timedelta(minutes=1)
 
 
 def test_a_claim_that_ran_out_is_taken_over_and_its_first_holder_writes_no_more(state, clock):
@@ -151,10 +151,10 @@ def test_a_claim_that_ran_out_is_taken_over_and_its_first_holder_writes_no_more(
     assert [] == taken(state)
     clock.now = NOW + timedelta(seconds=21)
     assert ["left behind"] == taken(state)
-    with state.write() as writes:
-        assert not writes.segmentations.keep("left behind", "old", NOW + HOUR, (1, 2))
-        assert writes.segmentations.keep("left behind", "c", NOW + HOUR, (1, 2))
-        again = writes.segmentations.get("p", "left behind")
+    with state.write() as uow:
+        assert not uow.segmentations.extend_claim("left behind", "old", NOW + HOUR, (1, 2))
+        assert uow.segmentations.extend_claim("left behind", "c", NOW + HOUR, (1, 2))
+        again = uow.segmentations.get("p", "left behind")
     assert (2, "m1", (1, 2)) == (again.attempts, again.model_version_id, (again.slices_done, again.slices_total))
 
 
@@ -163,9 +163,9 @@ def test_keeping_a_claim_is_a_change_only_where_there_is_progress(state):
     add(state, begun("running"))
     revisions = []
     for progress in [(1, 9), (1, 9), (2, 9)]:
-        with state.write() as writes:
-            writes.segmentations.keep("running", "a", NOW + HOUR, progress)
-            revisions.append(writes.segmentations.get("p", "running").revision)
+        with state.write() as uow:
+            uow.segmentations.extend_claim("running", "a", NOW + HOUR, progress)
+            revisions.append(uow.segmentations.get("p", "running").revision)
     assert [3, 3, 4] == revisions
 
 
@@ -179,8 +179,8 @@ def test_expires_what_nobody_works_on(state, clock):
         segmentation("in time"),
     )
     clock.now = NOW + timedelta(seconds=2)
-    with state.write() as writes:
-        assert {"queued", "left behind"} == {each.segmentation_id for each in writes.segmentations.lock_expired(10)}
+    with state.write() as uow:
+        assert {"queued", "left behind"} == {each.segmentation_id for each in uow.segmentations.lock_expired(10)}
     assert ["in time"] == taken(state)
 
 
@@ -202,8 +202,8 @@ def test_positions_count_the_queued_of_the_same_priority(state):
         segmentation("first", minutes_ago=2),
         segmentation("alone", Priority.BATCH, 90),
     )
-    with state.read() as reads:
-        places = reads.segmentations.positions(["second", "first", "alone", "running", "none"])
+    with state.read() as uow:
+        places = uow.segmentations.positions(["second", "first", "alone", "running", "none"])
     assert {"first": 1, "second": 2, "alone": 1} == places
 
 
@@ -226,18 +226,18 @@ def result(name, cursor_of):
 
 def test_a_result_comes_out_as_it_went_in(state):
     """Quality, abstentions and all; an image that is not there any more has no source."""
-    with state.write() as writes:
-        writes.results.lock_feed("p")
-        stored = result("r", writes.results.next_cursor("p"))
-        writes.results.add(stored)
-    with state.read() as reads:
+    with state.write() as uow:
+        uow.results.lock_feed("p")
+        stored = result("r", uow.results.next_cursor("p"))
+        uow.results.add(stored)
+    with state.read() as uow:
         found = [
-            reads.results.get("p", "r"),
-            reads.results.head("p", "image"),
-            *reads.results.of_image("p", "image", before=None, limit=9),
-            *reads.results.after("p", 0, limit=9),
+            uow.results.get("p", "r"),
+            uow.results.head("p", "image"),
+            *uow.results.of_image("p", "image", before=None, limit=9),
+            *uow.results.after("p", 0, limit=9),
         ]
-        elsewhere = reads.results.get("other", "r"), reads.results.after("other", 0, limit=9)
+        elsewhere = uow.results.get("other", "r"), uow.results.after("other", 0, limit=9)
     assert [stored] * 4 == found
     assert (None, []) == elsewhere
 
@@ -250,18 +250,18 @@ def test_cursors_have_no_gaps_and_no_late_comers(state):
         for number in range(10):
             while True:
                 try:
-                    with state.write() as writes:
-                        writes.results.lock_feed("p")
-                        cursor = writes.results.next_cursor("p")
-                        writes.results.add(result(f"{worker}.{number}", cursor))
+                    with state.write() as uow:
+                        uow.results.lock_feed("p")
+                        cursor = uow.results.next_cursor("p")
+                        uow.results.add(result(f"{worker}.{number}", cursor))
                     break
                 except DependencyUnavailable:
                     continue  # the very first one of the project came twice
 
     def read():
         while not reading.is_set() or not seen or len(seen[-1]) < 30:
-            with state.read() as reads:
-                seen.append([each.cursor for each in reads.results.after("p", 0, limit=99)])
+            with state.read() as uow:
+                seen.append([each.cursor for each in uow.results.after("p", 0, limit=99)])
 
     workers = [threading.Thread(target=add, args=[worker]) for worker in range(3)]
     reader = threading.Thread(target=read)

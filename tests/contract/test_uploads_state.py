@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 from rekindle.errors import DependencyUnavailable, NotFound
-from rekindle_inference.adapters.sql import SqlState
-from rekindle_inference.domain.records import FileFormat, Modality, Organ, ProjectId, SourceReference, VolumeKind
+from rekindle.vocabulary import FileFormat, Modality, Organ, SourceReference, VolumeKind
+from rekindle_inference.domain.records import ProjectId
 from rekindle_inference.domain.uploads import Act, Part, UploadId, UploadRecord, UploadState
-from rekindle_inference.ports import Request
+from rekindle_inference.state import State
 from rekindle_inference.usecases.sweeping import KEPT, sweep_uploads
 from rekindle_inference.usecases.uploads import (
     Chunk,
@@ -24,6 +24,7 @@ from rekindle_inference.usecases.uploads import (
     query_upload,
 )
 from rekindle_inference.usecases.volumes import Upload, Volumes
+from rekindle_servicekit.idempotency import RequestKey
 from rekindle_servicekit.objects import MemoryObjects
 from rekindle_servicekit.principal import Principal
 from servers.fixtures import MakeDatabase
@@ -71,9 +72,9 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def state(make_database: MakeDatabase, clock: Clock) -> Iterator[SqlState]:
-    url = make_database(lambda url: SqlState(url).close())
-    state = SqlState(url, clock=clock)
+def state(make_database: MakeDatabase, clock: Clock) -> Iterator[State]:
+    url = make_database(lambda url: State(url).close())
+    state = State(url, clock=clock)
     yield state
     state.close()
 
@@ -84,7 +85,7 @@ def objects() -> MemoryObjects:
 
 
 @pytest.fixture
-def uploads(state: SqlState, objects: MemoryObjects) -> Uploads:
+def uploads(state: State, objects: MemoryObjects) -> Uploads:
     """The use cases; nothing is parsed here."""
     nobody: Any = None
     volumes = Volumes(state=state, objects=objects, reader=nobody, writer=nobody, segmentations=nobody, max_voxels=1)
@@ -99,9 +100,9 @@ def uploads(state: SqlState, objects: MemoryObjects) -> Uploads:
     )
 
 
-def request(request_id: str, method: str = "CreateUpload") -> Request:
+def request(request_id: str, method: str = "CreateUpload") -> RequestKey:
     principal = Principal(issuer="test", subject="alice", display_name="Alice")
-    return Request(principal=principal, method=method, request_id=request_id, digest="d")
+    return RequestKey(principal=principal, method=method, request_id=request_id, digest="d")
 
 
 def begin(uploads: Uploads, request_id: str) -> UploadId:
@@ -113,60 +114,61 @@ def put(uploads: Uploads, upload_id: UploadId, offset: int, data: bytes) -> int:
     return put_chunk(uploads, Chunk(project_id=PROJECT, upload_id=upload_id, offset=offset, data=data, crc32=None))
 
 
-def test_an_upload_comes_back_the_same(state: SqlState) -> None:
+def test_an_upload_comes_back_the_same(state: State, clock: Clock) -> None:
     """With sizes beyond 32 bits; of its own project only."""
-    with state.write() as writes:
-        writes.add_upload(UPLOAD)
-    with state.read() as reads:
-        assert UPLOAD == reads.upload(PROJECT, UPLOAD.upload_id)
-        assert reads.upload(ProjectId("q"), UPLOAD.upload_id) is None
-        assert 1 == reads.open_uploads(PROJECT, START)
-        assert 0 == reads.open_uploads(PROJECT, UPLOAD.expires_at)
-        assert 0 == reads.open_uploads(ProjectId("q"), START)
-        assert (2**40, 0) == (reads.open_upload_bytes(START), reads.open_upload_bytes(UPLOAD.expires_at))
+    with state.write() as uow:
+        uow.uploads.add(UPLOAD)
+    with state.read() as uow:
+        assert UPLOAD == uow.uploads.get(PROJECT, UPLOAD.upload_id)
+        assert uow.uploads.get(ProjectId("q"), UPLOAD.upload_id) is None
+        counts = (uow.uploads.count_open(PROJECT), uow.uploads.count_open(ProjectId("q")), uow.uploads.open_bytes())
+        assert (1, 0, 2**40) == counts
+    clock.now = UPLOAD.expires_at
+    with state.read() as uow:
+        assert (0, 0) == (uow.uploads.count_open(PROJECT), uow.uploads.open_bytes())
 
 
-def test_parts_follow_one_another(state: SqlState) -> None:
+def test_parts_follow_one_another(state: State) -> None:
     """Each moves the upload on and its end, never back; one that does not follow is not taken."""
     late, later = UPLOAD.expires_at + timedelta(hours=1), UPLOAD.expires_at - timedelta(hours=1)
     first, second = Part(offset=0, size_bytes=7, sha256="a"), Part(offset=7, size_bytes=2**20, sha256="b")
-    with state.write() as writes:
-        writes.add_upload(UPLOAD)
-        assert writes.add_upload_part(UPLOAD, first, late)
-        assert not writes.add_upload_part(UPLOAD, first, late)
-        moved = writes.upload(PROJECT, UPLOAD.upload_id)
+    with state.write() as uow:
+        uow.uploads.add(UPLOAD)
+        assert uow.uploads.add_part(UPLOAD, first, late)
+        assert not uow.uploads.add_part(UPLOAD, first, late)
+        moved = uow.uploads.get(PROJECT, UPLOAD.upload_id)
         assert moved == replace(UPLOAD, received_bytes=7, chunks=1, expires_at=late)
-        assert writes.add_upload_part(moved, second, later)
-    with state.read() as reads:
-        assert [first, second] == reads.upload_parts(UPLOAD.upload_id)
-        assert second == reads.upload_part(UPLOAD.upload_id, 7)
-        assert reads.upload_part(UPLOAD.upload_id, 8) is None
+        assert uow.uploads.add_part(moved, second, later)
+    with state.read() as uow:
+        assert [first, second] == uow.uploads.parts(UPLOAD.upload_id)
+        assert second == uow.uploads.part(UPLOAD.upload_id, 7)
+        assert uow.uploads.part(UPLOAD.upload_id, 8) is None
         expected = replace(UPLOAD, received_bytes=7 + 2**20, chunks=2, expires_at=late)
-        assert expected == reads.upload(PROJECT, UPLOAD.upload_id)
+        assert expected == uow.uploads.get(PROJECT, UPLOAD.upload_id)
 
 
-def test_an_upload_ends_once(state: SqlState) -> None:
+def test_an_upload_ends_once(state: State) -> None:
     """What ended first stays; header and parts are forgotten, and nothing more is taken."""
     part = Part(offset=0, size_bytes=7, sha256="a")
-    with state.write() as writes:
-        writes.add_upload(UPLOAD)
-        writes.add_upload_part(UPLOAD, part, START)
-        assert writes.end_upload(UPLOAD.upload_id, UploadState.ABORTED, refusal=("WHY", "because"))
-        assert not writes.end_upload(UPLOAD.upload_id, UploadState.EXPIRED)
-        assert not writes.add_upload_part(UPLOAD, part, START)
-    with state.read() as reads:
-        ended = reads.upload(PROJECT, UPLOAD.upload_id)
+    with state.write() as uow:
+        uow.uploads.add(UPLOAD)
+        uow.uploads.add_part(UPLOAD, part, START)
+        assert uow.uploads.end(UPLOAD.upload_id, UploadState.ABORTED, refusal=("WHY", "because"))
+        assert not uow.uploads.end(UPLOAD.upload_id, UploadState.EXPIRED)
+        assert not uow.uploads.add_part(UPLOAD, part, START)
+    with state.read() as uow:
+        ended = uow.uploads.get(PROJECT, UPLOAD.upload_id)
         assert ended is not None
         assert (UploadState.ABORTED, ("WHY", "because"), {}) == (ended.state, ended.refusal, dict(ended.header))
-        assert [] == reads.upload_parts(UPLOAD.upload_id)
+        assert [] == uow.uploads.parts(UPLOAD.upload_id)
 
 
-def test_what_was_announced_is_remembered(uploads: Uploads, state: SqlState) -> None:
+def test_what_was_announced_is_remembered(uploads: Uploads, state: State) -> None:
     """The header that a file is finalized with is the one that it was begun with."""
     organ = Organ(id="liver", label_value=6)
     upload_id = begin(uploads, "r1")
-    with state.read() as reads:
-        upload = reads.upload(PROJECT, upload_id)
+    with state.read() as uow:
+        upload = uow.uploads.get(PROJECT, upload_id)
     assert upload is not None
     assert HEADER == header_of(upload)
     with_organs = replace(upload, header={**upload.header, "organs": [{"id": "liver", "label_value": 6, "code": None}]})
@@ -196,7 +198,7 @@ def test_of_many_that_send_one_chunk_all_go_on(uploads: Uploads) -> None:
 
 
 def test_the_sweep_takes_what_nobody_went_on_with(
-    uploads: Uploads, state: SqlState, objects: MemoryObjects, clock: Clock
+    uploads: Uploads, state: State, objects: MemoryObjects, clock: Clock
 ) -> None:
     """More than it looks at in one step; chunks put it off; a week later nothing is known of them."""
     left = [begin(uploads, f"r{number}") for number in range(120)]
@@ -235,7 +237,7 @@ def test_what_came_after_the_sweep_goes_before_its_upload_is_forgotten(
 
 
 def test_one_that_somebody_goes_on_with_at_this_moment_is_not_swept(
-    uploads: Uploads, state: SqlState, objects: MemoryObjects, clock: Clock
+    uploads: Uploads, state: State, objects: MemoryObjects, clock: Clock
 ) -> None:
     """It has been looked at as expired, and is finalized by another replica."""
     upload_id = begin(uploads, "r1")
@@ -243,8 +245,8 @@ def test_one_that_somebody_goes_on_with_at_this_moment_is_not_swept(
     clock.now = START + timedelta(hours=1)
     swept: list[int] = []
     sweep = threading.Thread(target=lambda: swept.append(sweep_uploads(uploads)))
-    with state.write() as writes:
-        writes.renew_upload(upload_id, clock.now + timedelta(hours=1))
+    with state.write() as uow:
+        uow.uploads.renew(upload_id, clock.now + timedelta(hours=1))
         sweep.start()
         sweep.join(0.3)
     sweep.join(30)
@@ -254,7 +256,7 @@ def test_one_that_somebody_goes_on_with_at_this_moment_is_not_swept(
 
 
 def test_one_that_cannot_be_removed_stops_no_others(
-    uploads: Uploads, state: SqlState, objects: MemoryObjects, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    uploads: Uploads, state: State, objects: MemoryObjects, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first of several steps: the others are swept and forgotten, it is told of, and it goes once it can."""
     stuck = begin(uploads, "stuck")
@@ -279,8 +281,8 @@ def test_one_that_cannot_be_removed_stops_no_others(
         clock.now += KEPT
         with pytest.raises(PermissionError):
             sweep_uploads(uploads)
-        with state.read() as reads:
-            assert [] == [upload_id for upload_id in others if reads.upload(PROJECT, upload_id)]
+        with state.read() as uow:
+            assert [] == [upload_id for upload_id in others if uow.uploads.get(PROJECT, upload_id)]
     assert 1 == sweep_uploads(uploads)
     assert [] == list(objects.list("uploads/"))
 

@@ -17,24 +17,17 @@ import numpy as np
 import pytest
 from leasing import together
 from rekindle.errors import DependencyUnavailable, NotFound
+from rekindle.vocabulary import FileFormat, Modality, Organ, SourceReference, VolumeKind
 from rekindle_imaging import canonical
 from rekindle_imaging.geometry import Geometry
 from rekindle_imaging.volume import Volume
-from rekindle_inference.adapters.inventory import SqlInventory
-from rekindle_inference.adapters.sql import SqlState
-from rekindle_inference.adapters.sql_purges import SqlPurges
-from rekindle_inference.domain.records import (
-    FileFormat,
-    Modality,
-    Organ,
-    SourceReference,
-    VolumeKind,
-    VolumeRecord,
-)
-from rekindle_inference.ports import Parsed, Request
+from rekindle_inference.domain.records import VolumeRecord
+from rekindle_inference.ports import Parsed
+from rekindle_inference.state import Inventory, State
 from rekindle_inference.usecases.purges import purge_volumes
 from rekindle_inference.usecases.verification import verify
 from rekindle_inference.usecases.volumes import Upload, Volumes, upload_volume
+from rekindle_servicekit.idempotency import RequestKey
 from rekindle_servicekit.objects import DirectoryObjects
 from rekindle_servicekit.principal import Principal
 from rekindle_servicekit.verification import Summary, VerifyOptions
@@ -67,7 +60,7 @@ class Site:
     def __init__(self, url: str, folder: Path) -> None:
         self.folder = folder
         self.objects = DirectoryObjects(folder / "objects")
-        self.states = [SqlState(url) for _ in range(2)]
+        self.states = [State(url) for _ in range(2)]
         self.images: list[VolumeRecord] = []
         self.done: Counter[str] = Counter()
         self._lock = threading.Lock()
@@ -95,7 +88,7 @@ class Site:
                 self.done[getattr(error, "reason", "NO_IMAGE")] += 1
 
     def take_in(
-        self, state: SqlState, person: int, text: str, project_id: str, image: VolumeRecord | None
+        self, state: State, person: int, text: str, project_id: str, image: VolumeRecord | None
     ) -> VolumeRecord:
         file = self.folder / f"file {person}"
         file.write_text(text)
@@ -119,12 +112,12 @@ class Site:
         self.done[upload.kind] += 1
         return taken
 
-    def erase(self, state: SqlState, image: VolumeRecord) -> None:
+    def erase(self, state: State, image: VolumeRecord) -> None:
         """As the scheduler does: until it is done."""
         while True:
             try:
                 purge_volumes(
-                    SqlPurges(state.engine),
+                    state,
                     self.objects,
                     request("PurgeVolumes"),
                     project_id=image.project_id,
@@ -139,13 +132,13 @@ class Site:
 
     def findings(self) -> list[tuple[str, str]]:
         options = VerifyOptions(deep=True, grace=timedelta(0))
-        found = verify(SqlInventory(self.states[0].engine), self.objects, options, Summary(), Cancellation())
+        found = verify(Inventory(self.states[0].engine), self.objects, options, Summary(), Cancellation())
         return [(finding.kind.value, finding.where) for finding in found]
 
 
-def request(method: str) -> Request:
+def request(method: str) -> RequestKey:
     principal = Principal(issuer="test", subject="alice", display_name="Alice")
-    return Request(principal=principal, method=method, request_id=uuid.uuid4().hex, digest="d")
+    return RequestKey(principal=principal, method=method, request_id=uuid.uuid4().hex, digest="d")
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from leasing import lease_all, together
 from many_cases import PROJECT, fill
-from rekindle_inference.adapters.sql import SqlState as InferenceState
+from rekindle_inference.state import State as InferenceState
 from rekindle_scheduler.state import open_state
 from rekindle_servicekit import database
 from rekindle_servicekit.database import make_engine, read
@@ -94,6 +94,6 @@ def test_limits_do_not_leak_to_the_next_transaction(url: str) -> None:
 def test_the_inference_service_opens_through_it(url: str) -> None:
     """Its schema is made, and version numbers go up."""
     state = InferenceState(url)
-    with state.write() as writes:
-        assert 1 == writes.next_version("p")
+    with state.write() as uow:
+        assert 1 == uow.models.next_version("p")
     state.close()

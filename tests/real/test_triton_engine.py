@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from engines import triton_engine
 from rekindle.errors import InvalidInput
+from rekindle.vocabulary import ModelRole
 from rekindle_inference.adapters.onnxruntime import OnnxRuntimeEngine
-from rekindle_inference.domain.records import ModelRole, ProjectId
+from rekindle_inference.domain.records import ProjectId
 from rekindle_inference.usecases.packages import serving_as
 from rekindle_servicekit.objects import MemoryObjects
 from rekindle_servicekit.workers import Cancellation

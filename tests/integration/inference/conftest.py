@@ -23,6 +23,7 @@ from rekindle.api.inference.v1.volumes_pb2_grpc import VolumeServiceStub
 from rekindle_inference.adapters.sandbox import start_forkserver
 from rekindle_inference.service import Service, build_service
 from rekindle_inference.settings import Settings
+from rekindle_servicekit.database import read
 
 PROJECT = "project-a"
 
@@ -170,8 +171,7 @@ class Running:
 
     def rows(self) -> int:
         """Volumes, receipts, models and answered requests that the database holds."""
-        with self.service.state.read() as reads:
-            connection = reads._connection
+        with read(self.service.state.engine) as connection:
             tables = ("volumes", "receipts", "models", "requests")
             return sum(connection.exec_driver_sql(f"SELECT count(*) FROM {t}").scalar() for t in tables)
 

@@ -18,6 +18,7 @@ from pydicom import dcmread
 from pydicom.uid import BasicTextSRStorage
 from rekindle.api.common.v1 import common_pb2 as common
 from rekindle.api.inference.v1 import volumes_pb2 as messages
+from rekindle_servicekit.database import read
 from seg_by_hand import masks_of
 
 
@@ -126,8 +127,8 @@ def test_a_study_sent_again_is_the_same_study(running, phantom):
     rows = running.rows()
     assert first == send_study(running, data, request_id)
     assert rows == running.rows()
-    with running.service.state.read() as reads:
-        (kept,) = reads._connection.exec_driver_sql("SELECT response FROM requests").one()
+    with read(running.service.state.engine) as connection:
+        (kept,) = connection.exec_driver_sql("SELECT response FROM requests").one()
     # Of what became a volume the id is enough, so that erasing the volume leaves nothing of it here.
     assert SERIES.encode() + b'"' not in bytes(kept)
 

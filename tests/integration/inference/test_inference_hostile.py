@@ -19,6 +19,7 @@ from rekindle.api.inference.v1.volumes_pb2_grpc import VolumeServiceStub
 from rekindle.status import error_from_rpc
 from rekindle_inference.service import Service, build_service
 from rekindle_inference.settings import Settings
+from rekindle_servicekit.database import read
 
 PROJECT = "project-a"
 TABLES = ("volumes", "volume_sources", "receipts", "requests")
@@ -52,8 +53,7 @@ class Target:
 
     def state(self) -> tuple[int, list[Path], list[Path]]:
         """Rows, objects, temporary files."""
-        with self.service.state.read() as reads:
-            connection = reads._connection
+        with read(self.service.state.engine) as connection:
             rows = sum(connection.exec_driver_sql(f"SELECT count(*) FROM {t}").scalar() for t in TABLES)
         objects = [path for path in (self.folder / "objects").rglob("*") if path.is_file()]
         return rows, objects, self.service.incoming.files()

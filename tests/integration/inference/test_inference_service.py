@@ -15,6 +15,7 @@ from rekindle.api.inference.v1 import inference_pb2 as inference
 from rekindle.api.inference.v1 import volumes_pb2 as volumes
 from rekindle_imaging import canonical
 from rekindle_inference.adapters.onnxruntime import OnnxRuntimeEngine
+from rekindle_servicekit.database import write
 from rekindle_servicekit.objects import DirectoryObjects
 
 
@@ -263,10 +264,10 @@ def test_answers_older_than_a_week_are_forgotten(running, phantom, tmp_path):
         running.upload(phantom.file(tmp_path))
 
     def count(change=""):
-        with running.service.state.write() as writes:
+        with write(running.service.state.engine) as connection:
             if change:
-                writes._connection.exec_driver_sql(change)
-            return writes._connection.exec_driver_sql("SELECT count(*) FROM requests").scalar()
+                connection.exec_driver_sql(change)
+            return connection.exec_driver_sql("SELECT count(*) FROM requests").scalar()
 
     assert 2 == count(
         "UPDATE requests SET answered_at = '2020-01-01 00:00:00.000000' "

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from rekindle.errors import Cancelled, DeadlineExceeded, IntegrityError, InvalidInput, NotFound
-from rekindle_inference.domain.manifest import parse_manifest
+from rekindle_imaging.package import parse_manifest
 from rekindle_inference.ports import Package
 from rekindle_servicekit.workers import Cancellation
 

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
+from rekindle.vocabulary import Organ, OrganQuality
 from rekindle_inference.domain.abstention import (
     AbstentionReason,
     QualityLimit,
     decide_abstentions,
     without_organs,
 )
-from rekindle_inference.domain.records import Organ, OrganQuality
 
 LOW, NOTHING = AbstentionReason.LOW_CONFIDENCE, AbstentionReason.NOTHING_FOUND
 

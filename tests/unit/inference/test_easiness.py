@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rekindle.vocabulary import OrganQuality
 from rekindle_inference.domain.easiness import ColdStart, predicted_minutes, wrong_contour_mm
-from rekindle_inference.domain.records import OrganQuality
 
 LIVER = OrganQuality(
     organ_id="liver",

@@ -1,11 +1,11 @@
 """Predicted minutes order cases as the simulated annotator's minutes do."""
 
 import numpy as np
+from rekindle.vocabulary import OrganQuality
 from rekindle_imaging.geometry import Geometry
 from rekindle_imaging.quality import organ_quality
 from rekindle_imaging.volume import Volume
 from rekindle_inference.domain.easiness import predicted_minutes
-from rekindle_inference.domain.records import OrganQuality
 from rekindle_local.annotator import Annotator
 from scipy import ndimage
 from scipy.stats import spearmanr

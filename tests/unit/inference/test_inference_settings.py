@@ -30,7 +30,7 @@ def test_help_prints_the_settings():
 def test_the_domain_needs_no_transport_and_no_database():
     """Importing it loads neither grpc nor SQLAlchemy."""
     code = (
-        "import sys, rekindle_inference.domain.receipts, rekindle_inference.domain.manifest, "
+        "import sys, rekindle_inference.domain.receipts, rekindle_imaging.package, "
         "rekindle_inference.domain.easiness; print({'grpc', 'sqlalchemy', 'onnxruntime'} & set(sys.modules))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

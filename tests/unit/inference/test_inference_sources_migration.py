@@ -7,8 +7,8 @@ import shutil
 from pathlib import Path
 
 import rekindle_inference
-from rekindle_inference.adapters.sql import SqlState
 from rekindle_inference.domain.records import ProjectId
+from rekindle_inference.state import State
 from rekindle_servicekit.database import make_engine, migrate
 
 MIGRATIONS = Path(rekindle_inference.__file__).parent / "migrations"
@@ -46,15 +46,15 @@ def test_old_references_are_filled_in(tmp_path: Path) -> None:
             )
     engine.dispose()
 
-    state = SqlState(url)
+    state = State(url)
 
-    with state.read() as reads:
+    with state.read() as uow:
         for kind, value in (
             ("series_instance_uid", "1.2.3"),
             ("sop_instance_uid", "1.2.3.2"),
             ("accession_number", "A1"),
         ):
-            found = reads.find_volumes(ProjectId("p"), {kind: value}, limit=10, after=None)
+            found = uow.volumes.find(ProjectId("p"), {kind: value}, limit=10, after=None)
             assert ["old"] == [volume.volume_id for volume in found]
         assert () == found[0].organs
     state.close()

@@ -5,24 +5,20 @@ from datetime import UTC, datetime
 
 import pytest
 from rekindle.errors import DependencyUnavailable
-from rekindle_imaging.geometry import Geometry
-from rekindle_inference.adapters.sql import SqlState
-from rekindle_inference.domain.records import (
+from rekindle.vocabulary import (
     CodedConcept,
     FileFormat,
     Modality,
     ModelRole,
-    ModelVersion,
     Organ,
     OrganEffort,
-    OrganFound,
     OrganQuality,
-    Prediction,
-    Receipt,
     SourceReference,
     VolumeKind,
-    VolumeRecord,
 )
+from rekindle_imaging.geometry import Geometry
+from rekindle_inference.domain.records import ModelVersion, OrganFound, Prediction, Receipt, VolumeRecord
+from rekindle_inference.state import State
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
 GRID = Geometry(
@@ -75,12 +71,12 @@ def model(number):
 
 def migrated(url):
     """The schema of a new database."""
-    SqlState(url).close()
+    State(url).close()
 
 
 @pytest.fixture
 def state(make_database):
-    state = SqlState(make_database(migrated), clock=lambda _: NOW)
+    state = State(make_database(migrated), clock=lambda _: NOW)
     yield state
     state.close()
 
@@ -124,73 +120,77 @@ def test_records_come_back_the_same(state):
         predicted_minutes=2.5,
         created_at=NOW,
     )
-    with state.write() as writes:
-        writes.add_volume(IMAGE)
-        writes.add_volume(MASK)
-        writes.add_receipt(receipt)
-        writes.add_model(model(1))
-        writes.add_prediction(prediction)
-    with state.read() as reads:
-        assert {"image": IMAGE, "mask": MASK} == reads.volumes("p", ["image", "mask", "other"])
-        assert receipt == reads.receipt("p", "r") == reads.receipt_of("p", "mask")
-        assert model(1) == reads.model("p", "m1") == reads.model_of("p", ModelRole.SUSTAINER, "d1")
-        assert prediction == reads.prediction("m1", "image")
-        assert (None, None, {}) == (reads.receipt("q", "r"), reads.model("q", "m1"), reads.volumes("q", ["image"]))
+    with state.write() as uow:
+        uow.volumes.add(IMAGE)
+        uow.volumes.add(MASK)
+        uow.receipts.add(receipt)
+        uow.models.add(model(1))
+        uow.predictions.add(prediction)
+    with state.read() as uow:
+        assert {"image": IMAGE, "mask": MASK} == uow.volumes.get_all("p", ["image", "mask", "other"])
+        assert receipt == uow.receipts.get("p", "r") == uow.receipts.of_mask("p", "mask")
+        assert model(1) == uow.models.get("p", "m1") == uow.models.of_package("p", ModelRole.SUSTAINER, "d1")
+        assert prediction == uow.predictions.get("m1", "image")
+        assert (None, None, {}) == (
+            uow.receipts.get("q", "r"),
+            uow.models.get("q", "m1"),
+            uow.volumes.get_all("q", ["image"]),
+        )
 
 
 def test_a_transaction_that_fails_leaves_nothing(state):
     """A volume is visible with all that belongs to it, or not at all."""
 
     def fail():
-        with state.write() as writes:
-            writes.add_volume(IMAGE)
+        with state.write() as uow:
+            uow.volumes.add(IMAGE)
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
         fail()
-    with state.read() as reads:
-        assert reads.volume("p", "image") is None
+    with state.read() as uow:
+        assert uow.volumes.get("p", "image") is None
 
 
 def test_the_same_version_number_twice_is_a_conflict(state):
     """Whoever comes second may try again."""
-    with state.write() as writes:
-        assert 1 == writes.next_version("p")
-        writes.add_model(model(1))
-        assert 2 == writes.next_version("p")
-    with pytest.raises(DependencyUnavailable) as late, state.write() as writes:
-        writes.add_model(model(1))
+    with state.write() as uow:
+        assert 1 == uow.models.next_version("p")
+        uow.models.add(model(1))
+        assert 2 == uow.models.next_version("p")
+    with pytest.raises(DependencyUnavailable) as late, state.write() as uow:
+        uow.models.add(model(1))
     assert "CONCURRENT_WRITE" == late.value.reason
 
 
 def test_one_of_two_moves_of_the_pointer_wins(state):
     """Both believe the same version to be active; compare-and-set lets one of them through."""
-    with state.write() as writes:
+    with state.write() as uow:
         for number in (1, 2, 3):
-            writes.add_model(model(number))
-        assert writes.move_pointer("p", expected=None, to="m1")
-        assert not writes.move_pointer("p", expected=None, to="m2")
+            uow.models.add(model(number))
+        assert uow.models.move_pointer("p", expected=None, to="m1")
+        assert not uow.models.move_pointer("p", expected=None, to="m2")
     moved, ready = [], threading.Barrier(2)
 
     def move(to):
         ready.wait()
-        with state.write() as writes:
-            moved.append(writes.move_pointer("p", expected="m1", to=to))
+        with state.write() as uow:
+            moved.append(uow.models.move_pointer("p", expected="m1", to=to))
 
     threads = [threading.Thread(target=move, args=[to]) for to in ("m2", "m3")]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    with state.read() as reads:
-        assert reads.active_model("p").model_version_id in {"m2", "m3"}
+    with state.read() as uow:
+        assert uow.models.active("p").model_version_id in {"m2", "m3"}
     assert [False, True] == sorted(moved)
 
 
 def test_many_ids_in_one_question(state):
     """More ids than a statement takes are asked for in parts."""
-    with state.write() as writes:
-        writes.add_volume(IMAGE)
+    with state.write() as uow:
+        uow.volumes.add(IMAGE)
     ids = [f"missing-{number}" for number in range(1200)]
-    with state.read() as reads:
-        assert ["image"] == list(reads.volumes("p", [*ids, "image"]))
+    with state.read() as uow:
+        assert ["image"] == list(uow.volumes.get_all("p", [*ids, "image"]))

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from rekindle.errors import InvalidInput
+from rekindle.vocabulary import Organ
 from rekindle_imaging.geometry import Geometry
 from rekindle_inference.domain.receipts import (
     check_geometry,
@@ -10,7 +11,6 @@ from rekindle_inference.domain.receipts import (
     correction_effort,
     found_organs,
 )
-from rekindle_inference.domain.records import Organ
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 TURNED = (0.0, -1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0)

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from rekindle.errors import Cancelled, InvalidInput
+from rekindle.vocabulary import FileFormat, VolumeKind
 from rekindle_imaging import canonical
 from rekindle_inference.adapters.sandbox import left_behind, start_forkserver
 from rekindle_inference.adapters.sandbox_child import Limits, leave_network
 from rekindle_inference.adapters.sandbox_reader import SandboxReader
-from rekindle_inference.domain.records import FileFormat, VolumeKind
 from rekindle_servicekit.workers import Cancellation
 
 

@@ -5,9 +5,10 @@ import dataclasses
 import pytest
 from google.protobuf import text_format
 from rekindle.errors import InvalidInput
+from rekindle.vocabulary import ModelRole
 from rekindle_inference.adapters.triton.config import ModelOptions, render_config
 from rekindle_inference.adapters.triton.names import model_name, own_name
-from rekindle_inference.domain.records import ModelRole, ProjectId
+from rekindle_inference.domain.records import ProjectId
 from rekindle_inference.ports import Package
 from rekindle_inference.usecases.packages import serving_as
 from rekindle_servicekit.objects import MemoryObjects

@@ -19,9 +19,9 @@ def main() -> int:
 
 
 def _migrate(settings: Settings) -> None:
-    from rekindle_inference.adapters.sql import SqlState
+    from rekindle_inference.state import State
 
-    SqlState(settings.database_url).close()
+    State(settings.database_url).close()
 
 
 def _run(settings: Settings) -> None:

@@ -25,13 +25,10 @@ from rekindle_inference.adapters.archive import project_archive
 from rekindle_inference.adapters.engines import open_engine
 from rekindle_inference.adapters.files import FileWriter
 from rekindle_inference.adapters.incoming import Incoming
-from rekindle_inference.adapters.inventory import SqlInventory
 from rekindle_inference.adapters.prometheus import InferenceMetrics, queue_metrics
 from rekindle_inference.adapters.sandbox_child import Limits
 from rekindle_inference.adapters.sandbox_reader import SandboxReader
 from rekindle_inference.adapters.sandbox_segmentations import SandboxSegmentations
-from rekindle_inference.adapters.sql import SqlState
-from rekindle_inference.adapters.sql_purges import SqlPurges
 from rekindle_inference.dispatcher import Dispatcher
 from rekindle_inference.domain.segmentations import Priority
 from rekindle_inference.domain.uploads import MAX_CHUNK_BYTES
@@ -40,6 +37,7 @@ from rekindle_inference.grpc.segmentations import Backend, SegmentationServicer
 from rekindle_inference.grpc.volumes import VolumeServicer
 from rekindle_inference.ports import Engine
 from rekindle_inference.settings import Settings
+from rekindle_inference.state import Inventory, State
 from rekindle_inference.sweeper import Sweeper
 from rekindle_inference.usecases.decoded import DecodedVolumes
 from rekindle_inference.usecases.models import Models
@@ -62,7 +60,7 @@ class Service:
     """The server, ready to start, and what must be closed after it."""
 
     server: Server
-    state: SqlState
+    state: State
     engine: Engine
     objects: Objects
     incoming: Incoming
@@ -86,17 +84,17 @@ def build_service(settings: Settings, *, engine: Engine | None = None, objects: 
     """Wire the service; inside a running event loop. `engine` and `objects` replace those that the settings say."""
     store = open_store(settings, settings.objects_directory)
     objects = objects or _own_part(store, settings.installation_id)
-    state = SqlState(settings.database_url, migrates=settings.migrate_on_start)
+    state = State(settings.database_url, migrates=settings.migrate_on_start)
     server = Server(server_options(settings), make_authenticator(settings))
     metrics = _measure(server, state)
     incoming = Incoming(settings.temporary_directory)
     engine = engine or open_engine(settings, objects, store)
     work = _use_cases(settings, state, objects, engine, incoming, metrics)
     pools = _pools(settings)
-    _serve_volumes(server, settings, work, state, incoming, pools)
+    _serve_volumes(server, settings, work, incoming, pools)
     _serve_predictions(server, settings, work, incoming, pools)
     serve_info(server, _facts(settings, objects))
-    verification = metrics.noting_orphans(partial(verify, SqlInventory(state.engine), objects))
+    verification = metrics.noting_orphans(partial(verify, Inventory(state.engine), objects))
     archive = project_archive(state.engine, objects, engine, settings.smoke_tolerance)
     serve_admin(server, pools.transfers, verify=verification, archive=archive)
     sweeper = Sweeper(work.uploads, pools.transfers, every_s=settings.upload_sweep_s)
@@ -136,7 +134,7 @@ class _Pools:
 
 def _use_cases(
     settings: Settings,
-    state: SqlState,
+    state: State,
     objects: Objects,
     engine: Engine,
     incoming: Incoming,
@@ -188,14 +186,11 @@ def _pools(settings: Settings) -> _Pools:
     )
 
 
-def _serve_volumes(
-    server: Server, settings: Settings, work: _UseCases, state: SqlState, incoming: Incoming, pools: _Pools
-) -> None:
+def _serve_volumes(server: Server, settings: Settings, work: _UseCases, incoming: Incoming, pools: _Pools) -> None:
     servicer = VolumeServicer(
         work.volumes,
         work.uploads,
         work.slices,
-        SqlPurges(state.engine),
         incoming,
         transfers=pools.transfers,
         compute=pools.compute,
@@ -219,7 +214,7 @@ def _serve_predictions(server: Server, settings: Settings, work: _UseCases, inco
     server.add(INFERENCE_SERVICE, servicer, add_InferenceServiceServicer_to_server)
 
 
-def _measure(server: Server, state: SqlState) -> InferenceMetrics:
+def _measure(server: Server, state: State) -> InferenceMetrics:
     """What the server's metrics tell of the work beside its calls."""
     metrics = InferenceMetrics(server.metrics.registry)
     server.metrics.on_error(metrics.call_refused)

@@ -16,6 +16,7 @@ from rekindle.api.scheduler.v1 import records_pb2 as records
 from rekindle.client import Client
 from rekindle.errors import DependencyUnavailable, InvalidInput
 from rekindle.projects import Project
+from rekindle_servicekit.database import write
 
 MIB = 1024 * 1024
 
@@ -126,9 +127,9 @@ def test_an_upload_that_was_forgotten_is_begun_anew(service, connect, scan):
     volume_id = project.upload_image(scan)
     other = scan[:-1] + b"!"
     project.begin_upload(other).put(0, other[:MIB])
-    with service.service.state.write() as writes:
+    with write(service.service.state.engine) as connection:
         for table in ("upload_parts", "uploads"):
-            writes._connection.exec_driver_sql(f"DELETE FROM {table}")
+            connection.exec_driver_sql(f"DELETE FROM {table}")
     assert volume_id == project.upload_image(scan)
     assert hashlib.sha256(other).hexdigest() == stored(service, project.upload_image(other))
 

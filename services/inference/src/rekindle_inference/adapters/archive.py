@@ -11,8 +11,10 @@ from rekindle_servicekit.project_archive import ProjectArchive, Tables
 from rekindle_servicekit.project_rows import ProjectTable, Row
 from rekindle_servicekit.workers import Cancellation
 
-from rekindle_inference.adapters import rows, tables
 from rekindle_inference.ports import Engine
+from rekindle_inference.state import tables
+from rekindle_inference.state.models import model_of, prediction_of
+from rekindle_inference.state.volumes import receipt_of, volume_of
 from rekindle_inference.usecases.checks import canonical_key
 from rekindle_inference.usecases.packages import manifest_key, model_key, prove_package, read_package
 
@@ -88,10 +90,10 @@ def _read_back(connection: sa.Connection, project_id: str) -> None:
         return [dict(row) for row in connection.execute(sa.select(table).where(condition)).mappings()]
 
     for row in all_of(tables.volumes, tables.volumes.c.project_id == project_id):
-        rows.volume_of(row)
+        volume_of(row)
     for row in all_of(tables.receipts, tables.receipts.c.project_id == project_id):
-        rows.receipt_of(row)
+        receipt_of(row)
     for row in all_of(tables.models, tables.models.c.project_id == project_id):
-        rows.model_of({**row, "active": False})
+        model_of(row)
     for row in all_of(tables.predictions, _predictions(project_id)):
-        rows.prediction_of(row)
+        prediction_of(row)

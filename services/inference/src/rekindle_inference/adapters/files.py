@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from rekindle.errors import InvalidInput
+from rekindle.vocabulary import FileFormat
 from rekindle_imaging.metaimage import write_metaimage
 from rekindle_imaging.nrrd import write_nrrd
 from rekindle_imaging.volume import Volume
 
 from rekindle_inference.adapters.nifti import NiftiWriter
-from rekindle_inference.domain.records import FileFormat
 
 
 class FileWriter:

@@ -8,8 +8,7 @@ from typing import Any
 import onnx
 from google.protobuf.message import DecodeError, Message
 from rekindle.errors import InvalidInput
-
-from rekindle_inference.domain.manifest import Manifest
+from rekindle_imaging.package import Manifest
 
 #: Operators that ONNX Runtime and Triton bring with them; others would need a library from somewhere.
 _DOMAINS = frozenset({"", "ai.onnx", "com.microsoft"})

@@ -15,12 +15,13 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 from rekindle.errors import IntegrityError, InvalidInput
+from rekindle_imaging.package import needed_bytes
+from rekindle_servicekit.objects import Objects
 from rekindle_servicekit.workers import Cancellation
 
 from rekindle_inference.adapters.onnx_file import check_onnx
-from rekindle_inference.domain.manifest import needed_bytes
 from rekindle_inference.domain.records import ProjectId
-from rekindle_inference.ports import Objects, Package
+from rekindle_inference.ports import Package
 
 _log = logging.getLogger(__name__)
 

@@ -17,7 +17,8 @@ from rekindle_servicekit.verification import Finding, FindingKind, Summary, Veri
 from rekindle_servicekit.workers import Cancellation
 
 from rekindle_inference.domain.segmentations import SegmentationState
-from rekindle_inference.ports import Observation, Stage, State
+from rekindle_inference.ports import Observation, Stage
+from rekindle_inference.state import State
 
 _BUCKETS_S: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900)
 #: Calls by which a volume comes in.
@@ -132,8 +133,8 @@ class _StopWatch:
 
 def queue_metrics(state: State) -> Iterable[Metric]:
     """Durable segmentations by state, of all projects, but for those that succeeded."""
-    with state.read() as reads:
-        counts = reads.segmentations.count(_COUNTED)
+    with state.read() as uow:
+        counts = uow.segmentations.count(_COUNTED)
     by_state = GaugeMetricFamily(
         "rekindle_segmentations", "Durable segmentations by state, without those that succeeded", labels=["state"]
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from rekindle.errors import InvalidInput
+from rekindle.vocabulary import FileFormat, Modality, Organ, SourceReference, VolumeKind
 from rekindle_imaging import canonical
 from rekindle_imaging.dicom.seg_reader import Organ as SegmentOrgan
 from rekindle_imaging.errors import VolumeError
@@ -15,15 +16,7 @@ from rekindle_servicekit.workers import Cancellation
 from rekindle_inference.adapters import sandbox_child
 from rekindle_inference.adapters.sandbox import Report, Sandbox, is_reason, left_behind, unreadable, words
 from rekindle_inference.adapters.sandbox_child import CANONICAL_FILE, Limits, MaskGrid
-from rekindle_inference.domain.records import (
-    Failure,
-    FileFormat,
-    Modality,
-    Organ,
-    SourceReference,
-    VolumeKind,
-    VolumeRecord,
-)
+from rekindle_inference.domain.records import Failure, VolumeRecord
 from rekindle_inference.ports import FoundSeries, Onto, Parsed
 
 _UID: Final = re.compile(r"[0-9.]{0,64}")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from rekindle.errors import InvalidInput
+from rekindle.vocabulary import Organ
 from rekindle_imaging import canonical
 from rekindle_imaging.dicom.codes import Code, code_of
 from rekindle_imaging.dicom.segmentation import Authorship, Segment
@@ -16,7 +17,6 @@ from rekindle_servicekit.workers import Cancellation
 from rekindle_inference.adapters import sandbox_child
 from rekindle_inference.adapters.sandbox import Sandbox, left_behind, unreadable
 from rekindle_inference.adapters.sandbox_child import SEGMENTATION_FILE, Limits
-from rekindle_inference.domain.records import Organ
 from rekindle_inference.ports import Origin, SegmentationSource
 
 _MAGIC: Final = b"DICM"

@@ -8,8 +8,7 @@ from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
-
-from rekindle_inference.domain.records import Organ, OrganQuality
+from rekindle.vocabulary import Organ, OrganQuality
 
 
 class AbstentionReason(StrEnum):

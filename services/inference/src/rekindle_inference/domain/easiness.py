@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rekindle_inference.domain.records import OrganQuality
+from rekindle.vocabulary import OrganQuality
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rekindle.errors import InvalidInput
+from rekindle.vocabulary import Organ, OrganEffort
 from rekindle_imaging.geometry import Geometry
 from rekindle_imaging.masks import added_path_length_mm, dice, removed_components, voxels_changed
 
-from rekindle_inference.domain.records import Organ, OrganEffort, OrganFound
+from rekindle_inference.domain.records import OrganFound
 
 #: Corners of a mask may lie this far from the image's: what float32 headers lose.
 GEOMETRY_TOLERANCE_MM = 1e-2

@@ -4,68 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from typing import NewType
 
+from rekindle.vocabulary import (
+    FileFormat,
+    Modality,
+    ModelRole,
+    Organ,
+    OrganEffort,
+    OrganQuality,
+    SourceReference,
+    VolumeKind,
+)
 from rekindle_imaging.geometry import Geometry
 
 ProjectId = NewType("ProjectId", str)
 VolumeId = NewType("VolumeId", str)
 ReceiptId = NewType("ReceiptId", str)
 ModelVersionId = NewType("ModelVersionId", str)
-
-
-class VolumeKind(StrEnum):
-    IMAGE = "image"
-    MASK = "mask"
-
-
-class FileFormat(StrEnum):
-    NIFTI = "nifti"
-    NRRD = "nrrd"
-    METAIMAGE = "metaimage"
-    DICOM = "dicom"
-    DICOM_SEG = "dicom_seg"
-
-
-class Modality(StrEnum):
-    CT = "CT"
-    MR = "MR"
-
-
-class ModelRole(StrEnum):
-    IGNITER = "igniter"
-    SUSTAINER = "sustainer"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CodedConcept:
-    """A concept of a coding scheme, for example SNOMED CT 10200004 "Liver"."""
-
-    scheme: str
-    value: str
-    meaning: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Organ:
-    """One class of a project."""
-
-    id: str
-    #: 1 to 255: the organ's value in mask files.
-    label_value: int
-    code: CodedConcept | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceReference:
-    """Where a volume came from. Never written to logs."""
-
-    study_instance_uid: str = ""
-    series_instance_uid: str = ""
-    frame_of_reference_uid: str = ""
-    sop_instance_uids: tuple[str, ...] = ()
-    accession_number: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,19 +63,6 @@ class OrganFound:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OrganEffort:
-    """How much one organ of a mask differs from the coarse label that it started from."""
-
-    organ_id: str
-    voxels_changed: int
-    #: Vaassen 2020, tolerance 3 mm.
-    added_path_length_mm: float
-    #: None when both masks are empty.
-    dice: float | None
-    components_removed: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
     """What the service says of an uploaded mask."""
 
@@ -155,20 +98,6 @@ class ModelVersion:
     trained_on_purged: bool = False
     #: Whether the project's pointer is on it, at the time of reading.
     active: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OrganQuality:
-    """What a prediction says of itself, for one organ, without the truth."""
-
-    organ_id: str
-    #: None when nothing is predicted.
-    soft_dice_confidence: float | None
-    predicted_ml: float
-    boundary_length_mm: float
-    components: int
-    #: Slices that show the organ.
-    slices: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

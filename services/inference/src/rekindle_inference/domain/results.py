@@ -7,14 +7,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NewType
 
+from rekindle.vocabulary import OrganQuality, SourceReference
+
 from rekindle_inference.domain.abstention import Abstention
-from rekindle_inference.domain.records import (
-    ModelVersionId,
-    OrganQuality,
-    ProjectId,
-    SourceReference,
-    VolumeId,
-)
+from rekindle_inference.domain.records import ModelVersionId, ProjectId, VolumeId
 
 ResultId = NewType("ResultId", str)
 

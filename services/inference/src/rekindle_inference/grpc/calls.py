@@ -8,9 +8,7 @@ from typing import Any, Protocol
 
 import grpc
 from rekindle_servicekit import context as ambient
-from rekindle_servicekit.idempotency import digest_request
-
-from rekindle_inference.ports import Request
+from rekindle_servicekit.idempotency import RequestKey
 
 #: Entries of a page: results carry the instances of their image, which may be thousands.
 DEFAULT_PAGE_SIZE = 50
@@ -25,11 +23,6 @@ class Folders(Protocol):
     def folder(self) -> AbstractContextManager[Path]: ...
 
 
-def make_request(method: str, request_id: str, message: Any) -> Request:
+def make_request(method: str, request_id: str, message: Any) -> RequestKey:
     """The identity of a mutation; the digest tells a retry from another request under the same id."""
-    return Request(
-        principal=ambient.principal(),
-        method=method,
-        request_id=request_id,
-        digest=digest_request(message.SerializeToString(deterministic=True)),
-    )
+    return RequestKey.of(ambient.principal(), method, request_id, message.SerializeToString(deterministic=True))

@@ -1,88 +1,55 @@
-"""Messages to records and back."""
+"""Messages to records and back, where names differ or something must be decided."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from enum import StrEnum
-from typing import Any, TypeVar
 
 from rekindle.api.common.v1 import common_pb2 as common
 from rekindle.api.inference.v1 import inference_pb2 as inference
-from rekindle.api.inference.v1 import volumes_pb2 as messages
-from rekindle.convert import timestamp
-from rekindle_imaging.geometry import Geometry
+from rekindle.api.inference.v1 import segmentations_pb2 as segmentations
+from rekindle.api.inference.v1 import volumes_pb2 as volumes
+from rekindle.convert import from_proto, to_proto, word_of
+from rekindle.vocabulary import FileFormat, Organ, OrganQuality, SourceReference
 
-from rekindle_inference.domain import records
+from rekindle_inference.domain.abstention import Abstention, QualityLimit
+from rekindle_inference.domain.records import ModelVersion, Receipt, VolumeRecord
+from rekindle_inference.domain.results import Result
+from rekindle_inference.domain.segmentations import Priority, SegmentationState
 from rekindle_inference.usecases.checks import wrong_field
+from rekindle_inference.usecases.segmentations import CreateSegmentation, SegmentationView
 from rekindle_inference.usecases.studies import SeriesOutcome
-from rekindle_inference.usecases.volumes import Upload
-
-_KINDS: dict[Any, records.VolumeKind] = {
-    common.VOLUME_KIND_IMAGE: records.VolumeKind.IMAGE,
-    common.VOLUME_KIND_MASK: records.VolumeKind.MASK,
-}
-_FORMATS: dict[Any, records.FileFormat] = {
-    common.FILE_FORMAT_NIFTI: records.FileFormat.NIFTI,
-    common.FILE_FORMAT_NRRD: records.FileFormat.NRRD,
-    common.FILE_FORMAT_METAIMAGE: records.FileFormat.METAIMAGE,
-    common.FILE_FORMAT_DICOM: records.FileFormat.DICOM,
-    common.FILE_FORMAT_DICOM_SEG: records.FileFormat.DICOM_SEG,
-}
-_MODALITIES: dict[Any, records.Modality] = {
-    common.MODALITY_CT: records.Modality.CT,
-    common.MODALITY_MR: records.Modality.MR,
-}
-_ROLES: dict[Any, records.ModelRole] = {
-    inference.MODEL_ROLE_IGNITER: records.ModelRole.IGNITER,
-    inference.MODEL_ROLE_SUSTAINER: records.ModelRole.SUSTAINER,
-}
-
-Word = TypeVar("Word", bound=StrEnum)
 
 
-def to_kind(value: int) -> records.VolumeKind:
-    return known(_KINDS, value, "kind")
-
-
-def to_format(value: int, *, field: str = "format") -> records.FileFormat:
-    """InvalidInput where it is unspecified or unknown."""
-    return known(_FORMATS, value, field)
-
-
-def to_format_or(value: int, default: records.FileFormat, *, field: str) -> records.FileFormat:
+def format_from_proto(number: int, default: FileFormat, *, field: str) -> FileFormat:
     """`default` where it is unspecified."""
-    return default if value == common.FILE_FORMAT_UNSPECIFIED else to_format(value, field=field)
+    if number == common.FILE_FORMAT_UNSPECIFIED:
+        return default
+    return word_of(FileFormat, common.FileFormat, number, field)
 
 
-def to_role(value: int) -> records.ModelRole:
-    return known(_ROLES, value, "role")
+def priority_from_proto(number: int) -> Priority:
+    """ROUTINE where it is unspecified."""
+    if number == inference.PRIORITY_UNSPECIFIED:
+        return Priority.ROUTINE
+    return word_of(Priority, inference.Priority, number, "priority")
 
 
-def to_organs(organs: Iterable[common.Organ]) -> tuple[records.Organ, ...]:
-    return tuple(
-        records.Organ(id=o.id, label_value=o.label_value, code=_to_code(o.code) if o.HasField("code") else None)
-        for o in organs
+def states_from_proto(numbers: Iterable[int]) -> frozenset[SegmentationState]:
+    return frozenset(
+        word_of(SegmentationState, segmentations.SegmentationState, number, "states") for number in numbers
     )
 
 
-def to_upload(header: messages.UploadVolumeHeader) -> Upload:
-    """InvalidInput where a word of it is unspecified or unknown."""
-    is_given = header.modality != common.MODALITY_UNSPECIFIED
-    return Upload(
-        project_id=header.project_id,
-        kind=to_kind(header.kind),
-        format=to_format(header.format),
-        sha256=header.sha256,
-        source=_to_source(header.source),
-        modality=known(_MODALITIES, header.modality, "modality") if is_given else None,
-        image_volume_id=header.image_volume_id,
-        coarse_mask_volume_id=header.coarse_mask_volume_id,
-        organs=to_organs(header.organs),
-    )
+def organs_from_proto(organs: Iterable[common.Organ]) -> tuple[Organ, ...]:
+    return tuple(from_proto(organ, Organ, field=f"organs[{index}]") for index, organ in enumerate(organs))
 
 
-def to_selected_model(selector: inference.ModelSelector) -> str | None:
+def limits_from_proto(limits: Iterable[inference.QualityLimit]) -> list[QualityLimit]:
+    return [from_proto(limit, QualityLimit, field=f"limits[{index}]") for index, limit in enumerate(limits)]
+
+
+def model_from_proto(selector: inference.ModelSelector) -> str | None:
     """The id of a model version, or None for whichever is active."""
     chosen = selector.WhichOneof("model")
     if chosen == "model_version_id" and selector.model_version_id:
@@ -92,8 +59,8 @@ def to_selected_model(selector: inference.ModelSelector) -> str | None:
     raise wrong_field("model", "must be a model_version_id, or active")
 
 
-def to_criteria(request: messages.FindVolumesRequest) -> dict[str, str]:
-    """What volumes are looked for by; "" for any."""
+def criteria_from_proto(request: volumes.FindVolumesRequest) -> dict[str, str]:
+    """What volumes are looked for by, by the kind of source; "" for any."""
     return {
         "study_instance_uid": request.study_instance_uid,
         "series_instance_uid": request.series_instance_uid,
@@ -103,156 +70,65 @@ def to_criteria(request: messages.FindVolumesRequest) -> dict[str, str]:
     }
 
 
-def from_outcome(outcome: SeriesOutcome) -> messages.SeriesOutcome:
-    volume, failure = outcome.volume, outcome.failure
-    return messages.SeriesOutcome(
-        series_instance_uid=outcome.series_instance_uid,
-        modality=outcome.modality,
-        volume=None if volume is None else from_volume(volume, whole=False),
-        failure=None if failure is None else messages.SeriesFailure(reason=failure.reason, message=failure.message),
+def create_segmentation_from_proto(request: segmentations.CreateSegmentationRequest) -> CreateSegmentation:
+    return from_proto(request, CreateSegmentation, model_version_id=model_from_proto(request.model))
+
+
+def outcome_to_proto(outcome: SeriesOutcome) -> volumes.SeriesOutcome:
+    volume = None if outcome.volume is None else volume_to_proto(outcome.volume, is_whole=False)
+    return to_proto(outcome, volumes.SeriesOutcome, volume=volume)
+
+
+def volume_to_proto(volume: VolumeRecord, *, is_whole: bool = True) -> volumes.Volume:
+    """Without the list of instances unless `is_whole`: many volumes' lists would be too long for one message."""
+    source = volume.source if is_whole else replace(volume.source, sop_instance_uids=())
+    return to_proto(volume, volumes.Volume, source=source_to_proto(source), create_time=volume.created_at)
+
+
+def source_to_proto(source: SourceReference) -> common.SourceReference | None:
+    """None where nothing is known of the source."""
+    return None if source == SourceReference() else to_proto(source, common.SourceReference)
+
+
+def receipt_to_proto(receipt: Receipt) -> volumes.Receipt:
+    return to_proto(receipt, volumes.Receipt, create_time=receipt.created_at)
+
+
+def model_to_proto(model: ModelVersion) -> inference.Model:
+    return to_proto(model, inference.Model, create_time=model.created_at)
+
+
+def quality_to_proto(quality: Iterable[OrganQuality]) -> list[common.OrganQuality]:
+    return [to_proto(organ, common.OrganQuality) for organ in quality]
+
+
+def abstentions_to_proto(abstentions: Iterable[Abstention]) -> list[inference.Abstention]:
+    return [to_proto(abstention, inference.Abstention) for abstention in abstentions]
+
+
+def limits_to_proto(limits: Iterable[QualityLimit]) -> list[inference.QualityLimit]:
+    return [to_proto(limit, inference.QualityLimit) for limit in limits]
+
+
+def segmentation_to_proto(view: SegmentationView) -> segmentations.Segmentation:
+    segmentation = view.segmentation
+    return to_proto(
+        segmentation,
+        segmentations.Segmentation,
+        model_version_id=segmentation.model_version_id or segmentation.requested_model_version_id,
+        queue_position=view.position,
+        create_time=segmentation.created_at,
+        start_time=segmentation.started_at,
+        end_time=segmentation.ended_at,
+        expire_time=segmentation.expire_at,
     )
 
 
-def from_volume(volume: records.VolumeRecord, *, whole: bool = True) -> messages.Volume:
-    """Without `whole` the list of instances is left out: many volumes' lists would be too long for one message."""
-    modality = volume.modality
-    return messages.Volume(
-        volume_id=volume.volume_id,
-        project_id=volume.project_id,
-        kind=back(_KINDS, volume.kind),
-        geometry=from_geometry(volume.geometry),
-        original_digest=volume.original_digest,
-        canonical_digest=volume.canonical_digest,
-        original_format=from_format(volume.original_format),
-        source=from_source(volume.source if whole else replace(volume.source, sop_instance_uids=())),
-        create_time=timestamp(volume.created_at),
-        image_volume_id=volume.image_volume_id or "",
-        modality=common.MODALITY_UNSPECIFIED if modality is None else back(_MODALITIES, modality),
+def result_to_proto(result: Result) -> segmentations.Result:
+    return to_proto(
+        result,
+        segmentations.Result,
+        volume_id=result.image_volume_id,
+        source=source_to_proto(result.source),
+        create_time=result.created_at,
     )
-
-
-def from_geometry(geometry: Geometry) -> common.Geometry:
-    return common.Geometry(
-        size=geometry.size,
-        spacing_mm=geometry.spacing_mm,
-        origin_mm=geometry.origin_mm,
-        direction=geometry.direction,
-    )
-
-
-def from_format(format: records.FileFormat) -> common.FileFormat.ValueType:
-    return back(_FORMATS, format)
-
-
-def from_receipt(receipt: records.Receipt) -> messages.Receipt:
-    return messages.Receipt(
-        receipt_id=receipt.receipt_id,
-        project_id=receipt.project_id,
-        mask_volume_id=receipt.mask_volume_id,
-        image_volume_id=receipt.image_volume_id,
-        mask_digest=receipt.mask_digest,
-        coarse_mask_volume_id=receipt.coarse_mask_volume_id or "",
-        organs=[
-            messages.OrganFound(organ_id=o.organ_id, voxels=o.voxels, volume_ml=o.volume_ml) for o in receipt.organs
-        ],
-        effort=[
-            common.OrganEffort(
-                organ_id=e.organ_id,
-                voxels_changed=e.voxels_changed,
-                added_path_length_mm=e.added_path_length_mm,
-                dice=e.dice,
-                components_removed=e.components_removed,
-            )
-            for e in receipt.effort
-        ],
-        create_time=timestamp(receipt.created_at),
-        image_digest=receipt.image_digest,
-    )
-
-
-def from_model(model: records.ModelVersion) -> inference.Model:
-    return inference.Model(
-        model_version_id=model.model_version_id,
-        project_id=model.project_id,
-        role=back(_ROLES, model.role),
-        version=model.version,
-        package_digest=model.package_digest,
-        organs=[_from_organ(organ) for organ in model.organs],
-        modality=back(_MODALITIES, model.modality),
-        active=model.active,
-        create_time=timestamp(model.created_at),
-        weights_digest=model.weights_digest,
-        snapshot_digest=model.snapshot_digest,
-        trained_on_purged=model.trained_on_purged,
-    )
-
-
-def from_prediction(prediction: records.Prediction) -> inference.Prediction:
-    return inference.Prediction(
-        model_version_id=prediction.model_version_id,
-        mask_volume_id=prediction.mask_volume_id,
-        mask_digest=prediction.mask_digest,
-        quality=from_quality(prediction.quality),
-        predicted_minutes=prediction.predicted_minutes,
-    )
-
-
-def from_quality(quality: Iterable[records.OrganQuality]) -> list[common.OrganQuality]:
-    return [
-        common.OrganQuality(
-            organ_id=q.organ_id,
-            soft_dice_confidence=q.soft_dice_confidence,
-            predicted_ml=q.predicted_ml,
-            boundary_length_mm=q.boundary_length_mm,
-            components=q.components,
-            slices=q.slices,
-        )
-        for q in quality
-    ]
-
-
-def _to_code(code: common.CodedConcept) -> records.CodedConcept:
-    return records.CodedConcept(scheme=code.scheme, value=code.value, meaning=code.meaning)
-
-
-def _from_organ(organ: records.Organ) -> common.Organ:
-    code = organ.code
-    concept = None
-    if code is not None:
-        concept = common.CodedConcept(scheme=code.scheme, value=code.value, meaning=code.meaning)
-    return common.Organ(id=organ.id, label_value=organ.label_value, code=concept)
-
-
-def _to_source(source: common.SourceReference) -> records.SourceReference:
-    return records.SourceReference(
-        study_instance_uid=source.study_instance_uid,
-        series_instance_uid=source.series_instance_uid,
-        frame_of_reference_uid=source.frame_of_reference_uid,
-        sop_instance_uids=tuple(source.sop_instance_uids),
-        accession_number=source.accession_number,
-    )
-
-
-def from_source(source: records.SourceReference) -> common.SourceReference | None:
-    if source == records.SourceReference():
-        return None
-    return common.SourceReference(
-        study_instance_uid=source.study_instance_uid,
-        series_instance_uid=source.series_instance_uid,
-        frame_of_reference_uid=source.frame_of_reference_uid,
-        sop_instance_uids=source.sop_instance_uids,
-        accession_number=source.accession_number,
-    )
-
-
-def known(words: dict[Any, Word], value: int, field: str) -> Word:
-    """The word that a number stands for; InvalidInput where it is unspecified or unknown."""
-    if value not in words:
-        listed = ", ".join(word.value for word in words.values())
-        raise wrong_field(field, f"must be one of: {listed}")
-    return words[value]
-
-
-def back(words: dict[Any, Word], word: Word) -> Any:
-    """The number that stands for a word."""
-    return next(value for value, known in words.items() if known is word)

@@ -10,19 +10,21 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from pathlib import Path
 from uuid import uuid4
 
+from rekindle.api.common.v1 import common_pb2 as common
 from rekindle.api.inference.v1 import inference_pb2 as messages
 from rekindle.api.inference.v1.inference_pb2_grpc import InferenceServiceServicer
+from rekindle.convert import number_of, to_proto, word_of
 from rekindle.errors import Cancelled, DeadlineExceeded, DependencyUnavailable, RekindleError
+from rekindle.vocabulary import FileFormat, ModelRole
+from rekindle_imaging.package import parse_manifest
 from rekindle_servicekit import context as ambient
 from rekindle_servicekit.pages import Paging
 from rekindle_servicekit.workers import Workers
 
-from rekindle_inference.domain.manifest import parse_manifest
-from rekindle_inference.domain.records import FileFormat, ModelVersion
+from rekindle_inference.domain.records import ModelVersion
 from rekindle_inference.domain.segmentations import Priority
 from rekindle_inference.grpc import convert
 from rekindle_inference.grpc.calls import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, Context, Folders, make_request
-from rekindle_inference.grpc.convert_segmentations import from_abstentions, to_priority
 from rekindle_inference.grpc.streams import (
     check_arrived,
     check_sha256,
@@ -76,10 +78,10 @@ class InferenceServicer(InferenceServiceServicer):
     ) -> AsyncGenerator[messages.SegmentResponse]:
         header: messages.SegmentHeader = await receive_header(request_iterator)
         check_sha256(header.sha256)
-        format = convert.to_format(header.format)
+        format = word_of(FileFormat, common.FileFormat, header.format, "format")
         own = FileFormat.DICOM_SEG if format is FileFormat.DICOM else format
-        formats = (format, convert.to_format_or(header.result_format, own, field="result_format"))
-        priority = to_priority(header.priority)
+        formats = (format, convert.format_from_proto(header.result_format, own, field="result_format"))
+        priority = convert.priority_from_proto(header.priority)
         model = await self._model(header.project_id, header.model)
         with ambient.bind(project=header.project_id), self._folders.folder() as folder:
             received = await receive_file(
@@ -149,7 +151,9 @@ class InferenceServicer(InferenceServiceServicer):
         except Exception as error:
             failure = _incident(error)
             return messages.PredictVolumesResponse(volume_id=volume_id, failure=failure)
-        return messages.PredictVolumesResponse(volume_id=volume_id, prediction=convert.from_prediction(prediction))
+        return messages.PredictVolumesResponse(
+            volume_id=volume_id, prediction=to_proto(prediction, messages.Prediction)
+        )
 
     async def UploadPackage(
         self, request_iterator: AsyncIterator[messages.UploadPackageRequest], context: Context
@@ -177,7 +181,8 @@ class InferenceServicer(InferenceServiceServicer):
         self, request: messages.RegisterModelRequest, context: Context
     ) -> messages.RegisterModelResponse:
         identity = make_request("RegisterModel", request.request_id, request)
-        role, organs = convert.to_role(request.role), convert.to_organs(request.organs)
+        role = word_of(ModelRole, messages.ModelRole, request.role, "role")
+        organs = convert.organs_from_proto(request.organs)
         model = await self._publishing.run_cancellable(
             context,
             lambda stop: model_usecases.register_model(
@@ -190,11 +195,11 @@ class InferenceServicer(InferenceServiceServicer):
                 cancellation=stop,
             ),
         )
-        return messages.RegisterModelResponse(model=convert.from_model(model))
+        return messages.RegisterModelResponse(model=convert.model_to_proto(model))
 
     async def GetModel(self, request: messages.GetModelRequest, context: Context) -> messages.GetModelResponse:
         model = await self._model(request.project_id, request.model)
-        return messages.GetModelResponse(model=convert.from_model(model))
+        return messages.GetModelResponse(model=convert.model_to_proto(model))
 
     async def ListModels(self, request: messages.ListModelsRequest, context: Context) -> messages.ListModelsResponse:
         page = await self._transfers.run_blocking(
@@ -204,7 +209,7 @@ class InferenceServicer(InferenceServiceServicer):
             Paging(request, [0], default_size=DEFAULT_PAGE_SIZE, max_size=MAX_PAGE_SIZE),
         )
         return messages.ListModelsResponse(
-            models=[convert.from_model(model) for model in page.items], next_page_token=page.next_token
+            models=[convert.model_to_proto(model) for model in page.items], next_page_token=page.next_token
         )
 
     async def ActivateModel(
@@ -219,11 +224,11 @@ class InferenceServicer(InferenceServiceServicer):
             expected_current=request.expected_current,
         )
         return messages.ActivateModelResponse(
-            model=convert.from_model(activated.model), previous_model_version_id=activated.previous or ""
+            model=convert.model_to_proto(activated.model), previous_model_version_id=activated.previous or ""
         )
 
     async def _model(self, project_id: str, selector: messages.ModelSelector) -> ModelVersion:
-        chosen = convert.to_selected_model(selector)
+        chosen = convert.model_from_proto(selector)
         return await self._transfers.run_blocking(model_usecases.get_model, self._models, project_id, chosen)
 
 
@@ -232,10 +237,10 @@ def _segment_result(
 ) -> messages.SegmentResult:
     return messages.SegmentResult(
         model_version_id=model.model_version_id,
-        geometry=convert.from_geometry(result.mask.geometry),
-        quality=convert.from_quality(result.quality),
-        abstentions=from_abstentions(result.abstentions),
-        format=convert.from_format(format),
+        geometry=to_proto(result.mask.geometry, common.Geometry),
+        quality=convert.quality_to_proto(result.quality),
+        abstentions=convert.abstentions_to_proto(result.abstentions),
+        format=number_of(common.FileFormat, format),
         sha256=result.sha256,
         size_bytes=result.size_bytes,
     )

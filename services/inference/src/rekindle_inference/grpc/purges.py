@@ -8,18 +8,19 @@ from functools import partial
 
 from rekindle.api.inference.v1 import volumes_pb2 as messages
 from rekindle_servicekit import context as ambient
+from rekindle_servicekit.objects import Objects
 from rekindle_servicekit.workers import Workers
 
 from rekindle_inference.grpc.calls import Context, make_request
-from rekindle_inference.ports import Objects
+from rekindle_inference.state import State
 from rekindle_inference.usecases import purges as usecases
 
 
 class PurgeCalls:
     """Convert, call, convert."""
 
-    def __init__(self, purges: usecases.Purges, objects: Objects, workers: Workers) -> None:
-        self._purge = partial(usecases.purge_volumes, purges, objects)
+    def __init__(self, state: State, objects: Objects, workers: Workers) -> None:
+        self._purge = partial(usecases.purge_volumes, state, objects)
         self._purge_workers = workers
 
     async def PurgeVolumes(

@@ -11,15 +11,16 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from rekindle.api.inference.v1 import segmentations_pb2 as messages
 from rekindle.api.inference.v1.segmentations_pb2_grpc import SegmentationServiceServicer
+from rekindle.convert import from_proto
 from rekindle.errors import DependencyUnavailable
 from rekindle_servicekit import context as ambient
 from rekindle_servicekit.bell import Bell
 from rekindle_servicekit.pages import Paging
 from rekindle_servicekit.workers import Workers
 
-from rekindle_inference.grpc import convert_segmentations as convert
+from rekindle_inference.grpc import convert
 from rekindle_inference.grpc.calls import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, Context, make_request
-from rekindle_inference.ports import State
+from rekindle_inference.state import State
 from rekindle_inference.usecases import results as result_usecases
 from rekindle_inference.usecases import segmentations as usecases
 from rekindle_inference.usecases.checks import wrong_field
@@ -61,15 +62,15 @@ class SegmentationServicer(SegmentationServiceServicer):
             self._backend.rules,
             identity,
             request.project_id,
-            convert.to_wanted(request),
+            convert.create_segmentation_from_proto(request),
         )
-        return messages.CreateSegmentationResponse(segmentation=convert.from_segmentation(seen))
+        return messages.CreateSegmentationResponse(segmentation=convert.segmentation_to_proto(seen))
 
     async def GetSegmentation(
         self, request: messages.GetSegmentationRequest, context: Context
     ) -> messages.GetSegmentationResponse:
         seen = await self._read(usecases.get_segmentation, request.project_id, request.segmentation_id)
-        return messages.GetSegmentationResponse(segmentation=convert.from_segmentation(seen))
+        return messages.GetSegmentationResponse(segmentation=convert.segmentation_to_proto(seen))
 
     async def ListSegmentations(
         self, request: messages.ListSegmentationsRequest, context: Context
@@ -77,12 +78,12 @@ class SegmentationServicer(SegmentationServiceServicer):
         page = await self._read(
             usecases.list_segmentations,
             request.project_id,
-            states=convert.to_states(request.states),
+            states=convert.states_from_proto(request.states),
             volume_id=request.volume_id,
             paging=Paging(request, ["", ""], default_size=DEFAULT_PAGE_SIZE, max_size=MAX_PAGE_SIZE),
         )
         return messages.ListSegmentationsResponse(
-            segmentations=[convert.from_segmentation(seen) for seen in page.items],
+            segmentations=[convert.segmentation_to_proto(seen) for seen in page.items],
             next_page_token=page.next_token,
         )
 
@@ -98,7 +99,7 @@ class SegmentationServicer(SegmentationServiceServicer):
             request.segmentation_id,
         )
         self._backend.call_off(seen.segmentation.segmentation_id)
-        return messages.CancelSegmentationResponse(segmentation=convert.from_segmentation(seen))
+        return messages.CancelSegmentationResponse(segmentation=convert.segmentation_to_proto(seen))
 
     async def WatchSegmentation(
         self, request: messages.WatchSegmentationRequest, context: Context
@@ -112,7 +113,7 @@ class SegmentationServicer(SegmentationServiceServicer):
             revision = seen.segmentation.revision
             # The end is told to whoever asks, also to those who may have heard of it.
             if revision > cursor or seen.segmentation.ended or position not in (None, seen.position):
-                message = convert.from_segmentation(seen)
+                message = convert.segmentation_to_proto(seen)
                 yield messages.WatchSegmentationResponse(cursor=revision, segmentation=message)
             if seen.segmentation.ended:
                 return
@@ -121,7 +122,7 @@ class SegmentationServicer(SegmentationServiceServicer):
 
     async def GetResult(self, request: messages.GetResultRequest, context: Context) -> messages.GetResultResponse:
         result = await self._read(result_usecases.get_result, request.project_id, request.result_id)
-        return messages.GetResultResponse(result=convert.from_result(result))
+        return messages.GetResultResponse(result=convert.result_to_proto(result))
 
     async def ListResults(self, request: messages.ListResultsRequest, context: Context) -> messages.ListResultsResponse:
         page = await self._read(
@@ -131,7 +132,7 @@ class SegmentationServicer(SegmentationServiceServicer):
             Paging(request, [0], default_size=DEFAULT_PAGE_SIZE, max_size=MAX_PAGE_SIZE),
         )
         return messages.ListResultsResponse(
-            results=[convert.from_result(result) for result in page.items], next_page_token=page.next_token
+            results=[convert.result_to_proto(result) for result in page.items], next_page_token=page.next_token
         )
 
     async def WatchResults(
@@ -142,7 +143,7 @@ class SegmentationServicer(SegmentationServiceServicer):
             heard = self._backend.bell.count
             found = await self._read(result_usecases.results_after, request.project_id, cursor)
             for result in found:
-                yield messages.WatchResultsResponse(result=convert.from_result(result))
+                yield messages.WatchResultsResponse(result=convert.result_to_proto(result))
                 cursor = result.cursor
             if not found:
                 await self._wait(heard)
@@ -156,9 +157,9 @@ class SegmentationServicer(SegmentationServiceServicer):
             result_usecases.publish_result,
             identity,
             request.project_id,
-            convert.to_publication(request),
+            from_proto(request, result_usecases.PublishRequest),
         )
-        return messages.PublishResultResponse(result=convert.from_result(result))
+        return messages.PublishResultResponse(result=convert.result_to_proto(result))
 
     async def SetQualityLimits(
         self, request: messages.SetQualityLimitsRequest, context: Context
@@ -169,15 +170,15 @@ class SegmentationServicer(SegmentationServiceServicer):
             result_usecases.set_limits,
             identity,
             request.project_id,
-            convert.to_limits(request.limits),
+            convert.limits_from_proto(request.limits),
         )
-        return messages.SetQualityLimitsResponse(limits=convert.from_limits(limits))
+        return messages.SetQualityLimitsResponse(limits=convert.limits_to_proto(limits))
 
     async def GetQualityLimits(
         self, request: messages.GetQualityLimitsRequest, context: Context
     ) -> messages.GetQualityLimitsResponse:
         limits = await self._read(result_usecases.get_limits, request.project_id)
-        return messages.GetQualityLimitsResponse(limits=convert.from_limits(limits))
+        return messages.GetQualityLimitsResponse(limits=convert.limits_to_proto(limits))
 
     async def _read(self, usecase: Callable[Concatenate[State, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._backend.transfers.run_blocking(usecase, self._backend.state, *args, **kwargs)

@@ -8,10 +8,12 @@ from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 
 import grpc
+from rekindle.api.common.v1 import common_pb2 as common
 from rekindle.api.inference.v1 import volumes_pb2 as messages
+from rekindle.convert import to_proto
+from rekindle.vocabulary import VolumeKind
 from rekindle_servicekit.workers import Workers
 
-from rekindle_inference.domain.records import VolumeKind
 from rekindle_inference.grpc import convert
 from rekindle_inference.grpc.streams import CHUNK_BYTES
 from rekindle_inference.usecases import slices as usecases
@@ -64,13 +66,13 @@ def _header(read: usecases.SlicesRead) -> messages.ReadVolumeHeader:
     columns, rows, slices = read.geometry.size
     is_image = read.record.kind is VolumeKind.IMAGE
     header = messages.ReadVolumeHeader(
-        volume=convert.from_volume(read.record),
+        volume=convert.volume_to_proto(read.record),
         first_slice=read.first,
         slices=slices,
         rows=rows,
         columns=columns,
         voxel_type=messages.VOXEL_TYPE_INT16 if is_image else messages.VOXEL_TYPE_UINT8,
-        geometry=convert.from_geometry(read.geometry),
+        geometry=to_proto(read.geometry, common.Geometry),
     )
     if read.window is not None:
         header.window_low, header.window_high = read.window

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from rekindle.errors import CapacityExceeded, IntegrityError, InvalidInput
+from rekindle.vocabulary import is_sha256
 from rekindle_servicekit.workers import Workers
 
-from rekindle_inference.domain.manifest import is_sha256
 from rekindle_inference.usecases.checks import wrong_field
 
 CHUNK_BYTES = 1024 * 1024

@@ -8,27 +8,21 @@ from typing import Any
 
 import grpc
 from rekindle.api.inference.v1 import volumes_pb2 as messages
+from rekindle.convert import from_proto, to_proto
 from rekindle_servicekit import context as ambient
+from rekindle_servicekit.idempotency import RequestKey
 from rekindle_servicekit.workers import Workers
 
 from rekindle_inference.domain.uploads import MAX_CHUNK_BYTES, UploadRecord, UploadState
 from rekindle_inference.grpc import convert
 from rekindle_inference.grpc.calls import Folders, make_request
 from rekindle_inference.grpc.streams import check_sha256
-from rekindle_inference.ports import Request
 from rekindle_inference.usecases import finalizing
 from rekindle_inference.usecases import uploads as usecases
 from rekindle_inference.usecases.checks import check_project
 from rekindle_inference.usecases.volumes import Upload
 
 Context = grpc.aio.ServicerContext[Any, Any]
-
-_STATES = {
-    UploadState.OPEN: messages.UPLOAD_STATE_OPEN,
-    UploadState.FINALIZED: messages.UPLOAD_STATE_FINALIZED,
-    UploadState.ABORTED: messages.UPLOAD_STATE_ABORTED,
-    UploadState.EXPIRED: messages.UPLOAD_STATE_EXPIRED,
-}
 
 
 class UploadCalls:
@@ -106,22 +100,22 @@ class UploadCalls:
         return messages.AbortUploadResponse(upload=self._message(upload))
 
     def _message(self, upload: UploadRecord) -> messages.Upload:
-        message = messages.Upload(
-            upload_id=upload.upload_id,
+        return to_proto(
+            upload,
+            messages.Upload,
             received_bytes=upload.size_bytes if upload.state is UploadState.FINALIZED else upload.received_bytes,
-            size_bytes=upload.size_bytes,
-            state=_STATES[upload.state],
             max_chunk_bytes=MAX_CHUNK_BYTES,
+            expire_time=upload.expires_at,
+            upload_url=None,
+            url_expire_time=None,
         )
-        message.expire_time.FromDatetime(upload.expires_at)
-        return message
 
 
-def _announced(request: messages.CreateUploadRequest) -> tuple[Upload | usecases.StudyHeader, Request]:
+def _announced(request: messages.CreateUploadRequest) -> tuple[Upload | usecases.StudyHeader, RequestKey]:
     """What the client says of the file, and the identity that a stream with the same header has."""
     header = request.header
     if not request.study:
-        return convert.to_upload(header), make_request("UploadVolume", header.request_id, header)
+        return from_proto(header, Upload), make_request("UploadVolume", header.request_id, header)
     study = messages.UploadStudyHeader(request_id=header.request_id, project_id=header.project_id, sha256=header.sha256)
     said = usecases.StudyHeader(project_id=check_project(header.project_id), sha256=header.sha256)
     return said, make_request("UploadStudy", header.request_id, study)
@@ -130,9 +124,9 @@ def _announced(request: messages.CreateUploadRequest) -> tuple[Upload | usecases
 def _finalized(outcome: finalizing.Finalized) -> messages.FinalizeUploadResponse:
     uploaded = outcome.uploaded
     if uploaded is None:
-        return messages.FinalizeUploadResponse(series=[convert.from_outcome(one) for one in outcome.series])
+        return messages.FinalizeUploadResponse(series=[convert.outcome_to_proto(one) for one in outcome.series])
     receipt = uploaded.receipt
     return messages.FinalizeUploadResponse(
-        volume=convert.from_volume(uploaded.volume),
-        receipt=None if receipt is None else convert.from_receipt(receipt),
+        volume=convert.volume_to_proto(uploaded.volume),
+        receipt=None if receipt is None else convert.receipt_to_proto(receipt),
     )

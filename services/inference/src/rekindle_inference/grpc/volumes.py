@@ -6,13 +6,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 
+from rekindle.api.common.v1 import common_pb2 as common
 from rekindle.api.inference.v1 import volumes_pb2 as messages
 from rekindle.api.inference.v1.volumes_pb2_grpc import VolumeServiceServicer
+from rekindle.convert import from_proto, number_of
+from rekindle.vocabulary import FileFormat
 from rekindle_servicekit import context as ambient
 from rekindle_servicekit.pages import Paging
 from rekindle_servicekit.workers import Workers
 
-from rekindle_inference.domain.records import FileFormat
 from rekindle_inference.grpc import convert
 from rekindle_inference.grpc.calls import Context, Folders, make_request
 from rekindle_inference.grpc.purges import PurgeCalls
@@ -28,7 +30,6 @@ from rekindle_inference.grpc.streams import (
 from rekindle_inference.grpc.uploads import UploadCalls
 from rekindle_inference.usecases import volumes as usecases
 from rekindle_inference.usecases.checks import check_project
-from rekindle_inference.usecases.purges import Purges
 from rekindle_inference.usecases.slices import Slices
 from rekindle_inference.usecases.sources import find_volumes
 from rekindle_inference.usecases.studies import upload_study
@@ -43,7 +44,6 @@ class VolumeServicer(UploadCalls, SliceCalls, PurgeCalls, VolumeServiceServicer)
         volumes: usecases.Volumes,
         uploads: Uploads,
         slices: Slices,
-        purges: Purges,
         folders: Folders,
         *,
         transfers: Workers,
@@ -52,7 +52,7 @@ class VolumeServicer(UploadCalls, SliceCalls, PurgeCalls, VolumeServiceServicer)
     ) -> None:
         UploadCalls.__init__(self, uploads, folders, transfers=transfers, compute=compute)
         SliceCalls.__init__(self, slices, workers=transfers)
-        PurgeCalls.__init__(self, purges, volumes.objects, transfers)
+        PurgeCalls.__init__(self, volumes.state, volumes.objects, transfers)
         self._volumes = volumes
         self._folders = folders
         self._transfers = transfers
@@ -63,7 +63,7 @@ class VolumeServicer(UploadCalls, SliceCalls, PurgeCalls, VolumeServiceServicer)
         self, request_iterator: AsyncIterator[messages.UploadVolumeRequest], context: Context
     ) -> messages.UploadVolumeResponse:
         header: messages.UploadVolumeHeader = await receive_header(request_iterator)
-        upload = convert.to_upload(header)
+        upload = from_proto(header, usecases.Upload)
         usecases.check_upload(upload)
         check_sha256(header.sha256)
         request = make_request("UploadVolume", header.request_id, header)
@@ -78,8 +78,8 @@ class VolumeServicer(UploadCalls, SliceCalls, PurgeCalls, VolumeServiceServicer)
             )
         receipt = uploaded.receipt
         return messages.UploadVolumeResponse(
-            volume=convert.from_volume(uploaded.volume),
-            receipt=None if receipt is None else convert.from_receipt(receipt),
+            volume=convert.volume_to_proto(uploaded.volume),
+            receipt=None if receipt is None else convert.receipt_to_proto(receipt),
         )
 
     async def UploadStudy(
@@ -100,26 +100,26 @@ class VolumeServicer(UploadCalls, SliceCalls, PurgeCalls, VolumeServiceServicer)
                     self._volumes, request, header.project_id, header.sha256, received.path, stop
                 ),
             )
-        return messages.UploadStudyResponse(series=[convert.from_outcome(outcome) for outcome in outcomes])
+        return messages.UploadStudyResponse(series=[convert.outcome_to_proto(outcome) for outcome in outcomes])
 
     async def FindVolumes(self, request: messages.FindVolumesRequest, context: Context) -> messages.FindVolumesResponse:
         page = await self._transfers.run_blocking(
             find_volumes,
             self._volumes.state,
             request.project_id,
-            convert.to_criteria(request),
+            convert.criteria_from_proto(request),
             Paging(request, ["", ""]),
         )
         return messages.FindVolumesResponse(
-            volumes=[convert.from_volume(volume, whole=False) for volume in page.items],
+            volumes=[convert.volume_to_proto(volume, is_whole=False) for volume in page.items],
             next_page_token=page.next_token,
         )
 
     async def DownloadVolume(
         self, request: messages.DownloadVolumeRequest, context: Context
     ) -> AsyncGenerator[messages.DownloadVolumeResponse]:
-        format = convert.to_format_or(request.format, FileFormat.NIFTI, field="format")
-        organs = convert.to_organs(request.organs)
+        format = convert.format_from_proto(request.format, FileFormat.NIFTI, field="format")
+        organs = convert.organs_from_proto(request.organs)
         # A SEG is encoded by a process of its own, which counts as work; the others are mostly bytes moved.
         workers = self._compute if format is FileFormat.DICOM_SEG else self._transfers
         with self._folders.folder() as folder:
@@ -130,8 +130,8 @@ class VolumeServicer(UploadCalls, SliceCalls, PurgeCalls, VolumeServiceServicer)
                 ),
             )
             header = messages.DownloadHeader(
-                volume=convert.from_volume(record),
-                format=convert.from_format(format),
+                volume=convert.volume_to_proto(record),
+                format=number_of(common.FileFormat, format),
                 sha256=await self._transfers.run_blocking(sha256_of, path),
                 size_bytes=path.stat().st_size,
             )
@@ -143,7 +143,7 @@ class VolumeServicer(UploadCalls, SliceCalls, PurgeCalls, VolumeServiceServicer)
         volume = await self._transfers.run_blocking(
             usecases.get_volume, self._volumes, request.project_id, request.volume_id
         )
-        return messages.GetVolumeResponse(volume=convert.from_volume(volume))
+        return messages.GetVolumeResponse(volume=convert.volume_to_proto(volume))
 
     async def BatchGetVolumes(
         self, request: messages.BatchGetVolumesRequest, context: Context
@@ -151,10 +151,12 @@ class VolumeServicer(UploadCalls, SliceCalls, PurgeCalls, VolumeServiceServicer)
         found = await self._transfers.run_blocking(
             usecases.get_volumes, self._volumes, request.project_id, list(request.volume_ids)
         )
-        return messages.BatchGetVolumesResponse(volumes=[convert.from_volume(volume, whole=False) for volume in found])
+        return messages.BatchGetVolumesResponse(
+            volumes=[convert.volume_to_proto(volume, is_whole=False) for volume in found]
+        )
 
     async def GetReceipt(self, request: messages.GetReceiptRequest, context: Context) -> messages.GetReceiptResponse:
         receipt = await self._transfers.run_blocking(
             usecases.get_receipt, self._volumes, request.project_id, request.receipt_id
         )
-        return messages.GetReceiptResponse(receipt=convert.from_receipt(receipt))
+        return messages.GetReceiptResponse(receipt=convert.receipt_to_proto(receipt))

@@ -1,10 +1,9 @@
-"""What the use cases need of the outside: state, objects, an engine, a reader and a writer of files."""
+"""What lies outside: an engine, readers and writers of files, and whoever measures the work."""
 
 from rekindle_inference.ports.observing import Observation, Observer, Stage, Unobserved
 from rekindle_inference.ports.outside import (
     Engine,
     FoundSeries,
-    Objects,
     Onto,
     Origin,
     Package,
@@ -15,25 +14,10 @@ from rekindle_inference.ports.outside import (
     Serving,
     Writer,
 )
-from rekindle_inference.ports.results import (
-    ResultReads,
-    ResultWrites,
-    SegmentationReads,
-    SegmentationWrites,
-)
-from rekindle_inference.ports.state import (
-    Reads,
-    Request,
-    State,
-    UploadReads,
-    UploadWrites,
-    Writes,
-)
 
 __all__ = [
     "Engine",
     "FoundSeries",
-    "Objects",
     "Observation",
     "Observer",
     "Onto",
@@ -41,20 +25,10 @@ __all__ = [
     "Package",
     "Parsed",
     "Reader",
-    "Reads",
-    "Request",
-    "ResultReads",
-    "ResultWrites",
-    "SegmentationReads",
     "SegmentationSource",
-    "SegmentationWrites",
     "Segmentations",
     "Serving",
     "Stage",
-    "State",
     "Unobserved",
-    "UploadReads",
-    "UploadWrites",
     "Writer",
-    "Writes",
 ]

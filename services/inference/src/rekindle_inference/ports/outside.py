@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from rekindle.vocabulary import FileFormat, Modality, ModelRole, Organ, SourceReference, VolumeKind
+from rekindle_imaging.package import Manifest
 from rekindle_imaging.volume import Volume
 from rekindle_servicekit.workers import Cancellation
 
-from rekindle_inference.domain.manifest import Manifest
-from rekindle_inference.domain.records import (
-    Failure,
-    FileFormat,
-    Modality,
-    ModelRole,
-    ModelVersion,
-    Organ,
-    ProjectId,
-    SourceReference,
-    VolumeKind,
-    VolumeRecord,
-)
+from rekindle_inference.domain.records import Failure, ModelVersion, ProjectId, VolumeRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,25 +179,3 @@ class Segmentations(Protocol):
     ) -> Path:
         """A complete file in `folder`, the same bytes for the same arguments; InvalidInput says what is missing."""
         ...
-
-
-class Objects(Protocol):
-    """What is used of `rekindle_servicekit.objects.Objects`."""
-
-    def put(self, key: str, data: bytes) -> None: ...
-
-    def put_file(self, key: str, path: Path) -> None: ...
-
-    def get(self, key: str) -> bytes: ...
-
-    def open(self, key: str) -> BinaryIO: ...
-
-    def exists(self, key: str) -> bool: ...
-
-    def size(self, key: str) -> int: ...
-
-    def list(self, prefix: str = "") -> Iterator[str]: ...
-
-    def delete(self, key: str) -> None: ...
-
-    def presign_put(self, key: str, expires_s: float) -> str | None: ...

@@ -7,15 +7,16 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from rekindle.errors import FieldViolation, IntegrityError, InvalidInput, NotFound, quoted_id
-from rekindle.vocabulary import ORGAN_ID
+from rekindle.vocabulary import ORGAN_ID, Organ
 from rekindle_imaging import canonical
 from rekindle_imaging.errors import VolumeError
 from rekindle_imaging.package import READABLE_ORGAN_ID
 from rekindle_imaging.volume import Volume
+from rekindle_servicekit.objects import Objects
 from rekindle_servicekit.pages import Paging
 
-from rekindle_inference.domain.records import Organ, ProjectId, VolumeId, VolumeRecord
-from rekindle_inference.ports import Objects, Reads, State
+from rekindle_inference.domain.records import ProjectId, VolumeId, VolumeRecord
+from rekindle_inference.state import State, UnitOfWork
 
 _PROJECT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -66,10 +67,10 @@ def purged(volume_id: str, field: str) -> NotFound:
     return NotFound(f"volume {quoted_id(volume_id)} was erased ({field})", reason="PURGED")
 
 
-def require_volume(reads: Reads, project_id: ProjectId, volume_id: str, *, field: str) -> VolumeRecord:
+def require_volume(uow: UnitOfWork, project_id: ProjectId, volume_id: str, *, field: str) -> VolumeRecord:
     """The volume; NotFound where it does not exist or belongs to another project."""
-    found = reads.volume(project_id, VolumeId(volume_id))
-    if found is None and reads.is_purged(project_id, VolumeId(volume_id)):
+    found = uow.volumes.get(project_id, VolumeId(volume_id))
+    if found is None and uow.volumes.is_purged(project_id, VolumeId(volume_id)):
         raise purged(volume_id, field)
     if found is None:
         raise NotFound(
@@ -101,14 +102,14 @@ def drop_if_erased(
     state: State, objects: Objects, image: VolumeRecord, *, canonical_digest: str, original_digest: str = ""
 ) -> bool:
     """Whether an image was erased meanwhile: then what was stored of a mask of it goes too, unless others have it."""
-    with state.write() as writes:
-        if not writes.is_purged(image.project_id, image.volume_id):
+    with state.write() as uow:
+        if not uow.volumes.is_purged(image.project_id, image.volume_id):
             return False
         # Whoever takes in the same bytes waits, and stores them again where they have gone meanwhile.
-        writes.hold(digest for digest in (canonical_digest, original_digest) if digest)
-        if writes.is_free(canonical_digest):
+        uow.volumes.hold(digest for digest in (canonical_digest, original_digest) if digest)
+        if uow.volumes.is_free(canonical_digest):
             objects.delete(canonical_key(canonical_digest))
-        if original_digest and writes.is_free(original_digest, original=True):
+        if original_digest and uow.volumes.is_free(original_digest, original=True):
             objects.delete(f"volumes/{original_digest}")
         return True
 

@@ -7,10 +7,10 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 import numpy as np
+from rekindle.vocabulary import Modality
 from rekindle_imaging.volume import Volume
+from rekindle_servicekit.objects import Objects
 
-from rekindle_inference.domain.records import Modality
-from rekindle_inference.ports import Objects
 from rekindle_inference.usecases.checks import load_volume
 
 #: Abdominal soft tissue, HU: centre 40, width 400.

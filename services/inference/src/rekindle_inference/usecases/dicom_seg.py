@@ -9,10 +9,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 from rekindle.errors import InvalidInput, NotFound
+from rekindle.vocabulary import FileFormat, Organ, VolumeKind
+from rekindle_servicekit.objects import Objects
 from rekindle_servicekit.workers import Cancellation
 
-from rekindle_inference.domain.records import FileFormat, Organ, VolumeKind, VolumeRecord
-from rekindle_inference.ports import Objects, Origin, Reads, Segmentations, SegmentationSource, State
+from rekindle_inference.domain.records import VolumeRecord
+from rekindle_inference.ports import Origin, Segmentations, SegmentationSource
+from rekindle_inference.state import State, UnitOfWork
 from rekindle_inference.usecases.checks import check_organs, load_volume, require_volume
 
 
@@ -45,9 +48,9 @@ def write_segmentation(
     """
     if record.kind is not VolumeKind.MASK or record.image_volume_id is None:
         raise InvalidInput("the volume is an image: only masks are written as DICOM SEG", reason="NOT_A_MASK")
-    with tools.state.read() as reads:
-        image = require_volume(reads, record.project_id, record.image_volume_id, field="image_volume_id")
-        origin = _origin(reads, record)
+    with tools.state.read() as uow:
+        image = require_volume(uow, record.project_id, record.image_volume_id, field="image_volume_id")
+        origin = _origin(uow, record)
     if image.original_format is not FileFormat.DICOM:
         raise no_dicom_source()
     meant = check_organs(organs) if organs else record.organs or (origin.model.organs if origin.model else ())
@@ -79,13 +82,13 @@ def no_dicom_source() -> InvalidInput:
     )
 
 
-def _origin(reads: Reads, record: VolumeRecord) -> Origin:
-    receipt = reads.receipt_of(record.project_id, record.volume_id)
+def _origin(uow: UnitOfWork, record: VolumeRecord) -> Origin:
+    receipt = uow.receipts.of_mask(record.project_id, record.volume_id)
     if receipt is None:
-        model = reads.model_of_mask(record.project_id, record.volume_id)
+        model = uow.models.of_mask(record.project_id, record.volume_id)
         return Origin(is_corrected=False, model=model, created_at=record.created_at)
     coarse = receipt.coarse_mask_volume_id
-    model = None if coarse is None else reads.model_of_mask(record.project_id, coarse)
+    model = None if coarse is None else uow.models.of_mask(record.project_id, coarse)
     return Origin(is_corrected=True, model=model, created_at=record.created_at)
 
 

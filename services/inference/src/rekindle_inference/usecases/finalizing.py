@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from rekindle.errors import CapacityExceeded, IntegrityError, InvalidInput, NotFound
+from rekindle_servicekit.idempotency import RequestKey
 from rekindle_servicekit.workers import Cancellation
 
 from rekindle_inference.domain.uploads import UploadRecord, UploadState, check_complete, check_open
-from rekindle_inference.ports import Reads, Request
+from rekindle_inference.state import UnitOfWork
 from rekindle_inference.usecases.checks import require_volume
 from rekindle_inference.usecases.studies import SeriesOutcome, upload_study
 from rekindle_inference.usecases.uploads import (
@@ -49,25 +50,25 @@ class Gathered:
 
 
 def gather_upload(
-    uploads: Uploads, request: Request, project_id: str, upload_id: str, file: Path, cancellation: Cancellation
+    uploads: Uploads, request: RequestKey, project_id: str, upload_id: str, file: Path, cancellation: Cancellation
 ) -> Gathered | Finalized:
     """Put the file together at `file`; or what it has become before.
 
     IllegalTransition (INCOMPLETE, UPLOAD_ENDED), IntegrityError (DIGEST_MISMATCH, SIZE_MISMATCH, OBJECT_MISSING,
     OBJECT_CORRUPT: what has arrived is dropped and the upload begins again at 0), NotFound.
     """
-    with uploads.state.write() as writes:
-        upload = require_upload(writes, project_id, upload_id)
-        writes.answer_to(request)  # whether its id was another request's
+    with uploads.state.write() as uow:
+        upload = require_upload(uow, project_id, upload_id)
+        uow.requests.find(request)  # whether its id was another request's
         if upload.state is UploadState.FINALIZED and not upload.act.is_study:
-            return _uploaded(writes, upload)
+            return _uploaded(uow, upload)
         if upload.state is UploadState.FINALIZED:
             # Answered by its act, without the file.
             return Gathered(upload=upload, file=file)
-        check_open(upload, writes.now)
+        check_open(upload, uow.now)
         # What has arrived must not expire while it is read.
-        writes.renew_upload(upload.upload_id, writes.now + uploads.lifetime)
-        keys = [part_key(upload.upload_id, part) for part in writes.upload_parts(upload.upload_id)]
+        uow.uploads.renew(upload.upload_id, uow.now + uploads.lifetime)
+        keys = [part_key(upload.upload_id, part) for part in uow.uploads.parts(upload.upload_id)]
     if not keys and upload.presigned:
         keys = [_whole(uploads, upload)]
     else:
@@ -87,22 +88,22 @@ def gather_upload(
     return Gathered(upload=upload, file=file)
 
 
-def complete_upload(uploads: Uploads, request: Request, gathered: Gathered, cancellation: Cancellation) -> Finalized:
+def complete_upload(uploads: Uploads, request: RequestKey, gathered: Gathered, cancellation: Cancellation) -> Finalized:
     """Take the file in as a stream of it is, and end the upload. Errors: those of `upload_volume`, `upload_study`."""
     upload = gathered.upload
     try:
         finalized = _take_in(uploads.volumes, gathered, cancellation)
     except InvalidInput as error:
         if error.reason not in _PASSING_REASONS:
-            with uploads.state.write() as writes:
-                writes.end_upload(upload.upload_id, UploadState.ABORTED, refusal=(error.reason, error.message))
+            with uploads.state.write() as uow:
+                uow.uploads.end(upload.upload_id, UploadState.ABORTED, refusal=(error.reason, error.message))
             remove_objects(uploads.objects, upload.upload_id)
         raise
-    with uploads.state.write() as writes:
+    with uploads.state.write() as uow:
         volume_id = None if finalized.uploaded is None else finalized.uploaded.volume.volume_id
-        writes.end_upload(upload.upload_id, UploadState.FINALIZED, volume_id=volume_id)
-        if writes.answer_to(request) is None:
-            writes.answer(request, upload.upload_id)
+        uow.uploads.end(upload.upload_id, UploadState.FINALIZED, volume_id=volume_id)
+        if uow.requests.find(request) is None:
+            uow.requests.add(request, upload.upload_id.encode())
     remove_objects(uploads.objects, upload.upload_id)
     return finalized
 
@@ -115,9 +116,9 @@ def _take_in(volumes: Volumes, gathered: Gathered, cancellation: Cancellation) -
     return Finalized(uploaded=upload_volume(volumes, request, header_of(upload), gathered.file, cancellation))
 
 
-def _uploaded(reads: Reads, upload: UploadRecord) -> Finalized:
-    volume = require_volume(reads, upload.project_id, upload.volume_id or "", field="upload_id")
-    receipt = reads.receipt_of(upload.project_id, volume.volume_id)
+def _uploaded(uow: UnitOfWork, upload: UploadRecord) -> Finalized:
+    volume = require_volume(uow, upload.project_id, upload.volume_id or "", field="upload_id")
+    receipt = uow.receipts.of_mask(upload.project_id, volume.volume_id)
     return Finalized(uploaded=Uploaded(volume=volume, receipt=receipt))
 
 
@@ -139,8 +140,8 @@ def _whole(uploads: Uploads, upload: UploadRecord) -> str:
 
 
 def _start_again(uploads: Uploads, upload: UploadRecord) -> None:
-    with uploads.state.write() as writes:
-        writes.restart_upload(upload.upload_id)
+    with uploads.state.write() as uow:
+        uow.uploads.restart(upload.upload_id)
     remove_objects(uploads.objects, upload.upload_id)
 
 

@@ -9,17 +9,15 @@ from dataclasses import dataclass, field
 from uuid import uuid4
 
 from rekindle.errors import InvalidInput, ModelNotReady, NotFound, RekindleError, VersionConflict, quoted_id
+from rekindle.vocabulary import ModelRole, Organ
+from rekindle_servicekit.idempotency import RequestKey
+from rekindle_servicekit.objects import Objects
 from rekindle_servicekit.pages import Page, Paging
 from rekindle_servicekit.workers import Cancellation
 
-from rekindle_inference.domain.records import (
-    ModelRole,
-    ModelVersion,
-    ModelVersionId,
-    Organ,
-    ProjectId,
-)
-from rekindle_inference.ports import Engine, Objects, Observer, Package, Reads, Request, State, Unobserved, Writes
+from rekindle_inference.domain.records import ModelVersion, ModelVersionId, ProjectId
+from rekindle_inference.ports import Engine, Observer, Package, Unobserved
+from rekindle_inference.state import State, UnitOfWork
 from rekindle_inference.usecases.checks import check_organs, check_project
 from rekindle_inference.usecases.packages import package_of, prove_package, read_package, serving_as
 
@@ -47,7 +45,7 @@ class Activated:
 
 def register_model(
     models: Models,
-    request: Request,
+    request: RequestKey,
     *,
     project_id: str,
     role: ModelRole,
@@ -60,8 +58,8 @@ def register_model(
     NotFound, IntegrityError, InvalidInput: ORGANS_MISMATCH, BAD_MANIFEST, the engine's reasons, SMOKE_TEST.
     """
     project, wanted = check_project(project_id), check_organs(organs)
-    with models.state.read() as reads:
-        known = _registered(reads, request, project, role, package_digest)
+    with models.state.read() as uow:
+        known = _registered(uow, request, project, role, package_digest)
     if known is None:
         with models.observer.publication():
             package = read_package(models.objects, package_digest)
@@ -75,7 +73,7 @@ def register_model(
 
 def _prove_and_add(
     models: Models,
-    request: Request,
+    request: RequestKey,
     project: ProjectId,
     role: ModelRole,
     package: Package,
@@ -84,15 +82,15 @@ def _prove_and_add(
 ) -> ModelVersion:
     """The version, with the number under which it was proven: an engine names by it what it loads."""
     while True:
-        with models.state.read() as reads:
-            number = reads.next_version(project)
+        with models.state.read() as uow:
+            number = uow.models.next_version(project)
         proven = serving_as(package, project, role, number)
         prove_package(models.objects, models.engine, proven, cancellation, models.smoke_tolerance)
-        with models.state.write() as writes:
-            known = _registered(writes, request, project, role, package.digest)
-            if known is None and writes.next_version(project) == number:
-                known = _add(writes, project, role, package, organs)
-                writes.answer(request, known.model_version_id)
+        with models.state.write() as uow:
+            known = _registered(uow, request, project, role, package.digest)
+            if known is None and uow.models.next_version(project) == number:
+                known = _add(uow, project, role, package, organs)
+                uow.requests.add(request, known.model_version_id.encode())
         if known is None or known.version != number:
             # Another package took the number meanwhile, or somebody registered this one under another.
             models.engine.forget(proven)
@@ -102,20 +100,20 @@ def _prove_and_add(
 
 def get_model(models: Models, project_id: str, model_version_id: str | None) -> ModelVersion:
     """One version by id, or the active one (None). NotFound, ModelNotReady where none is active."""
-    with models.state.read() as reads:
-        return require_model(reads, check_project(project_id), model_version_id)
+    with models.state.read() as uow:
+        return require_model(uow, check_project(project_id), model_version_id)
 
 
 def list_models(models: Models, project_id: str, paging: Paging) -> Page[ModelVersion]:
     """A page of a project's versions, newest first; the place of one is its version."""
     (before,) = paging.after
-    with models.state.read() as reads:
-        versions = reads.models(check_project(project_id), limit=paging.limit, before_version=before or None)
+    with models.state.read() as uow:
+        versions = uow.models.page(check_project(project_id), limit=paging.limit, before_version=before or None)
     return paging.page(versions, lambda model: [model.version])
 
 
 def activate_model(
-    models: Models, request: Request, *, project_id: str, model_version_id: str, expected_current: str
+    models: Models, request: RequestKey, *, project_id: str, model_version_id: str, expected_current: str
 ) -> Activated:
     """Move the pointer, if it is where the caller believes it to be (empty: nowhere), to a version that is ready.
 
@@ -124,10 +122,10 @@ def activate_model(
     """
     project = check_project(project_id)
     expected = ModelVersionId(expected_current) if expected_current else None
-    with models.state.read() as reads:
-        answered = reads.answer_to(request) is not None
-        wanted = None if answered else require_model(reads, project, model_version_id)
-        active = reads.active_model(project)
+    with models.state.read() as uow:
+        answered = uow.requests.find(request) is not None
+        wanted = None if answered else require_model(uow, project, model_version_id)
+        active = uow.models.active(project)
     if wanted is not None:
         if expected != (active.model_version_id if active else None):
             raise _moved(active)
@@ -138,24 +136,25 @@ def activate_model(
 
 
 def _move_pointer(
-    models: Models, request: Request, project: ProjectId, model_version_id: str, expected: ModelVersionId | None
+    models: Models, request: RequestKey, project: ProjectId, model_version_id: str, expected: ModelVersionId | None
 ) -> Activated:
-    with models.state.write() as writes:
-        answered = writes.answer_to(request)
+    with models.state.write() as uow:
+        answered = uow.requests.find(request)
         if answered is not None:
             known = json.loads(answered)
-            return Activated(model=require_model(writes, project, known["model"]), previous=known["previous"])
-        wanted = require_model(writes, project, model_version_id)
-        if not writes.move_pointer(project, expected=expected, to=wanted.model_version_id):
-            raise _moved(writes.active_model(project))
-        writes.answer(request, json.dumps({"model": wanted.model_version_id, "previous": expected}))
-        return Activated(model=require_model(writes, project, model_version_id), previous=expected)
+            return Activated(model=require_model(uow, project, known["model"]), previous=known["previous"])
+        wanted = require_model(uow, project, model_version_id)
+        if not uow.models.move_pointer(project, expected=expected, to=wanted.model_version_id):
+            raise _moved(uow.models.active(project))
+        answer = json.dumps({"model": wanted.model_version_id, "previous": expected})
+        uow.requests.add(request, answer.encode())
+        return Activated(model=require_model(uow, project, model_version_id), previous=expected)
 
 
 def _keep_what_serves(models: Models, project: ProjectId, activated: Activated) -> None:
     """The active version and the one before it, for a rollback; the pointer has moved, whatever becomes of this."""
-    with models.state.read() as reads:
-        before = None if activated.previous is None else reads.model(project, activated.previous)
+    with models.state.read() as uow:
+        before = None if activated.previous is None else uow.models.get(project, activated.previous)
     try:
         served = [package_of(models.objects, model) for model in (activated.model, before) if model is not None]
         models.engine.keep(project, served)
@@ -163,14 +162,14 @@ def _keep_what_serves(models: Models, project: ProjectId, activated: Activated) 
         _log.warning("no model was unloaded after a switch: %s", error, extra={"action": "engine.keep"})
 
 
-def require_model(reads: Reads, project_id: ProjectId, model_version_id: str | None) -> ModelVersion:
+def require_model(uow: UnitOfWork, project_id: ProjectId, model_version_id: str | None) -> ModelVersion:
     """A version of the project by id, or the active one (None). NotFound, ModelNotReady."""
     if model_version_id is None:
-        active = reads.active_model(project_id)
+        active = uow.models.active(project_id)
         if active is None:
             raise ModelNotReady("no model version of this project is active: register one and activate it")
         return active
-    found = reads.model(project_id, ModelVersionId(model_version_id))
+    found = uow.models.get(project_id, ModelVersionId(model_version_id))
     if found is None:
         raise NotFound(
             f"there is no model version {quoted_id(model_version_id)} in this project", reason="MODEL_NOT_FOUND"
@@ -179,33 +178,34 @@ def require_model(reads: Reads, project_id: ProjectId, model_version_id: str | N
 
 
 def _registered(
-    reads: Reads, request: Request, project: ProjectId, role: ModelRole, digest: str
+    uow: UnitOfWork, request: RequestKey, project: ProjectId, role: ModelRole, digest: str
 ) -> ModelVersion | None:
-    answered = reads.answer_to(request)
+    answered = uow.requests.find(request)
     if answered is not None:
-        return require_model(reads, project, answered)
-    return reads.model_of(project, role, digest)
+        return require_model(uow, project, answered.decode())
+    return uow.models.of_package(project, role, digest)
 
 
 def _add(
-    writes: Writes, project: ProjectId, role: ModelRole, package: Package, organs: tuple[Organ, ...]
+    uow: UnitOfWork, project: ProjectId, role: ModelRole, package: Package, organs: tuple[Organ, ...]
 ) -> ModelVersion:
+    lineage = package.manifest.lineage
     model = ModelVersion(
         model_version_id=ModelVersionId(str(uuid4())),
         project_id=project,
         role=role,
-        version=writes.next_version(project),
+        version=uow.models.next_version(project),
         package_digest=package.digest,
         organs=organs,
         modality=package.manifest.modality,
-        created_at=writes.now,
-        weights_digest=package.manifest.weights_digest,
-        snapshot_digest=package.manifest.snapshot_digest,
-        trained_on_purged=writes.has_learnt_from_purged(
-            project, package.manifest.snapshot_digest, package.manifest.initial_weights_digest
+        created_at=uow.now,
+        weights_digest=lineage.weights_digest,
+        snapshot_digest=lineage.snapshot_digest,
+        trained_on_purged=uow.models.has_learnt_from_purged(
+            project, lineage.snapshot_digest, lineage.initial_weights_digest
         ),
     )
-    writes.add_model(model)
+    uow.models.add(model)
     return model
 
 

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 from rekindle.errors import IntegrityError, InvalidInput, NotFound
+from rekindle.vocabulary import ModelRole, is_sha256
+from rekindle_imaging.package import parse_manifest
+from rekindle_servicekit.objects import Objects
 from rekindle_servicekit.workers import Cancellation
 
-from rekindle_inference.domain.manifest import is_sha256, parse_manifest
-from rekindle_inference.domain.records import ModelRole, ModelVersion, ProjectId
-from rekindle_inference.ports import Engine, Objects, Package, Serving
+from rekindle_inference.domain.records import ModelVersion, ProjectId
+from rekindle_inference.ports import Engine, Package, Serving
 from rekindle_inference.usecases.checks import check_project, wrong_field
 
 

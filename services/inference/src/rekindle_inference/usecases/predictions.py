@@ -9,29 +9,19 @@ from pathlib import Path
 from uuid import uuid4
 
 from rekindle.errors import DependencyUnavailable, InvalidInput
+from rekindle.vocabulary import FileFormat, Modality, Organ, OrganQuality, SourceReference, VolumeKind
 from rekindle_imaging import canonical
 from rekindle_imaging.volume import Volume
+from rekindle_servicekit.objects import Objects
 from rekindle_servicekit.workers import Cancellation
 
 from rekindle_inference.domain.abstention import Abstention, decide_abstentions, kept_organs, without_organs
 from rekindle_inference.domain.easiness import predicted_minutes
-from rekindle_inference.domain.records import (
-    FileFormat,
-    Modality,
-    ModelVersion,
-    Organ,
-    OrganQuality,
-    Prediction,
-    SourceReference,
-    VolumeId,
-    VolumeKind,
-    VolumeRecord,
-)
+from rekindle_inference.domain.records import ModelVersion, Prediction, VolumeId, VolumeRecord
 from rekindle_inference.domain.segmentations import Priority
 from rekindle_inference.domain.slices import SliceRanks
 from rekindle_inference.ports import (
     Engine,
-    Objects,
     Observation,
     Observer,
     Origin,
@@ -39,11 +29,10 @@ from rekindle_inference.ports import (
     Segmentations,
     SegmentationSource,
     Stage,
-    State,
     Unobserved,
     Writer,
-    Writes,
 )
+from rekindle_inference.state import State, UnitOfWork
 from rekindle_inference.usecases.checks import (
     canonical_key,
     drop_if_erased,
@@ -118,9 +107,9 @@ def _predict_volume(
     on_progress: Progress,
     observed: Observation,
 ) -> Prediction:
-    with predictions.state.read() as reads:
-        image = require_volume(reads, model.project_id, volume_id, field="volume_ids")
-        known = reads.prediction(model.model_version_id, image.volume_id)
+    with predictions.state.read() as uow:
+        image = require_volume(uow, model.project_id, volume_id, field="volume_ids")
+        known = uow.predictions.get(model.model_version_id, image.volume_id)
     if known is not None:
         return known
     check_fits(image, model)
@@ -138,10 +127,10 @@ def _store(predictions: Predictions, model: ModelVersion, image: VolumeRecord, r
     digest = canonical.digest(data)
     predictions.objects.put(canonical_key(digest), data)
     try:
-        with predictions.state.write() as writes:
+        with predictions.state.write() as uow:
             # The row first: from then on nobody erases the same bytes.
-            known = writes.prediction(model.model_version_id, image.volume_id)
-            prediction = known or _record(writes, model, image, result, digest)
+            known = uow.predictions.get(model.model_version_id, image.volume_id)
+            prediction = known or _record(uow, model, image, result, digest)
             keep_stored(predictions.objects, canonical_key(digest), data)
             return prediction
     except DependencyUnavailable:
@@ -204,9 +193,9 @@ def _write_segmented(
     cancellation: Cancellation,
 ) -> SegmentedFile:
     """The mask beside the file that came, without the organs below the project's limits."""
-    with predictions.state.read() as reads:
-        abstentions = decide_abstentions(result.quality, reads.quality_limits(model.project_id))
-        origin = Origin(is_corrected=False, model=model, created_at=reads.now)
+    with predictions.state.read() as uow:
+        abstentions = decide_abstentions(result.quality, uow.limits.of_project(model.project_id))
+        origin = Origin(is_corrected=False, model=model, created_at=uow.now)
     mask = Volume(without_organs(result.mask.voxels, model.organs, abstentions), result.mask.geometry)
     if format is FileFormat.DICOM_SEG:
         source = SegmentationSource(path=file, series_instance_uid=source_reference.series_instance_uid)
@@ -241,8 +230,8 @@ def _check_modality(modality: Modality | None, model: ModelVersion) -> None:
         )
 
 
-def _record(writes: Writes, model: ModelVersion, image: VolumeRecord, result: Segmentation, digest: str) -> Prediction:
-    mask = made_mask(image, model.organs, digest, writes.now)
+def _record(uow: UnitOfWork, model: ModelVersion, image: VolumeRecord, result: Segmentation, digest: str) -> Prediction:
+    mask = made_mask(image, model.organs, digest, uow.now)
     prediction = Prediction(
         model_version_id=model.model_version_id,
         image_volume_id=image.volume_id,
@@ -250,11 +239,11 @@ def _record(writes: Writes, model: ModelVersion, image: VolumeRecord, result: Se
         mask_digest=digest,
         quality=result.quality,
         predicted_minutes=predicted_minutes(result.quality, image.geometry.size[2]),
-        created_at=writes.now,
+        created_at=uow.now,
     )
-    writes.add_volume(mask)
-    writes.add_prediction(prediction)
-    writes.add_slice_ranks(
+    uow.volumes.add(mask)
+    uow.predictions.add(prediction)
+    uow.predictions.add_slice_ranks(
         SliceRanks(
             mask_volume_id=mask.volume_id,
             project_id=mask.project_id,

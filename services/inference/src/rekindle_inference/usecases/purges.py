@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
-from typing import Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from rekindle.errors import NotFound, RekindleError
+from rekindle.vocabulary import is_sha256
+from rekindle_servicekit.idempotency import RequestKey
+from rekindle_servicekit.json_codec import decode, encode
+from rekindle_servicekit.objects import Objects
 
-from rekindle_inference.domain.manifest import is_sha256
 from rekindle_inference.domain.records import ModelVersion, ModelVersionId, ProjectId, VolumeId
-from rekindle_inference.domain.uploads import UploadId
-from rekindle_inference.ports import Objects, Request
+from rekindle_inference.state import PurgeTarget, State, UnitOfWork
 from rekindle_inference.usecases.checks import canonical_key, check_project, wrong_field
 from rekindle_inference.usecases.packages import read_package
 
 MAX_VOLUMES = 1000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Doomed:
-    """A volume that is to be erased."""
-
-    volume_id: VolumeId
-    #: Empty for a predicted mask.
-    original_digest: str
-    canonical_digest: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,57 +31,10 @@ class Purged:
     marked: tuple[ModelVersionId, ...] = ()
 
 
-class PurgeWrites(Protocol):
-    """One transaction; volumes are not taken in with the same bytes before it ends."""
-
-    def answer_to(self, request: Request) -> str | None: ...
-
-    def answer(self, request: Request, answer: str) -> None: ...
-
-    def doomed(self, project_id: ProjectId, images: Sequence[VolumeId]) -> list[Doomed]:
-        """These images, the other series of files that they came in, and all masks of them."""
-        ...
-
-    def erase(self, project_id: ProjectId, doomed: Sequence[Doomed]) -> list[UploadId]:
-        """Remove the rows and what was made of them, and leave tombstones.
-
-        The uploads that they came with, or were to come with, whose files may still be stored: they are ended.
-        """
-        ...
-
-    def unreferenced(self, digests: Collection[str], *, originals: bool) -> set[str]:
-        """Those that no volume of any project has, as its original or as its canonical digest."""
-        ...
-
-    def strike(self, texts: Collection[str]) -> None:
-        """Overwrite these wherever an answer that is kept has them."""
-        ...
-
-    def note_snapshots(self, project_id: ProjectId, snapshot_digests: Collection[str]) -> None: ...
-
-    def snapshots(self, project_id: ProjectId) -> set[str]:
-        """Snapshots of the project that held erased volumes."""
-        ...
-
-    def models_of(self, project_id: ProjectId) -> list[ModelVersion]: ...
-
-    def mark(self, model_version_ids: Collection[ModelVersionId]) -> None: ...
-
-
-class Purges(Protocol):
-    """The database, for erasing."""
-
-    def write(self) -> AbstractContextManager[PurgeWrites]: ...
-
-    def wipe(self) -> None:
-        """Leave no trace of what was removed in the files of an embedded database."""
-        ...
-
-
 def purge_volumes(
-    purges: Purges,
+    state: State,
     objects: Objects,
-    request: Request,
+    request: RequestKey,
     *,
     project_id: str,
     volume_ids: Sequence[str],
@@ -108,53 +51,53 @@ def purge_volumes(
     for field, digests in (("snapshot_digests", snapshot_digests), ("forget_digests", forget_digests)):
         if not all(is_sha256(digest) for digest in digests):
             raise wrong_field(field, "must be SHA-256 digests in lower-case hex")
-    with purges.write() as writes:
-        answered = writes.answer_to(request)
+    with state.write() as uow:
+        answered = uow.requests.find(request)
         if answered is None:
-            writes.strike(forget_digests)
-            doomed = writes.doomed(project, [VolumeId(volume_id) for volume_id in volume_ids])
-            purged = _erase(writes, objects, project, doomed, snapshot_digests)
-            writes.answer(request, json.dumps(asdict(purged)))
+            uow.purges.redact(forget_digests)
+            targets = uow.purges.targets(project, [VolumeId(volume_id) for volume_id in volume_ids])
+            purged = _erase(uow, objects, project, targets, snapshot_digests)
+            uow.requests.add(request, json.dumps(encode(purged)).encode())
         else:
-            purged = _from_json(answered)
+            purged = decode(Purged, json.loads(answered))
     # Again with each repetition: the log may have been read by somebody when the rows were removed.
-    purges.wipe()
+    state.wipe()
     return purged
 
 
 def _erase(
-    writes: PurgeWrites,
+    uow: UnitOfWork,
     objects: Objects,
     project: ProjectId,
-    doomed: Sequence[Doomed],
+    targets: Sequence[PurgeTarget],
     snapshot_digests: Sequence[str],
 ) -> Purged:
-    for upload_id in writes.erase(project, doomed):
+    for upload_id in uow.purges.purge(project, targets):
         for key in list(objects.list(f"uploads/{upload_id}/")):
             objects.delete(key)
-    gone = sorted(writes.unreferenced({each.canonical_digest for each in doomed}, originals=False))
+    gone = sorted(uow.purges.unreferenced({target.canonical_digest for target in targets}, originals=False))
     keys = [canonical_key(digest) for digest in gone]
-    originals = {each.original_digest for each in doomed if each.original_digest}
-    keys += [f"volumes/{digest}" for digest in sorted(writes.unreferenced(originals, originals=True))]
+    originals = {target.original_digest for target in targets if target.original_digest}
+    keys += [f"volumes/{digest}" for digest in sorted(uow.purges.unreferenced(originals, originals=True))]
     stored = [key for key in keys if objects.exists(key)]
     for key in stored:
         objects.delete(key)
     return Purged(
-        volumes=len(doomed),
+        volumes=len(targets),
         objects=len(stored),
         erased_digests=tuple(gone),
-        marked=_mark(writes, objects, project, snapshot_digests),
+        marked=_mark(uow, objects, project, snapshot_digests),
     )
 
 
 def _mark(
-    writes: PurgeWrites, objects: Objects, project: ProjectId, snapshot_digests: Sequence[str]
+    uow: UnitOfWork, objects: Objects, project: ProjectId, snapshot_digests: Sequence[str]
 ) -> tuple[ModelVersionId, ...]:
     """Mark the versions that were trained on these snapshots, and those that began with the weights of such."""
     if not snapshot_digests:
         return ()
-    writes.note_snapshots(project, snapshot_digests)
-    snapshots, models = writes.snapshots(project), writes.models_of(project)
+    uow.purges.note_snapshots(project, snapshot_digests)
+    snapshots, models = uow.purges.snapshots(project), uow.models.page(project)
     began_with = {model.model_version_id: _initial_weights(objects, model) for model in models}
     marked = {model.model_version_id for model in models if model.snapshot_digest in snapshots}
     while True:
@@ -163,22 +106,12 @@ def _mark(
         if not heirs:
             break
         marked |= heirs
-    writes.mark(marked)
+    uow.models.mark_trained_on_purged(marked)
     return tuple(model.model_version_id for model in models if model.model_version_id in marked)
 
 
 def _initial_weights(objects: Objects, model: ModelVersion) -> str:
     try:
-        return read_package(objects, model.package_digest).manifest.initial_weights_digest
+        return read_package(objects, model.package_digest).manifest.lineage.initial_weights_digest
     except (NotFound, RekindleError):  # a package that cannot be read says nothing; `verify` names it
         return ""
-
-
-def _from_json(answer: str) -> Purged:
-    known = json.loads(answer)
-    return Purged(
-        volumes=known["volumes"],
-        objects=known["objects"],
-        erased_digests=tuple(known["erased_digests"]),
-        marked=tuple(ModelVersionId(version) for version in known["marked"]),
-    )

@@ -8,13 +8,15 @@ from dataclasses import dataclass, replace
 from uuid import uuid4
 
 from rekindle.errors import InvalidInput, NotFound, quoted_id
+from rekindle.vocabulary import VolumeKind
 from rekindle_imaging.package import READABLE_ORGAN_ID
+from rekindle_servicekit.idempotency import RequestKey
 from rekindle_servicekit.pages import Page, Paging
 
 from rekindle_inference.domain.abstention import QualityLimit
-from rekindle_inference.domain.records import ModelVersionId, ProjectId, VolumeId, VolumeKind
+from rekindle_inference.domain.records import ModelVersionId, ProjectId, VolumeId
 from rekindle_inference.domain.results import Result, ResultId, ResultOrigin, place_mask, place_retraction, says_already
-from rekindle_inference.ports import Reads, Request, State, Writes
+from rekindle_inference.state import State, UnitOfWork
 from rekindle_inference.usecases.checks import check_project, require_volume, wrong_field
 from rekindle_inference.usecases.models import require_model
 
@@ -24,28 +26,28 @@ FEED_PAGE = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Publication:
+class PublishRequest:
     """A person's mask that is to be delivered, or to be taken back."""
 
     mask_volume_id: str
     origin: ResultOrigin
-    model_version_id: str
-    submission_id: str
-    retracted: bool
+    model_version_id: str = ""
+    submission_id: str = ""
+    retracted: bool = False
 
 
 def get_result(state: State, project_id: str, result_id: str) -> Result:
     """NotFound where it does not exist in the project."""
-    with state.read() as reads:
-        return _require(reads, check_project(project_id), result_id)
+    with state.read() as uow:
+        return _require(uow, check_project(project_id), result_id)
 
 
 def list_results(state: State, project_id: str, volume_id: str, paging: Paging) -> Page[Result]:
     """The results of one image, newest first; the place of one is its cursor. NotFound for an unknown image."""
     (before,) = paging.after
-    with state.read() as reads:
-        image = require_volume(reads, check_project(project_id), volume_id, field="volume_id")
-        rows = reads.results.of_image(image.project_id, image.volume_id, before=before or None, limit=paging.limit)
+    with state.read() as uow:
+        image = require_volume(uow, check_project(project_id), volume_id, field="volume_id")
+        rows = uow.results.of_image(image.project_id, image.volume_id, before=before or None, limit=paging.limit)
     return paging.page(rows, lambda result: [result.cursor])
 
 
@@ -53,69 +55,71 @@ def results_after(state: State, project_id: str, cursor: int) -> list[Result]:
     """Those that come next in the project's feed; InvalidInput for a cursor below 0."""
     if cursor < 0:
         raise wrong_field("after_cursor", "must be 0, or the cursor of a result")
-    with state.read() as reads:
-        return reads.results.after(check_project(project_id), cursor, limit=FEED_PAGE)
+    with state.read() as uow:
+        return uow.results.after(check_project(project_id), cursor, limit=FEED_PAGE)
 
 
-def publish_result(state: State, request: Request, project_id: str, publication: Publication) -> Result:
+def publish_result(state: State, request: RequestKey, project_id: str, publication: PublishRequest) -> Result:
     """Add a person's mask to the feed, or its withdrawal; what the feed says already is answered, not repeated.
 
     NotFound (mask, model version, RESULT_NOT_FOUND), InvalidInput.
     """
     project = check_project(project_id)
     _check_publication(publication)
-    with state.write() as writes:
-        answered = writes.answer_to(request)
+    with state.write() as uow:
+        answered = uow.requests.find(request)
         if answered is not None:
-            return _require(writes, project, answered)
-        mask = require_volume(writes, project, publication.mask_volume_id, field="mask_volume_id")
+            return _require(uow, project, answered.decode())
+        mask = require_volume(uow, project, publication.mask_volume_id, field="mask_volume_id")
         if mask.kind is not VolumeKind.MASK or mask.image_volume_id is None:
             raise wrong_field("mask_volume_id", "names an image: name the mask that was submitted")
         if publication.model_version_id:
-            require_model(writes, project, publication.model_version_id)
-        result = _publish(writes, project, mask.image_volume_id, publication)
-        writes.answer(request, result.result_id)
+            require_model(uow, project, publication.model_version_id)
+        result = _publish(uow, project, mask.image_volume_id, publication)
+        uow.requests.add(request, result.result_id.encode())
     return result
 
 
-def add_result(writes: Writes, result: Result) -> Result:
+def add_result(uow: UnitOfWork, result: Result) -> Result:
     """Add a mask to the feed; its cursor, and its place among the others of its image, are decided here."""
-    writes.results.lock_feed(result.project_id)
-    place = place_mask(writes.results.head(result.project_id, result.image_volume_id), result.origin)
+    uow.results.lock_feed(result.project_id)
+    place = place_mask(uow.results.head(result.project_id, result.image_volume_id), result.origin)
     placed = replace(
         result,
-        cursor=writes.results.next_cursor(result.project_id),
+        cursor=uow.results.next_cursor(result.project_id),
         supersedes_result_id=place.supersedes,
         outranked_by_result_id=place.outranked_by,
         leads=place.leads,
     )
-    writes.results.add(placed)
+    uow.results.add(placed)
     return placed
 
 
 def get_limits(state: State, project_id: str) -> list[QualityLimit]:
     """By organ."""
-    with state.read() as reads:
-        return reads.quality_limits(check_project(project_id))
+    with state.read() as uow:
+        return uow.limits.of_project(check_project(project_id))
 
 
-def set_limits(state: State, request: Request, project_id: str, limits: Sequence[QualityLimit]) -> list[QualityLimit]:
+def set_limits(
+    state: State, request: RequestKey, project_id: str, limits: Sequence[QualityLimit]
+) -> list[QualityLimit]:
     """Replace all limits of a project. InvalidInput names the limit that is wrong."""
     project = check_project(project_id)
     _check_limits(limits)
-    with state.write() as writes:
-        if writes.answer_to(request) is None:
-            _check_predicted(writes, project, limits)
-            writes.set_quality_limits(project, limits)
-            writes.answer(request, "")
-        return writes.quality_limits(project)
+    with state.write() as uow:
+        if uow.requests.find(request) is None:
+            _check_predicted(uow, project, limits)
+            uow.limits.replace(project, limits)
+            uow.requests.add(request, b"")
+        return uow.limits.of_project(project)
 
 
-def _publish(writes: Writes, project: ProjectId, image: VolumeId, publication: Publication) -> Result:
-    writes.results.lock_feed(project)
-    newest = writes.results.newest_of_submission(project, publication.submission_id)
+def _publish(uow: UnitOfWork, project: ProjectId, image: VolumeId, publication: PublishRequest) -> Result:
+    uow.results.lock_feed(project)
+    newest = uow.results.newest_of_submission(project, publication.submission_id)
     mask = VolumeId(publication.mask_volume_id)
-    head = writes.results.head(project, image)
+    head = uow.results.head(project, image)
     if newest is not None and says_already(
         head, newest, mask_volume_id=mask, origin=publication.origin, retracted=publication.retracted
     ):
@@ -131,7 +135,7 @@ def _publish(writes: Writes, project: ProjectId, image: VolumeId, publication: P
     result = Result(
         result_id=ResultId(str(uuid4())),
         project_id=project,
-        cursor=writes.results.next_cursor(project),
+        cursor=uow.results.next_cursor(project),
         image_volume_id=image,
         mask_volume_id=mask,
         origin=publication.origin,
@@ -140,21 +144,21 @@ def _publish(writes: Writes, project: ProjectId, image: VolumeId, publication: P
         retracted=publication.retracted,
         leads=place.leads,
         submission_id=publication.submission_id,
-        created_at=writes.now,
+        created_at=uow.now,
     )
-    writes.results.add(result)
+    uow.results.add(result)
     # Read again, with the image's source.
-    return _require(writes, project, result.result_id)
+    return _require(uow, project, result.result_id)
 
 
-def _require(reads: Reads, project: ProjectId, result_id: str) -> Result:
-    found = reads.results.get(project, ResultId(result_id))
+def _require(uow: UnitOfWork, project: ProjectId, result_id: str) -> Result:
+    found = uow.results.get(project, ResultId(result_id))
     if found is None:
         raise NotFound(f"there is no result {quoted_id(result_id)} in this project", reason="RESULT_NOT_FOUND")
     return found
 
 
-def _check_publication(publication: Publication) -> None:
+def _check_publication(publication: PublishRequest) -> None:
     if publication.origin is ResultOrigin.MODEL:
         raise wrong_field("origin", "must be corrected or reviewed: a model's masks come from segmentations")
     if _SUBMISSION_ID.fullmatch(publication.submission_id) is None:
@@ -174,9 +178,9 @@ def _check_limits(limits: Sequence[QualityLimit]) -> None:
         raise wrong_field("limits", "must name each organ once")
 
 
-def _check_predicted(reads: Reads, project: ProjectId, limits: Sequence[QualityLimit]) -> None:
+def _check_predicted(uow: UnitOfWork, project: ProjectId, limits: Sequence[QualityLimit]) -> None:
     """A misspelt organ would never be limited; told where the project has a model that knows its organs."""
-    models = reads.models(project, limit=1, before_version=None)
+    models = uow.models.page(project, limit=1, before_version=None)
     if not models:
         return
     known = [organ.id for organ in models[0].organs]

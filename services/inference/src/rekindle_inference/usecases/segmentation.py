@@ -8,16 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from rekindle.errors import InvalidInput
+from rekindle.vocabulary import OrganQuality
 from rekindle_imaging.errors import VolumeError
 from rekindle_imaging.masks import keep_largest_per_class
+from rekindle_imaging.package import Manifest
 from rekindle_imaging.preprocessing import Prepared, prepare, restore_labels, stack_channels
 from rekindle_imaging.quality import organ_quality
 from rekindle_imaging.uncertainty import slice_uncertainties
 from rekindle_imaging.volume import Volume
 from rekindle_servicekit.workers import Cancellation
 
-from rekindle_inference.domain.manifest import Manifest
-from rekindle_inference.domain.records import OrganQuality
 from rekindle_inference.domain.slices import ALL_ORGANS, SliceRank, ranked
 from rekindle_inference.ports import Engine, Observation, Package, Stage
 from rekindle_inference.usecases.gate import Turn

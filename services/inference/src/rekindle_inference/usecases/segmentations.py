@@ -7,6 +7,7 @@ from datetime import timedelta
 from uuid import uuid4
 
 from rekindle.errors import CapacityExceeded, NotFound, quoted_id
+from rekindle_servicekit.idempotency import RequestKey
 from rekindle_servicekit.pages import Page, Paging
 
 from rekindle_inference.domain import segmentations as domain
@@ -18,7 +19,7 @@ from rekindle_inference.domain.segmentations import (
     SegmentationState,
     queue_place,
 )
-from rekindle_inference.ports import Reads, Request, State, Writes
+from rekindle_inference.state import State, UnitOfWork
 from rekindle_inference.usecases.checks import check_project, place_of, require_volume, wrong_field
 from rekindle_inference.usecases.models import require_model
 from rekindle_inference.usecases.predictions import check_fits
@@ -39,55 +40,57 @@ class QueueRules:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class CreateSegmentation:
     """What a client asks for."""
 
     volume_id: str
-    #: None for whichever is active when work begins.
+    #: Version to predict with; None for whichever is active when work begins.
     model_version_id: str | None
-    priority: Priority
-    #: None for the default.
-    time_to_live: timedelta | None
+    priority: Priority = Priority.ROUTINE
+    #: Time until it is not worth starting any more; None for the default.
+    time_to_live: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class SegmentationView:
     """A segmentation and its place in the queue; 0 where it is not queued."""
 
     segmentation: Segmentation
     position: int
 
 
-def create_segmentation(state: State, rules: QueueRules, request: Request, project_id: str, wanted: Wanted) -> Seen:
+def create_segmentation(
+    state: State, rules: QueueRules, request: RequestKey, project_id: str, wanted: CreateSegmentation
+) -> SegmentationView:
     """Put one image into the queue, once per request id.
 
     InvalidInput, NotFound, ModelNotReady; CapacityExceeded (QUEUE_FULL) with the time to wait.
     """
     project = check_project(project_id)
     time_to_live = _time_to_live(rules, wanted.time_to_live)
-    with state.write() as writes:
-        answered = writes.answer_to(request)
+    with state.write() as uow:
+        answered = uow.requests.find(request)
         if answered is None:
-            segmentation = _new(writes, rules, project, wanted, time_to_live)
-            writes.segmentations.add(segmentation)
-            writes.answer(request, segmentation.segmentation_id)
-            answered = segmentation.segmentation_id
-        return _seen(writes, _require(writes, project, answered))
+            segmentation = _new(uow, rules, project, wanted, time_to_live)
+            uow.segmentations.add(segmentation)
+            answered = segmentation.segmentation_id.encode()
+            uow.requests.add(request, answered)
+        return _seen(uow, _require(uow, project, answered.decode()))
 
 
-def get_segmentation(state: State, project_id: str, segmentation_id: str) -> Seen:
+def get_segmentation(state: State, project_id: str, segmentation_id: str) -> SegmentationView:
     """NotFound where it does not exist in the project."""
-    with state.read() as reads:
-        return _seen(reads, _require(reads, check_project(project_id), segmentation_id))
+    with state.read() as uow:
+        return _seen(uow, _require(uow, check_project(project_id), segmentation_id))
 
 
 def list_segmentations(
     state: State, project_id: str, *, states: frozenset[SegmentationState], volume_id: str, paging: Paging
-) -> Page[Seen]:
+) -> Page[SegmentationView]:
     """Newest first; of some states and of one image where these are given. The place of one is moment and id."""
     project = check_project(project_id)
-    with state.read() as reads:
-        rows = reads.segmentations.page(
+    with state.read() as uow:
+        rows = uow.segmentations.page(
             project,
             states=states,
             volume_id=VolumeId(volume_id) if volume_id else None,
@@ -95,40 +98,40 @@ def list_segmentations(
             limit=paging.limit,
         )
         page = paging.page(rows, lambda row: [row.created_at.isoformat(), row.segmentation_id])
-        places = reads.segmentations.positions(segmentation.segmentation_id for segmentation in page.items)
-    seen = [Seen(segmentation=item, position=places.get(item.segmentation_id, 0)) for item in page.items]
+        places = uow.segmentations.positions(segmentation.segmentation_id for segmentation in page.items)
+    seen = [SegmentationView(segmentation=item, position=places.get(item.segmentation_id, 0)) for item in page.items]
     return Page(seen, page.next_token)
 
 
-def cancel_segmentation(state: State, request: Request, project_id: str, segmentation_id: str) -> Seen:
+def cancel_segmentation(state: State, request: RequestKey, project_id: str, segmentation_id: str) -> SegmentationView:
     """End it, also while it runs: what its worker does from now on is not kept.
 
     NotFound, IllegalTransition where it has ended otherwise.
     """
     project = check_project(project_id)
-    with state.write() as writes:
-        if writes.answer_to(request) is None:
-            _require(writes, project, segmentation_id)
-            current = writes.segmentations.lock(SegmentationId(segmentation_id))
+    with state.write() as uow:
+        if uow.requests.find(request) is None:
+            _require(uow, project, segmentation_id)
+            current = uow.segmentations.lock(SegmentationId(segmentation_id))
             assert current is not None
-            writes.segmentations.update(domain.cancel(current, writes.now))
-            writes.answer(request, segmentation_id)
-        return _seen(writes, _require(writes, project, segmentation_id))
+            uow.segmentations.update(domain.cancel(current, uow.now))
+            uow.requests.add(request, segmentation_id.encode())
+        return _seen(uow, _require(uow, project, segmentation_id))
 
 
 def _new(
-    writes: Writes, rules: QueueRules, project: ProjectId, wanted: Wanted, time_to_live: timedelta
+    uow: UnitOfWork, rules: QueueRules, project: ProjectId, wanted: CreateSegmentation, time_to_live: timedelta
 ) -> Segmentation:
-    image = require_volume(writes, project, wanted.volume_id, field="volume_id")
+    image = require_volume(uow, project, wanted.volume_id, field="volume_id")
     # Also where the active one is meant: it may be another one when work begins, but there must be one.
-    check_fits(image, require_model(writes, project, wanted.model_version_id))
-    if writes.segmentations.queued(project, wanted.priority) >= rules.most:
+    check_fits(image, require_model(uow, project, wanted.model_version_id))
+    if uow.segmentations.queued(project, wanted.priority) >= rules.most:
         raise CapacityExceeded(
             f"{rules.most} segmentations of priority {wanted.priority} are queued already: try again later",
             reason="QUEUE_FULL",
             retry_after_s=_QUEUE_RETRY_S,
         )
-    lane, due_at = queue_place(wanted.priority, writes.now, rules.batch_patience)
+    lane, due_at = queue_place(wanted.priority, uow.now, rules.batch_patience)
     return Segmentation(
         segmentation_id=SegmentationId(str(uuid4())),
         project_id=project,
@@ -137,8 +140,8 @@ def _new(
         priority=wanted.priority,
         lane=lane,
         due_at=due_at,
-        created_at=writes.now,
-        expire_at=writes.now + time_to_live,
+        created_at=uow.now,
+        expire_at=uow.now + time_to_live,
     )
 
 
@@ -151,13 +154,13 @@ def _time_to_live(rules: QueueRules, wanted: timedelta | None) -> timedelta:
     return wanted
 
 
-def _seen(reads: Reads, segmentation: Segmentation) -> Seen:
-    places = reads.segmentations.positions([segmentation.segmentation_id])
-    return Seen(segmentation=segmentation, position=places.get(segmentation.segmentation_id, 0))
+def _seen(uow: UnitOfWork, segmentation: Segmentation) -> SegmentationView:
+    places = uow.segmentations.positions([segmentation.segmentation_id])
+    return SegmentationView(segmentation=segmentation, position=places.get(segmentation.segmentation_id, 0))
 
 
-def _require(reads: Reads, project: ProjectId, segmentation_id: str) -> Segmentation:
-    found = reads.segmentations.get(project, SegmentationId(segmentation_id))
+def _require(uow: UnitOfWork, project: ProjectId, segmentation_id: str) -> Segmentation:
+    found = uow.segmentations.get(project, SegmentationId(segmentation_id))
     if found is None:
         raise NotFound(
             f"there is no segmentation {quoted_id(segmentation_id)} in this project", reason="SEGMENTATION_NOT_FOUND"

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from rekindle.errors import NotFound
+from rekindle.vocabulary import VolumeKind
 from rekindle_imaging.geometry import Geometry
 from rekindle_imaging.previews import MAX_LEVEL, reduce_image, reduce_mask, reduced_geometry
 from rekindle_servicekit.workers import Cancellation
 
-from rekindle_inference.domain.records import VolumeKind, VolumeRecord
+from rekindle_inference.domain.records import VolumeRecord
 from rekindle_inference.domain.slices import ALL_ORGANS, SliceRank, SliceRanks
-from rekindle_inference.ports import Reads, State
+from rekindle_inference.state import State, UnitOfWork
 from rekindle_inference.usecases.checks import check_project, require_volume, wrong_field
 from rekindle_inference.usecases.decoded import DecodedVolumes
 
@@ -68,8 +69,8 @@ class SlicesRead:
 
 def read_slices(slices: Slices, project_id: str, volume_id: str, wanted: SliceRange) -> SlicesRead:
     """Slices of a volume; InvalidInput naming first_slice, slice_count or level; NotFound."""
-    with slices.state.read() as reads:
-        record = require_volume(reads, check_project(project_id), volume_id, field="volume_id")
+    with slices.state.read() as uow:
+        record = require_volume(uow, check_project(project_id), volume_id, field="volume_id")
     count = _check_range(record.geometry, wanted)
     volume = slices.decoded.get(record.canonical_digest)
     columns, rows, _ = record.geometry.size
@@ -96,8 +97,8 @@ def rank_slices(
     """
     if not 0 <= limit <= MAX_RANKS:
         raise wrong_field("limit", f"must be 1 to {MAX_RANKS}, or 0 for all")
-    with slices.state.read() as reads:
-        ranks = _ranks(reads, project_id, mask_volume_id)
+    with slices.state.read() as uow:
+        ranks = _ranks(uow, project_id, mask_volume_id)
     found = ranks.organs.get(organ_id or ALL_ORGANS)
     if found is None:
         known = ", ".join(sorted(set(ranks.organs) - {ALL_ORGANS}))
@@ -105,9 +106,9 @@ def rank_slices(
     return ranks.model_version_id, found[: limit or None]
 
 
-def _ranks(reads: Reads, project_id: str, mask_volume_id: str) -> SliceRanks:
-    mask = require_volume(reads, check_project(project_id), mask_volume_id, field="mask_volume_id")
-    ranks = reads.slice_ranks(mask.project_id, mask.volume_id)
+def _ranks(uow: UnitOfWork, project_id: str, mask_volume_id: str) -> SliceRanks:
+    mask = require_volume(uow, check_project(project_id), mask_volume_id, field="mask_volume_id")
+    ranks = uow.predictions.slice_ranks(mask.project_id, mask.volume_id)
     if ranks is None:
         raise NotFound(
             "nothing is known of the slices of this volume: name a coarse label, a mask that was predicted here",

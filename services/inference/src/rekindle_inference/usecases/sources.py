@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from rekindle_servicekit.pages import Page, Paging
 
 from rekindle_inference.domain.records import VolumeRecord
-from rekindle_inference.ports import State
+from rekindle_inference.state import State
 from rekindle_inference.usecases.checks import check_project, place_of, wrong_field
 
 _MAX_VALUE = 64
@@ -25,6 +25,6 @@ def find_volumes(state: State, project_id: str, criteria: Mapping[str, str], pag
         if len(value) > _MAX_VALUE:
             raise wrong_field(kind, f"must have at most {_MAX_VALUE} characters")
     project, after = check_project(project_id), place_of(paging)
-    with state.read() as reads:
-        volumes = reads.find_volumes(project, wanted, limit=paging.limit, after=after)
+    with state.read() as uow:
+        volumes = uow.volumes.find(project, wanted, limit=paging.limit, after=after)
     return paging.page(volumes, lambda volume: [volume.created_at.isoformat(), volume.volume_id])

@@ -9,18 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from rekindle.errors import DependencyUnavailable, InvalidInput
+from rekindle.vocabulary import FileFormat, VolumeKind
 from rekindle_imaging import canonical
+from rekindle_servicekit.idempotency import RequestKey
 from rekindle_servicekit.workers import Cancellation
 
-from rekindle_inference.domain.records import (
-    Failure,
-    FileFormat,
-    ProjectId,
-    SourceReference,
-    VolumeKind,
-    VolumeRecord,
-)
-from rekindle_inference.ports import FoundSeries, Parsed, Reads, Request, Writes
+from rekindle_inference.domain.records import Failure, ProjectId, VolumeRecord
+from rekindle_inference.ports import FoundSeries, Parsed
+from rekindle_inference.state import UnitOfWork
 from rekindle_inference.usecases.checks import canonical_key, check_project, require_volume
 from rekindle_inference.usecases.volumes import Upload, Volumes, record_volume
 
@@ -47,15 +43,15 @@ class _Read:
 
 
 def upload_study(
-    volumes: Volumes, request: Request, project_id: str, sha256: str, file: Path, cancellation: Cancellation
+    volumes: Volumes, request: RequestKey, project_id: str, sha256: str, file: Path, cancellation: Cancellation
 ) -> tuple[SeriesOutcome, ...]:
     """Take in an archive, once per request id. Objects first; one commit then makes all of it visible.
 
     InvalidInput for the archive itself (NOT_DICOM, UNSAFE_ARCHIVE, TRUNCATED, TOO_LARGE, ...), AlreadyExists.
     """
     project = check_project(project_id)
-    with volumes.state.read() as reads:
-        answered = _answered(reads, request, project)
+    with volumes.state.read() as uow:
+        answered = _answered(uow, request, project)
     if answered is not None:
         return answered
     found = volumes.reader.take_apart(file, cancellation)
@@ -65,13 +61,13 @@ def upload_study(
     cancellation.raise_if_set()
     if any(isinstance(one, _Read) for one in taken):
         volumes.objects.put_file(f"volumes/{sha256}", file)
-    with volumes.state.write() as writes:
-        answered = _answered(writes, request, project)
+    with volumes.state.write() as uow:
+        answered = _answered(uow, request, project)
         if answered is not None:
             return answered
-        outcomes = tuple(_record(writes, one) for one in taken)
+        outcomes = tuple(_record(uow, one) for one in taken)
         _check_stored(volumes, sha256, taken)
-        writes.answer(request, _to_text(outcomes))
+        uow.requests.add(request, _to_text(outcomes).encode())
     for outcome in outcomes:
         if outcome.failure is not None:
             volumes.observer.series_refused(outcome.failure.reason)
@@ -107,11 +103,8 @@ def _upload(project: ProjectId, sha256: str, parsed: Parsed) -> Upload:
         kind=VolumeKind.IMAGE,
         format=FileFormat.DICOM,
         sha256=sha256,
-        source=parsed.source or SourceReference(),
+        source=parsed.source,
         modality=parsed.modality,
-        image_volume_id="",
-        coarse_mask_volume_id="",
-        organs=(),
     )
 
 
@@ -120,10 +113,10 @@ def _header(data: bytes) -> bytes:
     return data[: 2 * canonical.MAX_HEADER_BYTES]
 
 
-def _record(writes: Writes, taken: _Read | SeriesOutcome) -> SeriesOutcome:
+def _record(uow: UnitOfWork, taken: _Read | SeriesOutcome) -> SeriesOutcome:
     if isinstance(taken, SeriesOutcome):
         return taken
-    return _taken(record_volume(writes, taken.parsed_as, taken.header, taken.digest))
+    return _taken(record_volume(uow, taken.parsed_as, taken.header, taken.digest))
 
 
 def _failed(series: FoundSeries, failure: Failure) -> SeriesOutcome:
@@ -148,14 +141,14 @@ def _failure_item(outcome: SeriesOutcome) -> dict[str, Any]:
     }
 
 
-def _answered(reads: Reads, request: Request, project: ProjectId) -> tuple[SeriesOutcome, ...] | None:
-    text = reads.answer_to(request)
-    return None if text is None else tuple(_outcome(reads, project, item) for item in json.loads(text))
+def _answered(uow: UnitOfWork, request: RequestKey, project: ProjectId) -> tuple[SeriesOutcome, ...] | None:
+    text = uow.requests.find(request)
+    return None if text is None else tuple(_outcome(uow, project, item) for item in json.loads(text))
 
 
-def _outcome(reads: Reads, project: ProjectId, item: dict[str, Any]) -> SeriesOutcome:
+def _outcome(uow: UnitOfWork, project: ProjectId, item: dict[str, Any]) -> SeriesOutcome:
     if "volume_id" in item:
-        return _taken(require_volume(reads, project, item["volume_id"], field="request_id"))
+        return _taken(require_volume(uow, project, item["volume_id"], field="request_id"))
     return SeriesOutcome(
         series_instance_uid=item["series_instance_uid"],
         modality=item["modality"],

@@ -33,14 +33,14 @@ def sweep_uploads(uploads: Uploads) -> int:
 def _clean(uploads: Uploads, failures: list[Exception]) -> int:
     swept, last = 0, None
     while True:
-        with uploads.state.write() as writes:
-            expired = writes.uploads_to_clean(writes.now, limit=_AT_ONCE, after=last)
+        with uploads.state.write() as uow:
+            expired = uow.uploads.to_clean(limit=_AT_ONCE, after=last)
             for upload in expired:
-                writes.end_upload(upload.upload_id, UploadState.EXPIRED)
+                uow.uploads.end(upload.upload_id, UploadState.EXPIRED)
         removed = _removed(uploads, expired, failures)
-        with uploads.state.write() as writes:
+        with uploads.state.write() as uow:
             for upload_id in removed:
-                writes.upload_cleaned(upload_id)
+                uow.uploads.mark_cleaned(upload_id)
         swept += len(removed)
         if len(expired) < _AT_ONCE:
             return swept
@@ -50,11 +50,11 @@ def _clean(uploads: Uploads, failures: list[Exception]) -> int:
 def _forget(uploads: Uploads, failures: list[Exception]) -> None:
     last = None
     while True:
-        with uploads.state.write() as writes:
-            over = writes.uploads_to_forget(writes.now - KEPT, limit=_AT_ONCE, after=last)
+        with uploads.state.write() as uow:
+            over = uow.uploads.to_forget(uow.now - KEPT, limit=_AT_ONCE, after=last)
         removed = _removed(uploads, over, failures)
-        with uploads.state.write() as writes:
-            writes.forget_uploads(removed)
+        with uploads.state.write() as uow:
+            uow.uploads.forget(removed)
         if len(over) < _AT_ONCE:
             return
         last = over[-1]

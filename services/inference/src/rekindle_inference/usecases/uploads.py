@@ -4,26 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any
 from uuid import uuid4
 
 from rekindle.errors import CapacityExceeded, DependencyUnavailable, InvalidInput, NotFound, RekindleError
+from rekindle_servicekit.idempotency import RequestKey
+from rekindle_servicekit.json_codec import decode, encode
+from rekindle_servicekit.objects import Objects
 from rekindle_servicekit.principal import Principal
 
-from rekindle_inference.domain.records import (
-    CodedConcept,
-    FileFormat,
-    Modality,
-    Organ,
-    ProjectId,
-    SourceReference,
-    VolumeId,
-    VolumeKind,
-)
+from rekindle_inference.domain.records import ProjectId, VolumeId
 from rekindle_inference.domain.uploads import (
     MAX_CHUNK_BYTES,
     Act,
@@ -35,7 +27,7 @@ from rekindle_inference.domain.uploads import (
     is_repeated,
     no_such_upload,
 )
-from rekindle_inference.ports import Objects, Reads, Request, State, Writes
+from rekindle_inference.state import State, UnitOfWork
 from rekindle_inference.usecases.checks import check_project, wrong_field
 from rekindle_inference.usecases.volumes import Upload, Volumes, bases_of, check_upload
 
@@ -83,9 +75,9 @@ class Chunk:
 
 def create_upload(
     uploads: Uploads,
-    request: Request,
+    request: RequestKey,
     header: Upload | StudyHeader,
-    act: Request,
+    act: RequestKey,
     size_bytes: int,
     *,
     presigned: bool,
@@ -102,16 +94,16 @@ def create_upload(
     upload_id = UploadId(str(uuid4()))
     lifetime_s = uploads.lifetime.total_seconds()
     url = uploads.objects.presign_put(whole_key(upload_id), lifetime_s) if presigned else None
-    with uploads.state.write() as writes:
-        known = writes.answer_to(request)
+    with uploads.state.write() as uow:
+        known = uow.requests.find(request)
         if known is None:
-            upload = _new(uploads, writes, upload_id, header, act, size_bytes)
+            upload = _new(uploads, uow, upload_id, header, act, size_bytes)
             upload = replace(upload, presigned=url is not None)
-            writes.add_upload(upload)
-            writes.answer(request, upload_id)
+            uow.uploads.add(upload)
+            uow.requests.add(request, upload_id.encode())
             return Started(upload=upload, url=url or "" if upload.state is UploadState.OPEN else "")
-        upload = _as_of(require_upload(writes, header.project_id, known), writes)
-        left_s = (upload.created_at + uploads.lifetime - writes.now).total_seconds()
+        upload = _as_of(require_upload(uow, header.project_id, known.decode()), uow)
+        left_s = (upload.created_at + uploads.lifetime - uow.now).total_seconds()
     # An address that lasts as long as the first one.
     is_there = upload.presigned and upload.state is UploadState.OPEN and left_s > 0
     url = uploads.objects.presign_put(whole_key(upload.upload_id), left_s) if is_there else None
@@ -126,10 +118,10 @@ def put_chunk(uploads: Uploads, chunk: Chunk) -> int:
     _check_chunk(chunk)
     project_id = check_project(chunk.project_id)
     part = Part(offset=chunk.offset, size_bytes=len(chunk.data), sha256=hashlib.sha256(chunk.data).hexdigest())
-    with uploads.state.read() as reads:
-        upload = require_upload(reads, project_id, chunk.upload_id)
+    with uploads.state.read() as uow:
+        upload = require_upload(uow, project_id, chunk.upload_id)
         check_open(upload)
-        if is_repeated(upload, part, reads.upload_part(upload.upload_id, part.offset)):
+        if is_repeated(upload, part, uow.uploads.part(upload.upload_id, part.offset)):
             return _after(upload, part)
     # The object first: what the database says has arrived is there.
     key = part_key(upload.upload_id, part)
@@ -145,8 +137,8 @@ def put_chunk(uploads: Uploads, chunk: Chunk) -> int:
 
 def query_upload(uploads: Uploads, project_id: str, upload_id: str) -> UploadRecord:
     """What has arrived; also of a file that was sent to the object store. NotFound."""
-    with uploads.state.read() as reads:
-        upload = _as_of(require_upload(reads, project_id, upload_id), reads)
+    with uploads.state.read() as uow:
+        upload = _as_of(require_upload(uow, project_id, upload_id), uow)
     if upload.state is UploadState.OPEN and upload.presigned and upload.received_bytes == 0:
         with suppress(NotFound):
             size = uploads.objects.size(whole_key(upload.upload_id))
@@ -154,23 +146,23 @@ def query_upload(uploads: Uploads, project_id: str, upload_id: str) -> UploadRec
     return upload
 
 
-def abort_upload(uploads: Uploads, request: Request, project_id: str, upload_id: str) -> UploadRecord:
+def abort_upload(uploads: Uploads, request: RequestKey, project_id: str, upload_id: str) -> UploadRecord:
     """End an upload and remove what has arrived. IllegalTransition (UPLOAD_ENDED) once it is a volume; NotFound."""
-    with uploads.state.write() as writes:
-        upload = require_upload(writes, project_id, upload_id)
-        if writes.answer_to(request) is None:
+    with uploads.state.write() as uow:
+        upload = require_upload(uow, project_id, upload_id)
+        if uow.requests.find(request) is None:
             if upload.state is UploadState.FINALIZED:
                 check_open(upload)
-            writes.end_upload(upload.upload_id, UploadState.ABORTED)
-            writes.answer(request, upload.upload_id)
-        upload = require_upload(writes, project_id, upload_id)
+            uow.uploads.end(upload.upload_id, UploadState.ABORTED)
+            uow.requests.add(request, upload.upload_id.encode())
+        upload = require_upload(uow, project_id, upload_id)
     remove_objects(uploads.objects, upload.upload_id)
     return upload
 
 
-def require_upload(reads: Reads, project_id: str, upload_id: str) -> UploadRecord:
+def require_upload(uow: UnitOfWork, project_id: str, upload_id: str) -> UploadRecord:
     """NotFound where it does not exist, or belongs to another project."""
-    upload = reads.upload(check_project(project_id), UploadId(upload_id))
+    upload = uow.uploads.get(check_project(project_id), UploadId(upload_id))
     if upload is None:
         raise no_such_upload(upload_id)
     return upload
@@ -193,10 +185,10 @@ def part_key(upload_id: UploadId, part: Part) -> str:
     return f"uploads/{upload_id}/{part.offset:012d}-{part.sha256[:16]}"
 
 
-def request_of(upload: UploadRecord) -> Request:
+def request_of(upload: UploadRecord) -> RequestKey:
     """The identity under which the file is taken in."""
     act = upload.act
-    return Request(
+    return RequestKey(
         principal=Principal(issuer=act.issuer, subject=act.subject, display_name=""),
         method=act.method,
         request_id=act.request_id,
@@ -206,35 +198,26 @@ def request_of(upload: UploadRecord) -> Request:
 
 def header_of(upload: UploadRecord) -> Upload:
     """What the client said of the file; not for studies."""
-    fields: dict[str, Any] = dict(upload.header)
-    source: dict[str, Any] = {**fields["source"]}
-    source["sop_instance_uids"] = tuple(source["sop_instance_uids"])
-    fields["source"] = SourceReference(**source)
-    fields["kind"], fields["format"] = VolumeKind(fields["kind"]), FileFormat(fields["format"])
-    fields["modality"] = None if fields["modality"] is None else Modality(fields["modality"])
-    fields["organs"] = tuple(_organ(organ) for organ in fields["organs"])
-    return Upload(**fields)
-
-
-def _organ(fields: Mapping[str, Any]) -> Organ:
-    code = fields["code"]
-    return Organ(
-        id=fields["id"], label_value=fields["label_value"], code=None if code is None else CodedConcept(**code)
-    )
+    return decode(Upload, upload.header)
 
 
 def _new(
-    uploads: Uploads, writes: Writes, upload_id: UploadId, header: Upload | StudyHeader, act: Request, size_bytes: int
+    uploads: Uploads,
+    uow: UnitOfWork,
+    upload_id: UploadId,
+    header: Upload | StudyHeader,
+    act: RequestKey,
+    size_bytes: int,
 ) -> UploadRecord:
     project_id = check_project(header.project_id)
     # A wrong id is told before any byte is sent.
     if isinstance(header, Upload):
-        bases_of(writes, header)
+        bases_of(uow, header)
     if not act.request_id:
         act = replace(act, request_id=upload_id)
-    done = writes.answer_to(act)
+    done = uow.requests.find(act)
     if done is None:
-        _check_room(uploads, writes, project_id, size_bytes)
+        _check_room(uploads, uow, project_id, size_bytes)
     return UploadRecord(
         upload_id=upload_id,
         project_id=project_id,
@@ -246,30 +229,30 @@ def _new(
             request_id=act.request_id,
             digest=act.digest,
         ),
-        header=asdict(header) if done is None else {},
+        header=encode(header) if done is None else {},
         size_bytes=size_bytes,
         received_bytes=0,
         chunks=0,
         presigned=False,
-        created_at=writes.now,
-        expires_at=writes.now + uploads.lifetime,
-        volume_id=VolumeId(done) if done is not None and isinstance(header, Upload) else None,
+        created_at=uow.now,
+        expires_at=uow.now + uploads.lifetime,
+        volume_id=VolumeId(done.decode()) if done is not None and isinstance(header, Upload) else None,
     )
 
 
-def _as_of(upload: UploadRecord, reads: Reads) -> UploadRecord:
+def _as_of(upload: UploadRecord, uow: UnitOfWork) -> UploadRecord:
     """Expired as soon as its time is over, whether or not the sweep has come by."""
-    is_over = upload.state is UploadState.OPEN and upload.expires_at <= reads.now
+    is_over = upload.state is UploadState.OPEN and upload.expires_at <= uow.now
     return replace(upload, state=UploadState.EXPIRED, received_bytes=0) if is_over else upload
 
 
 def _note_part(uploads: Uploads, project_id: ProjectId, upload_id: UploadId, part: Part) -> int:
-    with uploads.state.write() as writes:
-        upload = require_upload(writes, project_id, upload_id)
-        check_open(upload, writes.now)
-        if is_repeated(upload, part, writes.upload_part(upload_id, part.offset)):
+    with uploads.state.write() as uow:
+        upload = require_upload(uow, project_id, upload_id)
+        check_open(upload, uow.now)
+        if is_repeated(upload, part, uow.uploads.part(upload_id, part.offset)):
             return _after(upload, part)
-        if not writes.add_upload_part(upload, part, writes.now + uploads.lifetime):
+        if not uow.uploads.add_part(upload, part, uow.now + uploads.lifetime):
             raise DependencyUnavailable(
                 "another chunk of this upload arrived at this moment: try again",
                 reason="CONCURRENT_WRITE",
@@ -290,14 +273,14 @@ def _check_size(size_bytes: int, most: int) -> None:
         raise InvalidInput(f"the file is larger than {most} bytes", reason="TOO_LARGE")
 
 
-def _check_room(uploads: Uploads, writes: Writes, project_id: ProjectId, size_bytes: int) -> None:
-    if writes.open_uploads(project_id, writes.now) >= uploads.max_open:
+def _check_room(uploads: Uploads, uow: UnitOfWork, project_id: ProjectId, size_bytes: int) -> None:
+    if uow.uploads.count_open(project_id) >= uploads.max_open:
         raise CapacityExceeded(
             f"the project has {uploads.max_open} open uploads: finalize or abort some, or wait until they expire",
             reason="TOO_MANY_UPLOADS",
             retry_after_s=60.0,
         )
-    if writes.open_upload_bytes(writes.now) + size_bytes > uploads.max_open_bytes:
+    if uow.uploads.open_bytes() + size_bytes > uploads.max_open_bytes:
         raise CapacityExceeded(
             f"open uploads would announce more than {uploads.max_open_bytes} bytes together: finalize or abort some, "
             "or wait until they expire",

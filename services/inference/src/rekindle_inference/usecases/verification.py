@@ -4,45 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Protocol
 
 from rekindle.errors import NotFound
 from rekindle_servicekit.objects import Objects
 from rekindle_servicekit.verification import Expected, Finding, Summary, VerifyOptions, compare_objects
 from rekindle_servicekit.workers import Cancellation
 
-from rekindle_inference.domain.records import ModelVersion, ProjectId, VolumeId
+from rekindle_inference.state import Inventory
 from rekindle_inference.usecases.checks import canonical_key
 from rekindle_inference.usecases.packages import manifest_key, model_key
 
 _SEND_AGAIN = "restore the object store, or send the volume again"
 _PREDICT_AGAIN = "restore the object store; a mask that was predicted can be predicted again from its image"
 _UPLOAD_AGAIN = "restore the object store, or upload the package again"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredVolume:
-    """What a volume's row says of objects."""
-
-    volume_id: VolumeId
-    project_id: ProjectId
-    #: Empty for a predicted mask.
-    original_digest: str
-    canonical_digest: str
-
-
-class Inventory(Protocol):
-    """Everything that has objects, of all projects."""
-
-    def volumes(self) -> Iterator[StoredVolume]: ...
-
-    def models(self) -> list[ModelVersion]: ...
-
-    def upload_ids(self) -> set[str]:
-        """Uploads whose parts may still be stored."""
-        ...
 
 
 def verify(

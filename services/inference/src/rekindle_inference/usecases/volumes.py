@@ -8,9 +8,12 @@ from pathlib import Path
 from uuid import uuid4
 
 from rekindle.errors import DependencyUnavailable, FieldViolation, InvalidInput, NotFound, quoted_id
+from rekindle.vocabulary import FileFormat, Modality, Organ, OrganEffort, SourceReference, VolumeKind
 from rekindle_imaging import canonical
 from rekindle_imaging.geometry import Geometry
 from rekindle_imaging.volume import Volume
+from rekindle_servicekit.idempotency import RequestKey
+from rekindle_servicekit.objects import Objects
 from rekindle_servicekit.workers import Cancellation
 
 from rekindle_inference.domain.receipts import (
@@ -19,33 +22,9 @@ from rekindle_inference.domain.receipts import (
     correction_effort,
     found_organs,
 )
-from rekindle_inference.domain.records import (
-    FileFormat,
-    Modality,
-    Organ,
-    OrganEffort,
-    OrganFound,
-    Receipt,
-    ReceiptId,
-    SourceReference,
-    VolumeId,
-    VolumeKind,
-    VolumeRecord,
-)
-from rekindle_inference.ports import (
-    Objects,
-    Observer,
-    Onto,
-    Parsed,
-    Reader,
-    Reads,
-    Request,
-    Segmentations,
-    State,
-    Unobserved,
-    Writer,
-    Writes,
-)
+from rekindle_inference.domain.records import OrganFound, Receipt, ReceiptId, VolumeId, VolumeRecord
+from rekindle_inference.ports import Observer, Onto, Parsed, Reader, Segmentations, Unobserved, Writer
+from rekindle_inference.state import State, UnitOfWork
 from rekindle_inference.usecases.checks import (
     canonical_key,
     check_organs,
@@ -86,11 +65,11 @@ class Upload:
     kind: VolumeKind
     format: FileFormat
     sha256: str
-    source: SourceReference
-    modality: Modality | None
-    image_volume_id: str
-    coarse_mask_volume_id: str
-    organs: tuple[Organ, ...]
+    source: SourceReference = field(default_factory=SourceReference)
+    modality: Modality | None = None
+    image_volume_id: str = ""
+    coarse_mask_volume_id: str = ""
+    organs: tuple[Organ, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,18 +115,18 @@ def check_source(source: SourceReference) -> None:
 
 
 def upload_volume(
-    volumes: Volumes, request: Request, upload: Upload, file: Path, cancellation: Cancellation
+    volumes: Volumes, request: RequestKey, upload: Upload, file: Path, cancellation: Cancellation
 ) -> Uploaded:
     """Take in a file, once per request id. Objects first; one commit then makes all of it visible.
 
     InvalidInput (the reader's reasons, GEOMETRY_MISMATCH, UNKNOWN_LABEL_VALUES), NotFound, AlreadyExists.
     """
-    with volumes.state.read() as reads:
-        answered = _answered(reads, request, upload)
+    with volumes.state.read() as uow:
+        answered = _answered(uow, request, upload)
         if answered is not None:
             return answered
         # Before the costly part, so that a wrong id costs nothing.
-        image, coarse = bases_of(reads, upload)
+        image, coarse = bases_of(uow, upload)
     onto = None if image is None else Onto(image=image, organs=upload.organs)
     parsed = volumes.reader.read(file, upload.kind, upload.format, cancellation, onto=onto)
     upload, data = with_what_the_file_says(upload, parsed), parsed.data
@@ -171,18 +150,24 @@ def upload_volume(
 
 
 def _take_in(
-    volumes: Volumes, request: Request, upload: Upload, file: Path, data: bytes, digest: str, examined: _Examined | None
+    volumes: Volumes,
+    request: RequestKey,
+    upload: Upload,
+    file: Path,
+    data: bytes,
+    digest: str,
+    examined: _Examined | None,
 ) -> Uploaded:
     """The rows; objects that were erased with others of the same bytes since they were stored are stored again."""
-    with volumes.state.write() as writes:
-        answered = _answered(writes, request, upload)
+    with volumes.state.write() as uow:
+        answered = _answered(uow, request, upload)
         if answered is not None:
             return answered
-        uploaded = _record(writes, upload, data, digest, examined)
+        uploaded = _record(uow, upload, data, digest, examined)
         keep_stored(volumes.objects, canonical_key(digest), data)
         if not volumes.objects.exists(f"volumes/{upload.sha256}"):
             volumes.objects.put_file(f"volumes/{upload.sha256}", file)
-        writes.answer(request, uploaded.volume.volume_id)
+        uow.requests.add(request, uploaded.volume.volume_id.encode())
     return uploaded
 
 
@@ -209,8 +194,8 @@ def with_what_the_file_says(upload: Upload, parsed: Parsed) -> Upload:
 
 def get_volume(volumes: Volumes, project_id: str, volume_id: str) -> VolumeRecord:
     """NotFound where it does not exist in the project."""
-    with volumes.state.read() as reads:
-        return require_volume(reads, check_project(project_id), volume_id, field="volume_id")
+    with volumes.state.read() as uow:
+        return require_volume(uow, check_project(project_id), volume_id, field="volume_id")
 
 
 def get_volumes(volumes: Volumes, project_id: str, volume_ids: list[str]) -> list[VolumeRecord]:
@@ -218,8 +203,8 @@ def get_volumes(volumes: Volumes, project_id: str, volume_ids: list[str]) -> lis
     if len(volume_ids) > MAX_BATCH:
         raise wrong_field("volume_ids", f"must be at most {MAX_BATCH}")
     wanted = [VolumeId(volume_id) for volume_id in volume_ids]
-    with volumes.state.read() as reads:
-        found = reads.volumes(check_project(project_id), wanted)
+    with volumes.state.read() as uow:
+        found = uow.volumes.get_all(check_project(project_id), wanted)
     missing = [volume_id for volume_id in wanted if volume_id not in found]
     if missing:
         listed = ", ".join(quoted_id(volume_id) for volume_id in missing[:10])
@@ -230,8 +215,8 @@ def get_volumes(volumes: Volumes, project_id: str, volume_ids: list[str]) -> lis
 
 def get_receipt(volumes: Volumes, project_id: str, receipt_id: str) -> Receipt:
     """NotFound where it does not exist in the project."""
-    with volumes.state.read() as reads:
-        receipt = reads.receipt(check_project(project_id), ReceiptId(receipt_id))
+    with volumes.state.read() as uow:
+        receipt = uow.receipts.get(check_project(project_id), ReceiptId(receipt_id))
     if receipt is None:
         raise NotFound(f"there is no receipt {quoted_id(receipt_id)} in this project", reason="RECEIPT_NOT_FOUND")
     return receipt
@@ -257,17 +242,17 @@ def write_volume(
     return record, volumes.writer.write(volume, format, folder)
 
 
-def bases_of(reads: Reads, upload: Upload) -> tuple[VolumeRecord | None, VolumeRecord | None]:
+def bases_of(uow: UnitOfWork, upload: Upload) -> tuple[VolumeRecord | None, VolumeRecord | None]:
     """The image of a mask and the coarse label that it started from, both checked to belong to it."""
     if upload.kind is VolumeKind.IMAGE:
         return None, None
     project_id = check_project(upload.project_id)
-    image = require_volume(reads, project_id, upload.image_volume_id, field="image_volume_id")
+    image = require_volume(uow, project_id, upload.image_volume_id, field="image_volume_id")
     if image.kind is not VolumeKind.IMAGE:
         raise wrong_field("image_volume_id", "names a mask: name the image that the mask belongs to")
     if not upload.coarse_mask_volume_id:
         return image, None
-    coarse = require_volume(reads, project_id, upload.coarse_mask_volume_id, field="coarse_mask_volume_id")
+    coarse = require_volume(uow, project_id, upload.coarse_mask_volume_id, field="coarse_mask_volume_id")
     if coarse.kind is not VolumeKind.MASK:
         raise wrong_field("coarse_mask_volume_id", "names an image: name the mask that was corrected")
     if coarse.image_volume_id != image.volume_id:
@@ -278,13 +263,13 @@ def bases_of(reads: Reads, upload: Upload) -> tuple[VolumeRecord | None, VolumeR
     return image, coarse
 
 
-def _answered(reads: Reads, request: Request, upload: Upload) -> Uploaded | None:
-    volume_id = reads.answer_to(request)
-    if volume_id is None:
+def _answered(uow: UnitOfWork, request: RequestKey, upload: Upload) -> Uploaded | None:
+    answer = uow.requests.find(request)
+    if answer is None:
         return None
     project_id = check_project(upload.project_id)
-    volume = require_volume(reads, project_id, volume_id, field="request_id")
-    return Uploaded(volume=volume, receipt=reads.receipt_of(project_id, volume.volume_id))
+    volume = require_volume(uow, project_id, answer.decode(), field="request_id")
+    return Uploaded(volume=volume, receipt=uow.receipts.of_mask(project_id, volume.volume_id))
 
 
 def _examine(
@@ -308,7 +293,7 @@ def _examine(
 
 
 def record_volume(
-    writes: Writes, upload: Upload, data: bytes, digest: str, image_volume_id: VolumeId | None = None
+    uow: UnitOfWork, upload: Upload, data: bytes, digest: str, image_volume_id: VolumeId | None = None
 ) -> VolumeRecord:
     """Add the volume that was uploaded; of its canonical `data` the header is enough."""
     volume = VolumeRecord(
@@ -320,18 +305,18 @@ def record_volume(
         canonical_digest=digest,
         original_format=upload.format,
         source=upload.source,
-        created_at=writes.now,
+        created_at=uow.now,
         image_volume_id=image_volume_id,
         modality=upload.modality,
         organs=upload.organs,
     )
-    writes.add_volume(volume)
+    uow.volumes.add(volume)
     return volume
 
 
-def _record(writes: Writes, upload: Upload, data: bytes, digest: str, examined: _Examined | None) -> Uploaded:
+def _record(uow: UnitOfWork, upload: Upload, data: bytes, digest: str, examined: _Examined | None) -> Uploaded:
     image_volume_id = None if examined is None else examined.image.volume_id
-    volume = record_volume(writes, upload, data, digest, image_volume_id)
+    volume = record_volume(uow, upload, data, digest, image_volume_id)
     if examined is None:
         return Uploaded(volume=volume, receipt=None)
     receipt = Receipt(
@@ -344,7 +329,7 @@ def _record(writes: Writes, upload: Upload, data: bytes, digest: str, examined: 
         coarse_mask_volume_id=None if examined.coarse is None else examined.coarse.volume_id,
         organs=examined.found,
         effort=examined.effort,
-        created_at=writes.now,
+        created_at=uow.now,
     )
-    writes.add_receipt(receipt)
+    uow.receipts.add(receipt)
     return Uploaded(volume=volume, receipt=receipt)

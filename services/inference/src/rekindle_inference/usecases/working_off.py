@@ -17,16 +17,17 @@ from rekindle.errors import (
     NotFound,
     RekindleError,
 )
+from rekindle.vocabulary import VolumeKind
 from rekindle_imaging import canonical
 from rekindle_imaging.volume import Volume
 from rekindle_servicekit.workers import Cancellation
 
 from rekindle_inference.domain import segmentations as domain
 from rekindle_inference.domain.abstention import Abstention, decide_abstentions, kept_organs, without_organs
-from rekindle_inference.domain.records import ModelVersion, Prediction, VolumeId, VolumeKind
+from rekindle_inference.domain.records import ModelVersion, Prediction, VolumeId
 from rekindle_inference.domain.results import Result, ResultId, ResultOrigin
 from rekindle_inference.domain.segmentations import Priority, Segmentation
-from rekindle_inference.ports import Writes
+from rekindle_inference.state import UnitOfWork
 from rekindle_inference.usecases.checks import (
     canonical_key,
     drop_if_erased,
@@ -70,25 +71,25 @@ def take_next(work: Predictions, priorities: Iterable[Priority], claim_for: time
     """
     wanted = list(priorities)
     while True:
-        with work.state.write() as writes:
-            for late in writes.segmentations.lock_expired(_EXPIRED_AT_ONCE):
-                writes.segmentations.update(domain.expire(late, writes.now))
-            found = writes.segmentations.lock_next(wanted) if wanted else None
+        with work.state.write() as uow:
+            for late in uow.segmentations.lock_expired(_EXPIRED_AT_ONCE):
+                uow.segmentations.update(domain.expire(late, uow.now))
+            found = uow.segmentations.lock_next(wanted) if wanted else None
             if found is None:
                 return None
-            taken = _take(writes, found, claim_for)
+            taken = _take(uow, found, claim_for)
         if taken is not None:
             return taken
 
 
 def keep_claims(work: Predictions, held: Iterable[tuple[Taken, tuple[int, int]]], claim_for: timedelta) -> list[Taken]:
     """Extend the claims on what is worked on, noting progress; those that are lost: cancelled, or taken over."""
-    with work.state.write() as writes:
-        until = writes.now + claim_for
+    with work.state.write() as uow:
+        until = uow.now + claim_for
         return [
             taken
             for taken, progress in held
-            if not writes.segmentations.keep(taken.segmentation.segmentation_id, taken.claim, until, progress)
+            if not uow.segmentations.extend_claim(taken.segmentation.segmentation_id, taken.claim, until, progress)
         ]
 
 
@@ -120,53 +121,53 @@ def carry_out(work: Predictions, taken: Taken, cancellation: Cancellation, on_pr
         _postpone(work, taken, error)
     except RekindleError as error:
         reason, message = error.reason, error.message
-        _change(work, taken, lambda current, writes: domain.fail(current, writes.now, reason=reason, message=message))
+        _change(work, taken, lambda current, uow: domain.fail(current, uow.now, reason=reason, message=message))
     except Exception:
         _note_incident(work, taken)
 
 
-def _take(writes: Writes, found: Segmentation, claim_for: timedelta) -> Taken | None:
+def _take(uow: UnitOfWork, found: Segmentation, claim_for: timedelta) -> Taken | None:
     """Start it; None where it had to be ended instead."""
     if domain.is_worn_out(found):
         message = f"the service ended or failed {found.attempts} times while it worked on this volume"
-        writes.segmentations.update(domain.fail(found, writes.now, reason="WORN_OUT", message=message))
+        uow.segmentations.update(domain.fail(found, uow.now, reason="WORN_OUT", message=message))
         return None
     # A version that was recorded before stays, so that all that was ever told of it is of one version.
     version = found.model_version_id or found.requested_model_version_id
     try:
-        model = require_model(writes, found.project_id, version)
+        model = require_model(uow, found.project_id, version)
     except (NotFound, ModelNotReady) as error:
-        writes.segmentations.update(domain.fail(found, writes.now, reason=error.reason, message=error.message))
+        uow.segmentations.update(domain.fail(found, uow.now, reason=error.reason, message=error.message))
         return None
     claim = str(uuid4())
     started = domain.start(
         found,
         model_version_id=model.model_version_id,
         claim=claim,
-        now=writes.now,
-        until=writes.now + claim_for,
+        now=uow.now,
+        until=uow.now + claim_for,
     )
-    writes.segmentations.update(started)
+    uow.segmentations.update(started)
     return Taken(segmentation=started, model=model, claim=claim)
 
 
 def _deliver(work: Predictions, taken: Taken, prediction: Prediction, slices: int) -> None:
     """Make the result and end the segmentation, both or neither; only while the claim holds."""
-    with work.state.read() as reads:
-        image = require_volume(reads, taken.model.project_id, prediction.image_volume_id, field="volume_id")
-        limits = reads.quality_limits(taken.model.project_id)
+    with work.state.read() as uow:
+        image = require_volume(uow, taken.model.project_id, prediction.image_volume_id, field="volume_id")
+        limits = uow.limits.of_project(taken.model.project_id)
     abstentions = decide_abstentions(prediction.quality, limits)
     reduced = _store_reduced(work, taken.model, prediction, abstentions) if abstentions else None
 
-    def deliver(current: Segmentation, writes: Writes) -> Segmentation:
+    def deliver(current: Segmentation, uow: UnitOfWork) -> Segmentation:
         mask_volume_id = prediction.mask_volume_id
         if reduced is not None:
-            mask = made_mask(image, kept_organs(taken.model.organs, abstentions), reduced.digest, writes.now)
-            writes.add_volume(mask)
+            mask = made_mask(image, kept_organs(taken.model.organs, abstentions), reduced.digest, uow.now)
+            uow.volumes.add(mask)
             keep_stored(work.objects, canonical_key(reduced.digest), reduced.data)
             mask_volume_id = mask.volume_id
-        result = _result(writes, taken, prediction, mask_volume_id, abstentions)
-        return domain.succeed(current, add_result(writes, result).result_id, writes.now, slices=slices)
+        result = _result(uow, taken, prediction, mask_volume_id, abstentions)
+        return domain.succeed(current, add_result(uow, result).result_id, uow.now, slices=slices)
 
     if not _change(work, taken, deliver) and reduced is not None:
         # Where the image was erased meanwhile, no mask of it may stay either.
@@ -186,7 +187,7 @@ def _store_reduced(
 
 
 def _result(
-    writes: Writes,
+    uow: UnitOfWork,
     taken: Taken,
     prediction: Prediction,
     mask_volume_id: VolumeId,
@@ -204,7 +205,7 @@ def _result(
         quality=prediction.quality,
         abstentions=abstentions,
         segmentation_id=taken.segmentation.segmentation_id,
-        created_at=writes.now,
+        created_at=uow.now,
     )
 
 
@@ -215,7 +216,7 @@ def _postpone(work: Predictions, taken: Taken, error: RekindleError) -> None:
     _change(
         work,
         taken,
-        lambda current, writes: domain.put_back(current, reason=reason, not_before=writes.now + domain.RETRY_AFTER),
+        lambda current, uow: domain.put_back(current, reason=reason, not_before=uow.now + domain.RETRY_AFTER),
     )
 
 
@@ -225,20 +226,20 @@ def _note_incident(work: Predictions, taken: Taken) -> None:
     _log.exception("incident %s", incident_id, extra={"action": "incident", "incident_id": incident_id})
     message = f"it failed: the service's log has the details as incident {incident_id}"
 
-    def after(current: Segmentation, writes: Writes) -> Segmentation:
+    def after(current: Segmentation, uow: UnitOfWork) -> Segmentation:
         if domain.is_worn_out(current):
-            return domain.fail(current, writes.now, reason="INTERNAL_ERROR", message=message)
-        later = writes.now + domain.RETRY_AFTER
+            return domain.fail(current, uow.now, reason="INTERNAL_ERROR", message=message)
+        later = uow.now + domain.RETRY_AFTER
         return domain.put_back(current, reason=message, not_before=later, counted=True)
 
     _change(work, taken, after)
 
 
-def _change(work: Predictions, taken: Taken, change: Callable[[Segmentation, Writes], Segmentation]) -> bool:
+def _change(work: Predictions, taken: Taken, change: Callable[[Segmentation, UnitOfWork], Segmentation]) -> bool:
     """Write what becomes of a segmentation; False where somebody has called it off, taken it over or erased it."""
-    with work.state.write() as writes:
-        current = writes.segmentations.lock(taken.segmentation.segmentation_id)
+    with work.state.write() as uow:
+        current = uow.segmentations.lock(taken.segmentation.segmentation_id)
         if current is None or current.claim != taken.claim:
             return False
-        writes.segmentations.update(change(current, writes))
+        uow.segmentations.update(change(current, uow))
     return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from rekindle_inference.domain.manifest import Manifest
+from rekindle_imaging.package import Manifest
 
 InstanceKind = Literal["auto", "gpu", "cpu"]
 Accelerator = Literal["none", "tensorrt"]

@@ -12,6 +12,7 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 from rekindle.errors import DependencyUnavailable, InvalidInput, RekindleError
+from rekindle_imaging.package import needed_bytes
 from rekindle_servicekit.workers import Cancellation
 
 from rekindle_inference.adapters.onnx_file import check_onnx
@@ -21,7 +22,6 @@ from rekindle_inference.adapters.triton.loads import Loads
 from rekindle_inference.adapters.triton.names import model_name, own_name
 from rekindle_inference.adapters.triton.repository import ModelRepository
 from rekindle_inference.adapters.triton.residents import Residents
-from rekindle_inference.domain.manifest import needed_bytes
 from rekindle_inference.domain.records import ProjectId
 from rekindle_inference.ports import Package
 

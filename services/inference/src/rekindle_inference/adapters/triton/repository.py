@@ -10,9 +10,9 @@ from contextlib import suppress
 
 from rekindle.errors import IntegrityError, NotFound
 from rekindle_servicekit.objects import Objects
+from rekindle_servicekit.objects import Objects as Packages
 
 from rekindle_inference.adapters.triton.config import ModelOptions, render_config
-from rekindle_inference.ports import Objects as Packages
 from rekindle_inference.ports import Package
 
 _CHUNK_BYTES = 1024 * 1024

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import sqlalchemy as sa
 from rekindle_servicekit.database import read
 
-from rekindle_inference.adapters import rows
-from rekindle_inference.adapters.tables import models, uploads, volumes
 from rekindle_inference.domain.records import ModelVersion, ProjectId, VolumeId
-from rekindle_inference.usecases.verification import StoredVolume
+from rekindle_inference.state.models import model_of
+from rekindle_inference.state.tables import models, uploads, volumes
 
 _ROWS_AT_ONCE = 5000
 
 
-class SqlInventory:
-    """usecases.verification.Inventory over a database."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredVolume:
+    """What a volume's row says of objects."""
+
+    volume_id: VolumeId
+    project_id: ProjectId
+    #: Empty for a predicted mask.
+    original_digest: str
+    canonical_digest: str
+
+
+class Inventory:
+    """Everything that has objects, of all projects."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
@@ -43,9 +54,10 @@ class SqlInventory:
 
     def models(self) -> list[ModelVersion]:
         with read(self._engine) as connection:
-            found = connection.execute(sa.select(models).order_by(models.c.model_version_id)).mappings()
-            return [rows.model_of({**row, "active": False}) for row in found]
+            rows = connection.execute(sa.select(models).order_by(models.c.model_version_id)).mappings()
+            return [model_of(dict(row)) for row in rows]
 
     def upload_ids(self) -> set[str]:
+        """Uploads whose parts may still be stored."""
         with read(self._engine) as connection:
             return set(connection.execute(sa.select(uploads.c.upload_id).where(~uploads.c.cleaned)).scalars())

@@ -1,40 +1,27 @@
-"""Durable segmentations in SQLite or PostgreSQL."""
+"""Durable segmentations in SQL."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
-from rekindle_inference.adapters.tables import segmentations
 from rekindle_inference.domain.records import ProjectId, VolumeId
 from rekindle_inference.domain.segmentations import Priority, Segmentation, SegmentationId, SegmentationState
-
-
-def older_than(
-    place: tuple[datetime, str], moment: sa.ColumnElement[datetime], row_id: sa.ColumnElement[str]
-) -> sa.ColumnElement[bool]:
-    """Rows behind a place in a list that is ordered by moment and id, newest first."""
-    created_at, place_id = place
-    return sa.or_(moment < created_at, sa.and_(moment == created_at, row_id < place_id))
-
+from rekindle_inference.state.rows import Repository, older_than, record_of, row_of
+from rekindle_inference.state.tables import segmentations
 
 _QUEUE_ORDER = (segmentations.c.lane, segmentations.c.due_at, segmentations.c.segmentation_id)
 
 
-class SqlSegmentations:
-    """The part of a transaction that deals with durable segmentations."""
-
-    def __init__(self, connection: sa.Connection, now: datetime) -> None:
-        self._connection = connection
-        self._now = now
+class Segmentations(Repository):
+    """Durable segmentations, and the queue that the unfinished ones stand in."""
 
     def get(self, project_id: ProjectId, segmentation_id: SegmentationId) -> Segmentation | None:
-        is_it = sa.and_(segmentations.c.project_id == project_id, segmentations.c.segmentation_id == segmentation_id)
-        return self._one(sa.select(segmentations).where(is_it))
+        named = sa.and_(segmentations.c.project_id == project_id, segmentations.c.segmentation_id == segmentation_id)
+        return self._one(sa.select(segmentations).where(named))
 
     def page(
         self,
@@ -45,6 +32,7 @@ class SqlSegmentations:
         after: tuple[datetime, str] | None,
         limit: int,
     ) -> list[Segmentation]:
+        """Newest first, behind the moment and id `after`; no states means all."""
         query = sa.select(segmentations).where(segmentations.c.project_id == project_id)
         if states:
             query = query.where(segmentations.c.state.in_(states))
@@ -56,14 +44,15 @@ class SqlSegmentations:
         return self._all(query.order_by(*newest).limit(limit))
 
     def positions(self, ids: Iterable[SegmentationId]) -> dict[SegmentationId, int]:
+        """Place among the queued of the same priority, from 1; without those that are not queued."""
         place = sa.func.row_number().over(partition_by=segmentations.c.priority, order_by=_QUEUE_ORDER)
         queue = (
             sa.select(segmentations.c.segmentation_id, place.label("place"))
             .where(segmentations.c.state == SegmentationState.QUEUED)
             .subquery()
         )
-        found = self._connection.execute(sa.select(queue).where(queue.c.segmentation_id.in_(list(ids))))
-        return {SegmentationId(row.segmentation_id): int(row.place) for row in found}
+        rows = self._connection.execute(sa.select(queue).where(queue.c.segmentation_id.in_(list(ids))))
+        return {SegmentationId(row.segmentation_id): int(row.place) for row in rows}
 
     def queued(self, project_id: ProjectId, priority: Priority) -> int:
         count = sa.select(sa.func.count()).where(
@@ -74,6 +63,7 @@ class SqlSegmentations:
         return int(self._connection.execute(count).scalar_one())
 
     def count(self, states: Iterable[SegmentationState]) -> dict[SegmentationState, int]:
+        """How many of all projects are in these states; without those in which there are none."""
         query = (
             sa.select(segmentations.c.state, sa.func.count())
             .where(segmentations.c.state.in_(list(states)))
@@ -82,17 +72,20 @@ class SqlSegmentations:
         return {SegmentationState(state): int(number) for state, number in self._connection.execute(query)}
 
     def add(self, segmentation: Segmentation) -> None:
-        self._connection.execute(sa.insert(segmentations).values(asdict(segmentation)))
+        self._insert(segmentations, row_of(segmentations, segmentation))
 
     def lock(self, segmentation_id: SegmentationId) -> Segmentation | None:
+        """As it is now; nobody else changes it before this transaction ends."""
         query = sa.select(segmentations).where(segmentations.c.segmentation_id == segmentation_id)
         return self._one(query.with_for_update())
 
     def update(self, segmentation: Segmentation) -> None:
-        is_it = segmentations.c.segmentation_id == segmentation.segmentation_id
-        self._connection.execute(sa.update(segmentations).where(is_it).values(asdict(segmentation)))
+        same = segmentations.c.segmentation_id == segmentation.segmentation_id
+        row = row_of(segmentations, segmentation)
+        self._connection.execute(sa.update(segmentations).where(same).values(row))
 
     def lock_next(self, priorities: Iterable[Priority]) -> Segmentation | None:
+        """The first that may be taken up: queued, or left behind by a worker that is gone. Locked, or passed over."""
         query = (
             sa.select(segmentations)
             .where(self._free(), segmentations.c.expire_at > self._now)
@@ -103,11 +96,15 @@ class SqlSegmentations:
         return self._one(query.with_for_update(skip_locked=True))
 
     def lock_expired(self, limit: int) -> list[Segmentation]:
+        """Those that nobody works on and whose time to live is over."""
         over = segmentations.c.expire_at <= self._now
         query = sa.select(segmentations).where(sa.or_(self._queued(), self._left_behind()), over).limit(limit)
         return self._all(query.with_for_update(skip_locked=True))
 
-    def keep(self, segmentation_id: SegmentationId, claim: str, until: datetime, progress: tuple[int, int]) -> bool:
+    def extend_claim(
+        self, segmentation_id: SegmentationId, claim: str, until: datetime, progress: tuple[int, int]
+    ) -> bool:
+        """Also note (slices done, in all); False where the claim is no longer the one that holds."""
         done, total = progress
         moved = sa.or_(segmentations.c.slices_done != done, segmentations.c.slices_total != total)
         update = (
@@ -133,13 +130,8 @@ class SqlSegmentations:
         return sa.and_(segmentations.c.state == SegmentationState.RUNNING, segmentations.c.claim_until < self._now)
 
     def _one(self, query: sa.Select[Any]) -> Segmentation | None:
-        found = self._all(query)
-        return found[0] if found else None
+        rows = self._all(query)
+        return rows[0] if rows else None
 
     def _all(self, query: sa.Select[Any]) -> list[Segmentation]:
-        return [_segmentation_of(dict(row)) for row in self._connection.execute(query).mappings()]
-
-
-def _segmentation_of(row: dict[str, Any]) -> Segmentation:
-    words: dict[str, Any] = {"priority": Priority(row["priority"]), "state": SegmentationState(row["state"])}
-    return Segmentation(**{**row, **words})
+        return [record_of(Segmentation, row) for row in self._mappings(query)]
