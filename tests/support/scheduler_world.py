@@ -38,9 +38,9 @@ from rekindle_scheduler.domain.reconcile import (
     CaseTally,
     PredictionTally,
     ProjectView,
+    RoundHead,
     background_step,
     next_step,
-    open_round,
     predecessor,
     working_round,
 )
@@ -50,6 +50,12 @@ from rekindle_scheduler.domain.snapshot import cut_snapshot
 
 ORDER = list(RoundState)
 OPEN = (CaseState.REGISTERED, CaseState.READY, CaseState.LEASED, CaseState.IN_REVIEW)
+
+
+def open_round(rounds: tuple[Round, ...]) -> Round | None:
+    """The newest round, which new submissions count for; None when it no longer takes any."""
+    newest = max(rounds, key=lambda r: r.number, default=None)
+    return newest if newest is not None and RoundHead(number=newest.number, state=newest.state).is_open else None
 
 
 class World:

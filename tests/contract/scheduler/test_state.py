@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from rekindle.errors import AlreadyExists, VersionConflict
@@ -15,7 +16,7 @@ from rekindle_scheduler.domain.events import Event, EventKind
 from rekindle_scheduler.domain.policy import MinutesBudget, Policy
 from rekindle_scheduler.domain.records import Round, TrainingRun
 from rekindle_scheduler.state import State, database_now, open_state
-from rekindle_scheduler.state.tables import metadata
+from rekindle_scheduler.state.tables import metadata, projects
 from rekindle_servicekit.database import make_engine
 from rekindle_servicekit.idempotency import RequestKey
 from rekindle_servicekit.principal import Principal
@@ -37,7 +38,7 @@ def test_the_migrations_make_the_tables_of_the_code(make_database: MakeDatabase)
 def test_the_moment_is_the_databases_in_utc(store: State) -> None:
     """To the millisecond, and with its zone."""
     before = datetime.now(UTC) - timedelta(milliseconds=2)
-    with store._engine.connect() as connection:  # the clock is the one thing that needs the connection itself
+    with store.engine.connect() as connection:
         moment = database_now(connection)
     assert before <= moment <= datetime.now(UTC) + timedelta(milliseconds=2)
 
@@ -49,6 +50,17 @@ def test_a_project_comes_back_as_it_was_stored(store: State) -> None:
     assert Policy(sizing=MinutesBudget(minutes_per_round=90.0)) == project.policy
     assert (Organ(id="liver", label_value=1),) == project.organs
     assert START == project.create_time
+
+
+def test_modalities_are_stored_as_the_release_before_reads_them(store: State) -> None:
+    """In lower case, as tables are shared during an upgrade; both spellings are read."""
+    column = sa.select(projects.c.target_modality)
+    with store.engine.connect() as connection:
+        assert "ct" == connection.execute(column).scalar_one()
+    with store.engine.begin() as connection:
+        connection.execute(sa.update(projects).values(target_modality="CT"))
+    with store.read() as uow:
+        assert Modality.CT == uow.projects.get(PROJECT).target_modality
 
 
 def test_a_round_comes_back_with_its_run(store: State) -> None:

@@ -15,10 +15,10 @@ from rekindle_scheduler.domain.reconcile import (
     ProjectView,
     background_step,
     next_step,
-    open_round,
     working_round,
 )
 from rekindle_scheduler.domain.records import PromotionDecision, RollBackDecision, TrainingRun
+from scheduler_world import open_round
 
 SELECTING, ANNOTATING, TRAINING, PROMOTING, PREDICTING, CLOSED = RoundState
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from rekindle.errors import IllegalTransition, InvalidInput, NotFound, PermissionDenied
-from rekindle_scheduler.actions.models import _started_from
+from rekindle_scheduler.actions.models import labels_started_from
 from rekindle_scheduler.domain.enums import CaseState, ReviewState
 from rekindle_scheduler.domain.ids import SubmissionId
 from rekindle_scheduler.domain.policy import HeldOutPolicy, ReviewPolicy
@@ -255,8 +255,10 @@ def test_prequential_evidence_is_of_coarse_labels_alone(bench: Bench) -> None:
     """A correction measured against the label before it says nothing about the model."""
     first = hand_in(bench, take(bench))
     with bench.store.read() as uow:
-        assert [first.submission_id] == [each.submission_id for each in _started_from(uow, bench.project_id, MODEL)]
+        assert [first.submission_id] == [
+            each.submission_id for each in labels_started_from(uow, bench.project_id, MODEL)
+        ]
     again = take_again(bench, first.case_id)
     hand_in(bench, again, receipt=other_mask("m2", again, base=first.mask_volume_id))
     with bench.store.read() as uow:
-        assert [] == _started_from(uow, bench.project_id, MODEL)
+        assert [] == labels_started_from(uow, bench.project_id, MODEL)

@@ -46,7 +46,7 @@ def decide(services: Services, view: ProjectView, step: steps.DecidePromotion) -
             organs=[organ.id for organ in project.organs],
             current=serving,
             result=None if run is None else run.result,
-            prequential=_started_from(change.uow, project.project_id, serving),
+            prequential=labels_started_from(change.uow, project.project_id, serving),
         )
         change.update(replace(change.round, decision=decision))
         if not decision.promoted:
@@ -85,8 +85,8 @@ def check_serving(services: Services, view: ProjectView, step: steps.CheckServin
             project.policy.promotion,
             organs=[organ.id for organ in project.organs],
             predecessor=earlier,
-            served=_started_from(change.uow, project.project_id, project.active_model_version_id),
-            before=_started_from(change.uow, project.project_id, earlier),
+            served=labels_started_from(change.uow, project.project_id, project.active_model_version_id),
+            before=labels_started_from(change.uow, project.project_id, earlier),
         )
         change.update(replace(change.round, serving_check=verdict))
     return True
@@ -131,7 +131,7 @@ def _move_pointer(
         services.inference.activate_model(project_id, version, expected_current=current, request_id=request_id)
 
 
-def _started_from(uow: UnitOfWork, project_id: ProjectId, version: ModelVersionId | None) -> list[Submission]:
+def labels_started_from(uow: UnitOfWork, project_id: ProjectId, version: ModelVersionId | None) -> list[Submission]:
     """The labels that count and were corrected from this version's coarse labels."""
     if version is None:
         return []

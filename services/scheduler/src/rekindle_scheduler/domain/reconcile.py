@@ -83,12 +83,6 @@ def working_round(rounds: tuple[Round, ...]) -> Round | None:
     return min((r for r in rounds if r.state != RoundState.CLOSED), key=lambda r: r.number, default=None)
 
 
-def open_round(rounds: tuple[Round, ...]) -> Round | None:
-    """The newest round, which new submissions count for; None when it no longer takes any."""
-    newest = max(rounds, key=lambda r: r.number, default=None)
-    return newest if newest is not None and RoundHead(number=newest.number, state=newest.state).is_open else None
-
-
 def predecessor(promoting: Round) -> ModelVersionId | None:
     """What the round's candidate took over from: what served in the round, or what that was rolled back to."""
     check = promoting.serving_check
