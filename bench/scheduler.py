@@ -18,10 +18,11 @@ from rekindle.vocabulary import (
     TimeSegment,
     TimeSource,
 )
+from rekindle_scheduler.domain.cases import CoarseLabel
 from rekindle_scheduler.domain.enums import PredictionState, ProjectState, RoundState  # fmt: skip
 from rekindle_scheduler.domain.ids import CaseId, ModelVersionId, ProjectId, ReceiptId, VolumeId
 from rekindle_scheduler.domain.policy import HeldOutPolicy, Policy, RoundSizes
-from rekindle_scheduler.domain.records import CoarseLabel, PredictionTask, Round  # fmt: skip
+from rekindle_scheduler.domain.records import PredictionTask, Round  # fmt: skip
 from rekindle_scheduler.domain.volumes import Receipt, Volume
 from rekindle_scheduler.state import State, UnitOfWork, open_state
 from rekindle_scheduler.usecases.cases import Registration, register_cases

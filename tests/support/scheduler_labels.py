@@ -6,9 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 from rekindle.vocabulary import Digest
+from rekindle_scheduler.domain.cases import Case
 from rekindle_scheduler.domain.enums import ReviewState, ReviewVerdict, RoundState
 from rekindle_scheduler.domain.ids import CaseId, ReceiptId, VolumeId
-from rekindle_scheduler.domain.records import Case, Submission
+from rekindle_scheduler.domain.records import Submission
 from rekindle_scheduler.domain.volumes import Receipt
 from rekindle_scheduler.usecases import drafts, leases, reviews, submissions
 from rekindle_servicekit.principal import Principal

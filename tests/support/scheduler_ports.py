@@ -21,10 +21,11 @@ from rekindle.vocabulary import (
     TimeSegment,
     TimeSource,
 )
+from rekindle_scheduler.domain.cases import CoarseLabel
 from rekindle_scheduler.domain.enums import PredictionState, ProjectState, RoundState
 from rekindle_scheduler.domain.ids import CaseId, ModelVersionId, ProjectId, ReceiptId, VolumeId
 from rekindle_scheduler.domain.policy import HeldOutPolicy, Policy, RoundSizes
-from rekindle_scheduler.domain.records import CoarseLabel, PredictionTask, Project, Round
+from rekindle_scheduler.domain.records import PredictionTask, Project, Round
 from rekindle_scheduler.domain.volumes import Receipt, Volume
 from rekindle_scheduler.state import State, UnitOfWork, open_state
 from rekindle_scheduler.usecases import cases, projects

@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 from rekindle.vocabulary import Digest, Modality, Organ, OrganQuality
+from rekindle_scheduler.domain.cases import CoarseLabel
 from rekindle_scheduler.domain.enums import RoundState
 from rekindle_scheduler.domain.ids import CaseId, ModelVersionId, ProjectId, VolumeId
 from rekindle_scheduler.domain.policy import MinutesBudget, Policy
-from rekindle_scheduler.domain.records import CoarseLabel, PredictionTask, Project, Round
+from rekindle_scheduler.domain.records import PredictionTask, Project, Round
 from rekindle_scheduler.domain.volumes import Volume
 from rekindle_scheduler.state import State, open_state
 from rekindle_scheduler.usecases import leases

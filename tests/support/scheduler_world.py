@@ -13,17 +13,18 @@ from hypothesis import strategies as st
 from rekindle.vocabulary import Modality, RunPackage, RunResult, RunState
 from rekindle_scheduler.domain import steps
 from rekindle_scheduler.domain.candidates import candidates
+from rekindle_scheduler.domain.cases import Case
 from rekindle_scheduler.domain.enums import (
     CaseMark,
     CaseState,
     DecisionBasis,
     HeldOutSchedule,
-    OrderingName,
     ProjectState,
     RoundState,
 )
 from rekindle_scheduler.domain.held_out import held_out_at_close, held_out_at_registration
 from rekindle_scheduler.domain.leases import case_state
+from rekindle_scheduler.domain.orderings import OrderingName
 from rekindle_scheduler.domain.policy import (
     GeometricSizes,
     HeldOutPolicy,
@@ -44,7 +45,7 @@ from rekindle_scheduler.domain.reconcile import (
     predecessor,
     working_round,
 )
-from rekindle_scheduler.domain.records import Case, PromotionDecision, RollBackDecision, Round, TrainingRun
+from rekindle_scheduler.domain.records import PromotionDecision, RollBackDecision, Round, TrainingRun
 from rekindle_scheduler.domain.selection import select_cases
 from rekindle_scheduler.domain.snapshot import cut_snapshot
 

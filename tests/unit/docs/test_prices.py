@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rekindle.api.scheduler.v1 import records_pb2
 from rekindle.convert import word_of
-from rekindle_scheduler.domain.enums import OrderingName
+from rekindle_scheduler.domain.orderings import OrderingName
 
 ROOT = Path(__file__).parents[3]
 SCHEDULER = "services/scheduler/src/rekindle_scheduler"
@@ -21,9 +21,15 @@ def files_with(pattern: str, *globs: str) -> set[str]:
 
 
 def test_an_ordering_stands_in_two_files() -> None:
-    """Its word and its function; clients and commands take it from the API."""
-    sources = ("services/*/src/**/*.py", "sdk/src/**/*.py", "libs/*/src/**/*.py", "deploy/local/src/**/*.py")
-    expected = {f"{SCHEDULER}/domain/enums.py", f"{SCHEDULER}/domain/orderings.py"}
+    """Its number in the API, its word and function; clients and commands take it from the API."""
+    sources = (
+        "protos/**/*.proto",
+        "services/*/src/**/*.py",
+        "sdk/src/**/*.py",
+        "libs/*/src/**/*.py",
+        "deploy/local/src/**/*.py",
+    )
+    expected = {"protos/rekindle/api/scheduler/v1/records.proto", f"{SCHEDULER}/domain/orderings.py"}
     assert expected == files_with("(?i)first[-_]come", *sources)
 
 

@@ -8,9 +8,10 @@ from typing import Protocol
 
 from rekindle.vocabulary import Digest, Example, Modality, Organ, RunKind, TrainingWindow
 
+from rekindle_scheduler.domain.cases import CoarseLabel
 from rekindle_scheduler.domain.ids import ModelVersionId, ProjectId, ReceiptId, RunId, VolumeId
 from rekindle_scheduler.domain.outbox import PublishRequest
-from rekindle_scheduler.domain.records import CoarseLabel, TrainingRun
+from rekindle_scheduler.domain.records import TrainingRun
 from rekindle_scheduler.domain.volumes import Receipt, Volume
 
 

@@ -21,9 +21,10 @@ from rekindle.vocabulary import (
     TimeSegment,
     TimeSource,
 )
+from rekindle_scheduler.domain.cases import Case, CoarseLabel
 from rekindle_scheduler.domain.enums import CaseState, ProjectState, RoundState
 from rekindle_scheduler.domain.policy import Policy
-from rekindle_scheduler.domain.records import Case, CoarseLabel, Lease, Project, Round, Submission
+from rekindle_scheduler.domain.records import Lease, Project, Round, Submission
 
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 PROJECT_ID = "6f9619ff-8b86-4d01-b42d-00cf4fc964ff"

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rekindle_scheduler.domain.candidates import candidates, in_labelling_order
-from rekindle_scheduler.domain.held_out import draw, held_out_at_close, held_out_at_registration
+from rekindle_scheduler.domain.held_out import held_out_at_close, held_out_at_registration
 from rekindle_scheduler.domain.policy import HeldOutPolicy, Policy, TrainingPolicy
+from rekindle_scheduler.domain.random_draws import draw
 
 
 def fraction(value: float, seed: int = 0) -> Policy:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rekindle_scheduler.domain.candidates import candidates, rank
-from rekindle_scheduler.domain.enums import CaseMark, OrderingName
-from rekindle_scheduler.domain.orderings import ORDERINGS
+from rekindle_scheduler.domain.enums import CaseMark
+from rekindle_scheduler.domain.orderings import ORDERINGS, OrderingName
 from rekindle_scheduler.domain.policy import Policy, TrainingPolicy
 
 

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rekindle_scheduler.domain import predictions, selection
 from rekindle_scheduler.domain.candidates import candidates
-from rekindle_scheduler.domain.enums import CaseState, HeldOutSchedule, OrderingName
+from rekindle_scheduler.domain.enums import CaseState, HeldOutSchedule
+from rekindle_scheduler.domain.orderings import OrderingName
 from rekindle_scheduler.domain.policy import GeometricSizes, HeldOutPolicy, MinutesBudget, Policy, RoundSizes
 
 FIRST, INTERLEAVED, LAST = HeldOutSchedule.FIRST, HeldOutSchedule.INTERLEAVED, HeldOutSchedule.LAST

@@ -24,8 +24,9 @@ from rekindle.vocabulary import (
     TrainingWindow,
     Weekday,
 )
-from rekindle_scheduler.domain.enums import HeldOutSchedule, OrderingName
+from rekindle_scheduler.domain.enums import HeldOutSchedule
 from rekindle_scheduler.domain.ids import RunId
+from rekindle_scheduler.domain.orderings import OrderingName
 from rekindle_scheduler.domain.policy import (
     GeometricSizes,
     HeldOutPolicy,

@@ -19,9 +19,9 @@ from rekindle.errors import ModelNotReady, NotFound
 from rekindle.vocabulary import Digest, Organ, RunKind
 
 from rekindle_scheduler.adapters.channels import Remote
+from rekindle_scheduler.domain.cases import CoarseLabel
 from rekindle_scheduler.domain.ids import ModelVersionId, ProjectId, ReceiptId, VolumeId
 from rekindle_scheduler.domain.outbox import PublishRequest
-from rekindle_scheduler.domain.records import CoarseLabel
 from rekindle_scheduler.domain.volumes import Receipt, Volume
 from rekindle_scheduler.ports import ModelVersion, PredictionOutcome, PurgedVolumes
 

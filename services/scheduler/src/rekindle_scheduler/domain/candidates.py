@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from rekindle_scheduler.domain.cases import Case
 from rekindle_scheduler.domain.enums import CaseMark, CaseState
 from rekindle_scheduler.domain.held_out import held_out_draw
 from rekindle_scheduler.domain.ids import CaseId, ProjectId
 from rekindle_scheduler.domain.orderings import ORDERINGS
 from rekindle_scheduler.domain.policy import Policy
-from rekindle_scheduler.domain.records import Case
 
 #: Order of the marks, which outweigh every ordering.
 _MARKS: Final = {CaseMark.EASY: 0, CaseMark.NONE: 1, CaseMark.PUT_OFF: 1, CaseMark.HARD: 2}

@@ -69,14 +69,6 @@ class DecisionBasis(StrEnum):
     FIRST = "first"
 
 
-class OrderingName(StrEnum):
-    EASY_FIRST = "easy_first"
-    HARD_FIRST = "hard_first"
-    RANDOM = "random"
-    UNCERTAINTY = "uncertainty"
-    FIRST_COME = "first_come"
-
-
 class HeldOutSchedule(StrEnum):
     FIRST = "first"
     INTERLEAVED = "interleaved"

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from rekindle.vocabulary import Digest
 
+from rekindle_scheduler.domain.cases import Case
 from rekindle_scheduler.domain.ids import CaseId
 from rekindle_scheduler.domain.policy import Policy
-from rekindle_scheduler.domain.records import Case
-
-
-def draw(seed: int, purpose: str, name: str) -> float:
-    """A number in [0, 1), uniform over names; draws for different purposes are independent.
-
-    The first 53 bits of SHA-256 over ``seed:purpose:name``.
-    """
-    digest = hashlib.sha256(f"{seed}:{purpose}:{name}".encode()).digest()
-    return (int.from_bytes(digest[:8], "big") >> 11) / 2**53
+from rekindle_scheduler.domain.random_draws import draw
 
 
 def group_of(group_key: str, image_digest: Digest) -> str:

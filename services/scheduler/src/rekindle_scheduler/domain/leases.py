@@ -7,9 +7,10 @@ from datetime import datetime, timedelta
 
 from rekindle.errors import IllegalTransition, InvalidInput, LeaseLost
 
+from rekindle_scheduler.domain.cases import Case
 from rekindle_scheduler.domain.enums import CaseMark, CaseState, LeaseState
 from rekindle_scheduler.domain.policy import Policy, lease_violations
-from rekindle_scheduler.domain.records import Case, Lease
+from rekindle_scheduler.domain.records import Lease
 
 
 @dataclass(frozen=True, kw_only=True)

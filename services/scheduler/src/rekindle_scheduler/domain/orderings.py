@@ -1,17 +1,28 @@
 """Orderings: rules for the order in which annotators get cases.
 
-A new ordering is a function and its line in `ORDERINGS`, its word in `OrderingName`, and its number in the API.
+A new ordering is a function and its word here, and its number in the API.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from enum import StrEnum
 from statistics import fmean
 from typing import Final
 
-from rekindle_scheduler.domain.enums import OrderingName
-from rekindle_scheduler.domain.held_out import draw
-from rekindle_scheduler.domain.records import Case
+from rekindle_scheduler.domain.cases import Case
+from rekindle_scheduler.domain.random_draws import draw
+
+
+class OrderingName(StrEnum):
+    """Words of the orderings, as the API has them."""
+
+    EASY_FIRST = "easy_first"
+    HARD_FIRST = "hard_first"
+    RANDOM = "random"
+    UNCERTAINTY = "uncertainty"
+    FIRST_COME = "first_come"
+
 
 #: Key of a case under the project's seed: lower comes first, infinity for a case about which nothing is known yet.
 Key = Callable[[Case, int], float]

@@ -12,7 +12,8 @@ from zoneinfo import ZoneInfo
 from rekindle.errors import FieldViolation, InvalidInput
 from rekindle.vocabulary import ZERO_IS_UNSET, TrainingWindow
 
-from rekindle_scheduler.domain.enums import HeldOutSchedule, OrderingName
+from rekindle_scheduler.domain.enums import HeldOutSchedule
+from rekindle_scheduler.domain.orderings import OrderingName
 
 #: Metadata of a field that the API got later: an update that leaves it unset keeps it, as an older client must not
 #: undo what it does not know.

@@ -6,10 +6,11 @@ from collections.abc import Iterable
 
 from rekindle.errors import IllegalTransition, PermissionDenied
 
+from rekindle_scheduler.domain.cases import Case
 from rekindle_scheduler.domain.enums import ReviewState, ReviewVerdict
 from rekindle_scheduler.domain.ids import AnnotatorId, SubmissionId
 from rekindle_scheduler.domain.policy import ReviewPolicy
-from rekindle_scheduler.domain.records import Case, Submission
+from rekindle_scheduler.domain.records import Submission
 
 
 def check_reviewer(policy: ReviewPolicy, submission: Submission, reviewer: AnnotatorId) -> None:

@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 
 from rekindle_scheduler.domain.candidates import Candidate, in_labelling_order, rank
+from rekindle_scheduler.domain.cases import Case
 from rekindle_scheduler.domain.enums import CaseState, HeldOutSchedule
 from rekindle_scheduler.domain.policy import HeldOutPolicy, MinutesBudget, Policy, cases_in_round
-from rekindle_scheduler.domain.records import Case
 
 
 def select_cases(

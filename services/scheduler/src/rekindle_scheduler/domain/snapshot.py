@@ -9,9 +9,10 @@ from typing import Any
 
 from rekindle.vocabulary import Digest, Example, ExampleSource
 
+from rekindle_scheduler.domain.cases import Case
 from rekindle_scheduler.domain.enums import ReviewState
 from rekindle_scheduler.domain.held_out import group_of
-from rekindle_scheduler.domain.records import Case, Project, SeedCase, Snapshot, Submission
+from rekindle_scheduler.domain.records import Project, SeedCase, Snapshot, Submission
 
 
 def seed_snapshot(seeds: Iterable[SeedCase], held_out: Iterable[Case] = ()) -> Snapshot:

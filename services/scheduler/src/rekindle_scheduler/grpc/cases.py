@@ -13,9 +13,9 @@ from rekindle.convert import from_proto, to_proto, word_of
 from rekindle.errors import FieldViolation, InvalidInput, NotFound, quoted_id
 from rekindle_servicekit.pages import Paging
 
+from rekindle_scheduler.domain.cases import Case
 from rekindle_scheduler.domain.enums import CaseMark
 from rekindle_scheduler.domain.ids import CaseId, ProjectId
-from rekindle_scheduler.domain.records import Case
 from rekindle_scheduler.grpc.base import Handlers
 from rekindle_scheduler.state import CaseFilter, UnitOfWork
 from rekindle_scheduler.usecases import cases

@@ -10,9 +10,9 @@ from uuid import uuid4
 import sqlalchemy as sa
 from rekindle.errors import NotFound
 
+from rekindle_scheduler.domain.cases import Case, CoarseLabel
 from rekindle_scheduler.domain.enums import CaseMark, CaseState, PredictionState
 from rekindle_scheduler.domain.ids import CaseId, ModelVersionId, ProjectId, SubmissionId, VolumeId
-from rekindle_scheduler.domain.records import Case, CoarseLabel
 from rekindle_scheduler.domain.volumes import Volume
 from rekindle_scheduler.state import case_states
 from rekindle_scheduler.state.codec import decode, encode

@@ -10,9 +10,10 @@ import sqlalchemy as sa
 from rekindle.vocabulary import TimeSegment
 from sqlalchemy.dialects import postgresql, sqlite
 
+from rekindle_scheduler.domain.cases import CoarseLabel
 from rekindle_scheduler.domain.enums import PredictionState
 from rekindle_scheduler.domain.ids import CaseId, ModelVersionId, ProjectId, VolumeId
-from rekindle_scheduler.domain.records import CoarseLabel, PredictionTask
+from rekindle_scheduler.domain.records import PredictionTask
 from rekindle_scheduler.state import case_states
 from rekindle_scheduler.state.codec import decode, decode_all, encode
 from rekindle_scheduler.state.rows import Repository

@@ -8,11 +8,12 @@ from uuid import uuid4
 
 from rekindle.errors import AlreadyExists, FieldViolation, IllegalTransition, InvalidInput
 
+from rekindle_scheduler.domain.cases import Case
 from rekindle_scheduler.domain.enums import CaseMark, CaseState, ProjectState
 from rekindle_scheduler.domain.events import Event, EventKind
 from rekindle_scheduler.domain.held_out import held_out_at_registration
 from rekindle_scheduler.domain.ids import CaseId, ProjectId, SeedCaseId, VolumeId
-from rekindle_scheduler.domain.records import Case, Project, SeedCase
+from rekindle_scheduler.domain.records import Project, SeedCase
 from rekindle_scheduler.domain.volumes import Receipt, Volume
 from rekindle_scheduler.state import CaseFilter, UnitOfWork
 from rekindle_scheduler.usecases.organs import refuse, states_of_seed

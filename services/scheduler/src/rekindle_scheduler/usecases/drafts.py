@@ -12,10 +12,11 @@ from rekindle.vocabulary import TimeSegment
 from rekindle_servicekit.principal import Principal
 
 from rekindle_scheduler.domain.annotation import Draft
+from rekindle_scheduler.domain.cases import Case
 from rekindle_scheduler.domain.ids import CaseId, DraftId, LeaseId, ProjectId
 from rekindle_scheduler.domain.leases import decide_submission, is_live, renewed_end, resumed_end
 from rekindle_scheduler.domain.minutes import not_booked
-from rekindle_scheduler.domain.records import Case, Lease
+from rekindle_scheduler.domain.records import Lease
 from rekindle_scheduler.domain.text import MAX_TOOL, check_text
 from rekindle_scheduler.domain.volumes import Receipt
 from rekindle_scheduler.state import UnitOfWork

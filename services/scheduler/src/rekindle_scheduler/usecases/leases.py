@@ -12,12 +12,13 @@ from rekindle.errors import IllegalTransition, LeaseLost, PermissionDenied
 from rekindle.vocabulary import TimeSegment
 from rekindle_servicekit.principal import Principal
 
+from rekindle_scheduler.domain.cases import Case
 from rekindle_scheduler.domain.enums import LeaseState, ProjectState, RoundState
 from rekindle_scheduler.domain.events import Event, EventKind
 from rekindle_scheduler.domain.ids import AnnotatorId, CaseId, LeaseId, ProjectId, SessionId
 from rekindle_scheduler.domain.leases import check_leasable, check_revisable, is_live, lease_end, renewed_end
 from rekindle_scheduler.domain.reconcile import RoundHead
-from rekindle_scheduler.domain.records import Case, Lease, Project
+from rekindle_scheduler.domain.records import Lease, Project
 from rekindle_scheduler.domain.text import MAX_TOOL, check_text
 from rekindle_scheduler.state import UnitOfWork
 from rekindle_scheduler.usecases.ledger import book_release

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from rekindle.vocabulary import TimeSegment
 
+from rekindle_scheduler.domain.cases import Case
 from rekindle_scheduler.domain.ids import ProjectId
 from rekindle_scheduler.domain.leases import held_until
 from rekindle_scheduler.domain.minutes import (
@@ -18,7 +19,7 @@ from rekindle_scheduler.domain.minutes import (
     not_booked,
     summarize,
 )
-from rekindle_scheduler.domain.records import Case, Lease, LedgerEntry, LedgerSummary, Submission
+from rekindle_scheduler.domain.records import Lease, LedgerEntry, LedgerSummary, Submission
 from rekindle_scheduler.state import UnitOfWork
 from rekindle_scheduler.usecases.projects import ProjectDetails, project_details
 from rekindle_scheduler.usecases.rounds import RoundDetails, with_minutes

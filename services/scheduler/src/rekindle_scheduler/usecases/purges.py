@@ -7,10 +7,10 @@ from uuid import uuid4
 
 from rekindle.errors import FieldViolation, IllegalTransition, NotFound
 
+from rekindle_scheduler.domain.cases import Case
 from rekindle_scheduler.domain.events import Event, EventKind
 from rekindle_scheduler.domain.ids import CaseId, ProjectId
 from rekindle_scheduler.domain.purges import Purge, PurgeId, PurgeWork, begin_again, is_training, without
-from rekindle_scheduler.domain.records import Case
 from rekindle_scheduler.state import UnitOfWork
 from rekindle_scheduler.usecases.organs import refuse
 

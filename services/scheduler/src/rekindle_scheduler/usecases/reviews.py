@@ -8,11 +8,12 @@ from rekindle.errors import InvalidInput, PermissionDenied
 from rekindle_servicekit.permissions import Permission, permissions_of
 from rekindle_servicekit.principal import Principal
 
+from rekindle_scheduler.domain.cases import Case
 from rekindle_scheduler.domain.enums import ReviewState, ReviewVerdict
 from rekindle_scheduler.domain.events import EventKind
 from rekindle_scheduler.domain.ids import ProjectId, SubmissionId
 from rekindle_scheduler.domain.minutes import not_booked
-from rekindle_scheduler.domain.records import Case, Submission
+from rekindle_scheduler.domain.records import Submission
 from rekindle_scheduler.domain.reviews import (
     check_review,
     check_reviewer,

@@ -11,12 +11,13 @@ from rekindle.errors import FieldViolation
 from rekindle.vocabulary import OrganState, TimeSegment
 from rekindle_servicekit.principal import Principal
 
+from rekindle_scheduler.domain.cases import Case
 from rekindle_scheduler.domain.enums import LeaseState, ProjectState, ReviewState
 from rekindle_scheduler.domain.events import Event, EventKind
 from rekindle_scheduler.domain.ids import LeaseId, ModelVersionId, ProjectId, SubmissionId
 from rekindle_scheduler.domain.leases import decide_submission
 from rekindle_scheduler.domain.minutes import not_booked
-from rekindle_scheduler.domain.records import Case, Lease, Submission
+from rekindle_scheduler.domain.records import Lease, Submission
 from rekindle_scheduler.domain.volumes import Receipt
 from rekindle_scheduler.state import SubmissionFilter, UnitOfWork
 from rekindle_scheduler.usecases.leases import counting_round, open_head, own_lease
