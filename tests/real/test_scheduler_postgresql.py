@@ -25,7 +25,7 @@ def _load(path: Path) -> ModuleType:
 
 
 _FOLDER = Path(__file__).parents[1] / "integration" / "scheduler"
-_suite: Any = _load(_FOLDER / "test_scheduler_service.py")
+_suite: Any = _load(_FOLDER / "test_service.py")
 _fixtures: Any = _load(_FOLDER / "conftest.py")
 inference, trainer, client = _fixtures.inference, _fixtures.trainer, _fixtures.client
 #: Those that need no scheduler need no database either.

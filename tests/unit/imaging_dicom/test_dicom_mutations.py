@@ -11,7 +11,7 @@ import pytest
 from dicom_phantom import deflated, enhanced, instance, packed, series, stored_values, to_bytes
 from pydicom.uid import UID, ImplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless
 from rekindle_imaging.dicom.codes import code_of
-from rekindle_imaging.dicom.seg_reader import Organ, read_segmentation
+from rekindle_imaging.dicom.seg_reader import SegmentClass, read_segmentation
 from rekindle_imaging.dicom.segmentation import Authorship, Segment, segmentation_bytes
 from rekindle_imaging.dicom.series import files_in, look_through, read_series, single_series
 from rekindle_imaging.dicom.study import take_apart
@@ -89,7 +89,7 @@ def test_a_damaged_segmentation_is_read_or_refused() -> None:
     for _ in range(TIMES):
         try:
             data = memoryview(mutated(made, rng))
-            organs = [Organ(organ_id="liver", label_value=1)]
+            organs = [SegmentClass(organ_id="liver", label_value=1)]
             read_segmentation(data, image.volume.geometry, image.reference.sop_instance_uids, organs)
             ends["read"] += 1
         except VolumeError as error:

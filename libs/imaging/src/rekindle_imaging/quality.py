@@ -13,7 +13,7 @@ from rekindle_imaging.masks import count_components
 
 
 @dataclass(frozen=True, kw_only=True)
-class OrganQuality:
+class QualityFeatures:
     """Quality features of one organ in one case."""
 
     #: 0 to 1, on the model grid.
@@ -43,12 +43,14 @@ def soft_dice_confidence(probabilities: NDArray[np.float32], classes: NDArray[An
     return 2.0 * inside / (float(p.sum(dtype=np.float64)) + count)
 
 
-def organ_quality(probabilities: NDArray[np.float32], labels: NDArray[Any], source: Geometry, c: int) -> OrganQuality:
+def organ_quality(
+    probabilities: NDArray[np.float32], labels: NDArray[Any], source: Geometry, c: int
+) -> QualityFeatures:
     """Features of class `c`: confidence from `probabilities` (D, K, H, W) on the model grid (argmax over K),
     the rest from `labels`, class indices (k, j, i) on the native grid `source`."""
     organ = labels == c
     box = bounding_box(organ)
-    return OrganQuality(
+    return QualityFeatures(
         soft_dice_confidence=soft_dice_confidence(probabilities, probabilities.argmax(axis=1), c),
         predicted_ml=int(np.count_nonzero(organ)) * source.voxel_ml,
         boundary_length_mm=boundary_length_mm(organ, source),

@@ -22,7 +22,7 @@ _DIRECTION_TOLERANCE: Final = 1e-3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Organ:
+class SegmentClass:
     """What a segment may be: known by its label or by its code (scheme, value)."""
 
     organ_id: str
@@ -31,7 +31,7 @@ class Organ:
 
 
 def read_segmentation(
-    data: memoryview, grid: Geometry, sop_instance_uids: Sequence[str], organs: Sequence[Organ]
+    data: memoryview, grid: Geometry, sop_instance_uids: Sequence[str], organs: Sequence[SegmentClass]
 ) -> Volume:
     """Label values uint8 (k, j, i) of a BINARY, uncompressed SEG on the grid of its image.
 
@@ -45,7 +45,7 @@ def read_segmentation(
         return _laid_onto(dataset, grid, set(sop_instance_uids), organs)
 
 
-def _laid_onto(dataset: Dataset, grid: Geometry, known: set[str], organs: Sequence[Organ]) -> Volume:
+def _laid_onto(dataset: Dataset, grid: Geometry, known: set[str], organs: Sequence[SegmentClass]) -> Volume:
     if str(value_of(dataset, "SOPClassUID")) != _SEGMENTATION or value_of(dataset, "SegmentationType") != "BINARY":
         raise VolumeError("NOT_A_MASK", "the file is no BINARY DICOM Segmentation; export the mask as one")
     values = _label_values(dataset, organs)
@@ -63,7 +63,7 @@ def _laid_onto(dataset: Dataset, grid: Geometry, known: set[str], organs: Sequen
     return Volume(voxels, grid)
 
 
-def _label_values(dataset: Dataset, organs: Sequence[Organ]) -> dict[int, int]:
+def _label_values(dataset: Dataset, organs: Sequence[SegmentClass]) -> dict[int, int]:
     """Segment number -> label value."""
     values: dict[int, int] = {}
     for segment in value_of(dataset, "SegmentSequence") or []:
@@ -78,7 +78,7 @@ def _label_values(dataset: Dataset, organs: Sequence[Organ]) -> dict[int, int]:
     return values
 
 
-def _by_code(segment: Dataset, organs: Sequence[Organ]) -> Organ | None:
+def _by_code(segment: Dataset, organs: Sequence[SegmentClass]) -> SegmentClass | None:
     for item in value_of(segment, "SegmentedPropertyTypeCodeSequence") or []:
         if value_of(item, "SegmentedPropertyTypeModifierCodeSequence"):
             continue  # left or right: the code alone does not tell which

@@ -20,7 +20,7 @@ from typing import Any
 
 from rekindle_imaging import canonical
 from rekindle_imaging.dicom.archive import Member
-from rekindle_imaging.dicom.seg_reader import Organ, read_segmentation
+from rekindle_imaging.dicom.seg_reader import SegmentClass, read_segmentation
 from rekindle_imaging.dicom.segmentation import Authorship, Segment, segmentation_bytes
 from rekindle_imaging.dicom.series import SeriesVolume, files_in, look_through, read_series, single_series
 from rekindle_imaging.dicom.study import instances_of, take_apart
@@ -69,7 +69,7 @@ class MaskGrid:
 
     geometry: Geometry
     sop_instance_uids: tuple[str, ...]
-    organs: tuple[Organ, ...]
+    organs: tuple[SegmentClass, ...]
 
 
 def parse(path: str, kind: str, format: str, folder: str, limits: Limits) -> None:

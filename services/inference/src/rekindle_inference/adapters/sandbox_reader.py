@@ -9,7 +9,7 @@ from typing import Any, Final
 from rekindle.errors import InvalidInput
 from rekindle.vocabulary import FileFormat, Modality, Organ, SourceReference, VolumeKind
 from rekindle_imaging import canonical
-from rekindle_imaging.dicom.seg_reader import Organ as SegmentOrgan
+from rekindle_imaging.dicom.seg_reader import SegmentClass
 from rekindle_imaging.errors import VolumeError
 from rekindle_servicekit.workers import Cancellation
 
@@ -89,7 +89,7 @@ def _grid(image: VolumeRecord, organs: tuple[Organ, ...]) -> MaskGrid:
         geometry=image.geometry,
         sop_instance_uids=image.source.sop_instance_uids,
         organs=tuple(
-            SegmentOrgan(
+            SegmentClass(
                 organ_id=organ.id,
                 label_value=organ.label_value,
                 code=None if organ.code is None else (organ.code.scheme, organ.code.value),
