@@ -18,6 +18,7 @@ from rekindle_inference.domain.segmentations import Priority
 from rekindle_inference.ports import Engine, Package, Unobserved
 from rekindle_inference.usecases.gate import PriorityGate
 from rekindle_inference.usecases.segmentation import segment
+from rekindle_servicekit.layout import PackageKeys
 from rekindle_servicekit.objects import DirectoryObjects
 from rekindle_servicekit.workers import Cancellation
 
@@ -140,7 +141,7 @@ def _balance(network: TransUNet, images: NDArray[np.float32]) -> None:
 def predict(kind: Kind, task: Task) -> Taken:
     """Run the network alone, then from volume to mask by the service's own use case."""
     objects = DirectoryObjects(task.folder / "objects")
-    manifest = parse_manifest(objects.get(f"packages/{task.package}/manifest.json"))
+    manifest = parse_manifest(objects.get(PackageKeys(task.package).manifest))
     package = Package(digest=task.package, manifest=manifest)
     engine = _engine(kind, task, objects)
     image = decode((task.folder / "image").read_bytes())

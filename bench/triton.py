@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from rekindle_imaging.package import parse_manifest
 from rekindle_inference.adapters.onnxruntime import OnnxRuntimeEngine
 from rekindle_inference.ports import Engine, Package
+from rekindle_servicekit.layout import PackageKeys
 from rekindle_servicekit.objects import DirectoryObjects, Objects
 from rekindle_servicekit.workers import Cancellation
 
@@ -128,7 +129,7 @@ def make_package(objects: Objects, copies: int, seed: int = 0) -> Package:
     model = helper.make_model(graph, opset_imports=opsets, ir_version=9).SerializeToString()
     manifest = json.dumps(_manifest(model)).encode()
     package = Package(digest=hashlib.sha256(manifest).hexdigest(), manifest=parse_manifest(manifest))
-    objects.put(f"packages/{package.digest}/model.onnx", model)
+    objects.put(PackageKeys(package.digest).model, model)
     return package
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 
 from rekindle.errors import RekindleError
 from rekindle_servicekit import context
 from rekindle_servicekit.bell import Bell
+from rekindle_servicekit.loops import run_until_stopped
 from rekindle_servicekit.workers import Cancellation, Workers
 
 from rekindle_inference.domain.segmentations import Priority
@@ -55,26 +55,26 @@ class Dispatcher:
         self._pool = Workers(max_threads=per_priority * len(Priority), name="segmentation")
         self._running: dict[str, _Running] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        #: When claims were extended last, by this process's own clock.
+        self._extended_at = time.monotonic()
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Until told to stop; what runs then goes back into the queue."""
-        stop = asyncio.create_task(stopping.wait())
-        kept_at = time.monotonic()
         try:
-            while not stopping.is_set():
-                heard = self._bell.count
-                await self._quietly(self._start_free)
-                if time.monotonic() - kept_at >= self._interval_s:
-                    kept_at = time.monotonic()
-                    await self._quietly(self._keep)
-                ring = asyncio.create_task(self._bell.wait(heard, self._interval_s))
-                await asyncio.wait([ring, stop], return_when=asyncio.FIRST_COMPLETED)
-                ring.cancel()
+            await run_until_stopped(self._turn, stopping, name="dispatch", interval_s=self._interval_s, bell=self._bell)
         finally:
-            stop.cancel()
             for running in self._running.values():
                 running.cancellation.set()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _turn(self) -> None:
+        """Extend the claims where it is time, whatever becomes of the look at the queue before."""
+        try:
+            await self._start_free()
+        finally:
+            if time.monotonic() - self._extended_at >= self._interval_s:
+                self._extended_at = time.monotonic()
+                await self._keep()
 
     def call_off(self, segmentation_id: str) -> None:
         """Stop working on one that was cancelled; another process finds out when it extends its claim."""
@@ -85,15 +85,6 @@ class Dispatcher:
     def close(self) -> None:
         """Once it has ended."""
         self._pool.close()
-
-    async def _quietly(self, step: Callable[[], Awaitable[None]]) -> None:
-        """The queue is worked off whatever happens to one step: the next look tries it again."""
-        try:
-            await step()
-        except RekindleError as error:
-            _log.warning("the queue waits: %s", error, extra={"action": "dispatch.waiting", "reason": error.reason})
-        except Exception:
-            _log.exception("a look at the queue failed", extra={"action": "dispatch.error"})
 
     async def _start_free(self) -> None:
         while free := [priority for priority in Priority if self._count(priority) < self._per_priority]:

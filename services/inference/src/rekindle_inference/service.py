@@ -13,6 +13,7 @@ from rekindle.api.inference.v1.volumes_pb2_grpc import add_VolumeServiceServicer
 from rekindle_servicekit.admin import serve_admin
 from rekindle_servicekit.bell import Bell
 from rekindle_servicekit.info import ServerFacts, database_capabilities, serve_info
+from rekindle_servicekit.layout import UploadKeys
 from rekindle_servicekit.listening import make_authenticator, server_options
 from rekindle_servicekit.metrics import StateCollector
 from rekindle_servicekit.object_store import open_store
@@ -276,7 +277,7 @@ def _facts(settings: Settings, objects: Objects) -> ServerFacts:
 
 def _addresses(objects: Objects) -> frozenset[str]:
     """Whether files can be sent to the object store itself."""
-    has_them = objects.presign_put("uploads/probe/whole", 60.0) is not None
+    has_them = objects.presign_put(UploadKeys("probe").whole, 60.0) is not None
     return frozenset({"presigned-uploads"} if has_them else ())
 
 

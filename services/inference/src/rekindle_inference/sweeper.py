@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import suppress
 
-from rekindle.errors import RekindleError
+from rekindle_servicekit.loops import run_until_stopped
 from rekindle_servicekit.workers import Workers
 
 from rekindle_inference.usecases.sweeping import sweep_uploads
@@ -24,18 +23,9 @@ class Sweeper:
         self._every_s = every_s
 
     async def __call__(self, stopping: asyncio.Event) -> None:
-        while not stopping.is_set():
-            await self._sweep()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stopping.wait(), self._every_s)
+        await run_until_stopped(self._sweep, stopping, name="uploads.sweep", interval_s=self._every_s)
 
     async def _sweep(self) -> None:
-        try:
-            swept = await self._workers.run_blocking(sweep_uploads, self._uploads)
-        except RekindleError as error:
-            _log.warning("sweeping uploads failed: %s", error.message, extra={"action": "uploads.sweep_failed"})
-        except Exception:  # it must not take the service down; the next time may go better
-            _log.exception("sweeping uploads failed", extra={"action": "uploads.sweep_failed"})
-        else:
-            if swept:
-                _log.info("swept %d uploads", swept, extra={"action": "uploads.swept"})
+        swept = await self._workers.run_blocking(sweep_uploads, self._uploads)
+        if swept:
+            _log.info("swept %d uploads", swept, extra={"action": "uploads.swept"})

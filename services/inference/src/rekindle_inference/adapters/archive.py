@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from functools import partial
 
 import sqlalchemy as sa
+from rekindle_servicekit import layout
+from rekindle_servicekit.layout import PackageKeys
 from rekindle_servicekit.objects import Objects
 from rekindle_servicekit.project_archive import ProjectArchive, Tables
 from rekindle_servicekit.project_rows import ProjectTable, Row
@@ -15,8 +17,7 @@ from rekindle_inference.ports import Engine
 from rekindle_inference.state import tables
 from rekindle_inference.state.models import model_of, prediction_of
 from rekindle_inference.state.volumes import receipt_of, volume_of
-from rekindle_inference.usecases.checks import canonical_key
-from rekindle_inference.usecases.packages import manifest_key, model_key, prove_package, read_package
+from rekindle_inference.usecases.packages import prove_package, read_package
 
 #: Uploads and segmentations under way belong to the installation that takes them, as do the answers that it keeps.
 LEFT_OUT = ("requests", "uploads", "upload_parts", "segmentations")
@@ -68,11 +69,11 @@ _TABLES = (
 def _keys_of(found: Tables) -> set[str]:
     keys: set[str] = set()
     for row in found.get("volumes", ()):
-        keys.add(canonical_key(row["canonical_digest"]))
+        keys.add(layout.canonical(row["canonical_digest"]))
         if row["original_digest"]:
-            keys.add(f"volumes/{row['original_digest']}")
+            keys.add(layout.original(row["original_digest"]))
     for row in found.get("models", ()):
-        keys |= {manifest_key(row["package_digest"]), model_key(row["package_digest"])}
+        keys |= set(PackageKeys(row["package_digest"]).both)
     return keys
 
 

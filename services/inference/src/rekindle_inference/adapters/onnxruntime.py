@@ -16,6 +16,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from rekindle.errors import IntegrityError, InvalidInput
 from rekindle_imaging.package import needed_bytes
+from rekindle_servicekit.layout import PackageKeys
 from rekindle_servicekit.objects import Objects
 from rekindle_servicekit.workers import Cancellation
 
@@ -124,7 +125,7 @@ class OnnxRuntimeEngine:
             return session
 
     def _load(self, package: Package) -> tuple[Any, int]:
-        model = self._objects.get(f"packages/{package.digest}/model.onnx")
+        model = self._objects.get(PackageKeys(package.digest).model)
         if hashlib.sha256(model).hexdigest() != package.manifest.model_digest:
             raise IntegrityError(
                 f"the stored model of package {package.digest} is damaged: upload the package again",

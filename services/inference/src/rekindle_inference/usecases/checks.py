@@ -12,6 +12,7 @@ from rekindle_imaging import canonical
 from rekindle_imaging.errors import VolumeError
 from rekindle_imaging.package import READABLE_ORGAN_ID
 from rekindle_imaging.volume import Volume
+from rekindle_servicekit import layout
 from rekindle_servicekit.objects import Objects
 from rekindle_servicekit.pages import Paging
 
@@ -82,7 +83,7 @@ def require_volume(uow: UnitOfWork, project_id: ProjectId, volume_id: str, *, fi
 def load_volume(objects: Objects, digest: str, max_voxels: int) -> Volume:
     """The voxels of a canonical object, every byte checked against its digest; IntegrityError."""
     try:
-        data = objects.get(canonical_key(digest))
+        data = objects.get(layout.canonical(digest))
         return canonical.decode(data, max_voxels=max_voxels, expected_digest=digest)
     except (NotFound, VolumeError) as error:
         raise IntegrityError(
@@ -108,12 +109,7 @@ def drop_if_erased(
         # Whoever takes in the same bytes waits, and stores them again where they have gone meanwhile.
         uow.volumes.hold(digest for digest in (canonical_digest, original_digest) if digest)
         if uow.volumes.is_free(canonical_digest):
-            objects.delete(canonical_key(canonical_digest))
+            objects.delete(layout.canonical(canonical_digest))
         if original_digest and uow.volumes.is_free(original_digest, original=True):
-            objects.delete(f"volumes/{original_digest}")
+            objects.delete(layout.original(original_digest))
         return True
-
-
-def canonical_key(digest: str) -> str:
-    """Where the canonical form lies, which the trainer reads too."""
-    return f"canonical/{digest}"

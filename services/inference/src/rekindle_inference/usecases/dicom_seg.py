@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rekindle.errors import InvalidInput, NotFound
 from rekindle.vocabulary import FileFormat, Organ, VolumeKind
+from rekindle_servicekit import layout
 from rekindle_servicekit.objects import Objects
 from rekindle_servicekit.workers import Cancellation
 
@@ -95,7 +96,7 @@ def _origin(uow: UnitOfWork, record: VolumeRecord) -> Origin:
 def _original(objects: Objects, image: VolumeRecord, folder: Path) -> Path:
     path = folder / "original"
     try:
-        with objects.open(f"volumes/{image.original_digest}") as stored, path.open("wb") as file:
+        with objects.open(layout.original(image.original_digest)) as stored, path.open("wb") as file:
             shutil.copyfileobj(stored, file, 1024 * 1024)
     except NotFound:
         raise InvalidInput(

@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 from rekindle.errors import CapacityExceeded, IntegrityError, InvalidInput, NotFound
 from rekindle_servicekit.idempotency import RequestKey
+from rekindle_servicekit.layout import UploadKeys
 from rekindle_servicekit.workers import Cancellation
 
 from rekindle_inference.domain.uploads import UploadRecord, UploadState, check_complete, check_open
@@ -20,11 +21,9 @@ from rekindle_inference.usecases.studies import SeriesOutcome, upload_study
 from rekindle_inference.usecases.uploads import (
     Uploads,
     header_of,
-    part_key,
     remove_objects,
     request_of,
     require_upload,
-    whole_key,
 )
 from rekindle_inference.usecases.volumes import Uploaded, Volumes, upload_volume
 
@@ -68,7 +67,8 @@ def gather_upload(
         check_open(upload, uow.now)
         # What has arrived must not expire while it is read.
         uow.uploads.renew(upload.upload_id, uow.now + uploads.lifetime)
-        keys = [part_key(upload.upload_id, part) for part in uow.uploads.parts(upload.upload_id)]
+        stored = UploadKeys(upload.upload_id)
+        keys = [stored.part(part.offset, part.sha256) for part in uow.uploads.parts(upload.upload_id)]
     if not keys and upload.presigned:
         keys = [_whole(uploads, upload)]
     else:
@@ -124,7 +124,7 @@ def _uploaded(uow: UnitOfWork, upload: UploadRecord) -> Finalized:
 
 def _whole(uploads: Uploads, upload: UploadRecord) -> str:
     """The key of the file that was sent to the object store's own address."""
-    key = whole_key(upload.upload_id)
+    key = UploadKeys(upload.upload_id).whole
     try:
         size = uploads.objects.size(key)
     except NotFound:

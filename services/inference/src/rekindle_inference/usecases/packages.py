@@ -10,6 +10,7 @@ import numpy as np
 from rekindle.errors import IntegrityError, InvalidInput, NotFound
 from rekindle.vocabulary import ModelRole, is_sha256
 from rekindle_imaging.package import parse_manifest
+from rekindle_servicekit.layout import PackageKeys
 from rekindle_servicekit.objects import Objects
 from rekindle_servicekit.workers import Cancellation
 
@@ -30,8 +31,8 @@ def store_package(objects: Objects, project_id: str, manifest: bytes, model: Pat
             reason="DIGEST_MISMATCH",
         )
     digest = hashlib.sha256(manifest).hexdigest()
-    objects.put_file(model_key(digest), model)
-    objects.put(manifest_key(digest), manifest)
+    objects.put_file(PackageKeys(digest).model, model)
+    objects.put(PackageKeys(digest).manifest, manifest)
     return digest
 
 
@@ -39,9 +40,9 @@ def read_package(objects: Objects, digest: str) -> Package:
     """The package of that digest; NotFound, IntegrityError (DIGEST_MISMATCH), InvalidInput (BAD_MANIFEST)."""
     if not is_sha256(digest):
         raise wrong_field("package_digest", "must be a SHA-256 in lower-case hex")
-    if not objects.exists(manifest_key(digest)):
+    if not objects.exists(PackageKeys(digest).manifest):
         raise NotFound(f"there is no package {digest}: upload it first", reason="PACKAGE_NOT_FOUND")
-    data = objects.get(manifest_key(digest))
+    data = objects.get(PackageKeys(digest).manifest)
     if hashlib.sha256(data).hexdigest() != digest:
         raise IntegrityError(f"the stored manifest of package {digest} is damaged", reason="DIGEST_MISMATCH")
     return Package(digest=digest, manifest=parse_manifest(data))
@@ -65,7 +66,7 @@ def prove_package(
     (DIGEST_MISMATCH), InvalidInput: the engine's reasons, or SMOKE_TEST where the answer to the reference batch is
     another than the manifest promises.
     """
-    model = objects.get(model_key(package.digest))
+    model = objects.get(PackageKeys(package.digest).model)
     if hashlib.sha256(model).hexdigest() != package.manifest.model_digest:
         raise IntegrityError(
             f"the stored model of package {package.digest} is damaged: upload the package again",
@@ -98,11 +99,3 @@ def _failed(what: str) -> InvalidInput:
     return InvalidInput(
         f"the package does not compute what its manifest says: {what}; export it again", reason="SMOKE_TEST"
     )
-
-
-def manifest_key(digest: str) -> str:
-    return f"packages/{digest}/manifest.json"
-
-
-def model_key(digest: str) -> str:
-    return f"packages/{digest}/model.onnx"

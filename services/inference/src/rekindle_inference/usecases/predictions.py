@@ -12,6 +12,7 @@ from rekindle.errors import DependencyUnavailable, InvalidInput
 from rekindle.vocabulary import FileFormat, Modality, Organ, OrganQuality, SourceReference, VolumeKind
 from rekindle_imaging import canonical
 from rekindle_imaging.volume import Volume
+from rekindle_servicekit import layout
 from rekindle_servicekit.objects import Objects
 from rekindle_servicekit.workers import Cancellation
 
@@ -34,7 +35,6 @@ from rekindle_inference.ports import (
 )
 from rekindle_inference.state import State, UnitOfWork
 from rekindle_inference.usecases.checks import (
-    canonical_key,
     drop_if_erased,
     keep_stored,
     load_volume,
@@ -125,13 +125,13 @@ def _predict_volume(
 def _store(predictions: Predictions, model: ModelVersion, image: VolumeRecord, result: Segmentation) -> Prediction:
     data = canonical.encode(result.mask, VolumeKind.MASK.value)
     digest = canonical.digest(data)
-    predictions.objects.put(canonical_key(digest), data)
+    predictions.objects.put(layout.canonical(digest), data)
     try:
         with predictions.state.write() as uow:
             # The row first: from then on nobody erases the same bytes.
             known = uow.predictions.get(model.model_version_id, image.volume_id)
             prediction = known or _record(uow, model, image, result, digest)
-            keep_stored(predictions.objects, canonical_key(digest), data)
+            keep_stored(predictions.objects, layout.canonical(digest), data)
             return prediction
     except DependencyUnavailable:
         # No row can refer to an image that was erased meanwhile: neither may a mask of it stay.

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 
 from rekindle.errors import NotFound, RekindleError
 from rekindle.vocabulary import is_sha256
+from rekindle_servicekit import layout
 from rekindle_servicekit.idempotency import RequestKey
 from rekindle_servicekit.json_codec import decode, encode
+from rekindle_servicekit.layout import UploadKeys
 from rekindle_servicekit.objects import Objects
 
 from rekindle_inference.domain.records import ModelVersion, ModelVersionId, ProjectId, VolumeId
 from rekindle_inference.state import PurgeTarget, State, UnitOfWork
-from rekindle_inference.usecases.checks import canonical_key, check_project, wrong_field
+from rekindle_inference.usecases.checks import check_project, wrong_field
 from rekindle_inference.usecases.packages import read_package
 
 MAX_VOLUMES = 1000
@@ -73,12 +75,12 @@ def _erase(
     snapshot_digests: Sequence[str],
 ) -> Purged:
     for upload_id in uow.purges.purge(project, targets):
-        for key in list(objects.list(f"uploads/{upload_id}/")):
+        for key in list(objects.list(UploadKeys(upload_id).folder)):
             objects.delete(key)
     gone = sorted(uow.purges.unreferenced({target.canonical_digest for target in targets}, originals=False))
-    keys = [canonical_key(digest) for digest in gone]
+    keys = [layout.canonical(digest) for digest in gone]
     originals = {target.original_digest for target in targets if target.original_digest}
-    keys += [f"volumes/{digest}" for digest in sorted(uow.purges.unreferenced(originals, originals=True))]
+    keys += [layout.original(digest) for digest in sorted(uow.purges.unreferenced(originals, originals=True))]
     stored = [key for key in keys if objects.exists(key)]
     for key in stored:
         objects.delete(key)

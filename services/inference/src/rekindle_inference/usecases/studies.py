@@ -11,13 +11,14 @@ from typing import Any
 from rekindle.errors import DependencyUnavailable, InvalidInput
 from rekindle.vocabulary import FileFormat, VolumeKind
 from rekindle_imaging import canonical
+from rekindle_servicekit import layout
 from rekindle_servicekit.idempotency import RequestKey
 from rekindle_servicekit.workers import Cancellation
 
 from rekindle_inference.domain.records import Failure, ProjectId, VolumeRecord
 from rekindle_inference.ports import FoundSeries, Parsed
 from rekindle_inference.state import UnitOfWork
-from rekindle_inference.usecases.checks import canonical_key, check_project, require_volume
+from rekindle_inference.usecases.checks import check_project, require_volume
 from rekindle_inference.usecases.volumes import Upload, Volumes, record_volume
 
 MAX_SERIES = 64
@@ -60,7 +61,7 @@ def upload_study(
     taken = [_take(volumes, project, sha256, file, series, cancellation) for series in found]
     cancellation.raise_if_set()
     if any(isinstance(one, _Read) for one in taken):
-        volumes.objects.put_file(f"volumes/{sha256}", file)
+        volumes.objects.put_file(layout.original(sha256), file)
     with volumes.state.write() as uow:
         answered = _answered(uow, request, project)
         if answered is not None:
@@ -76,8 +77,8 @@ def upload_study(
 
 def _check_stored(volumes: Volumes, sha256: str, taken: Sequence[_Read | SeriesOutcome]) -> None:
     """What was stored before this transaction may have been erased since, with another volume of the same bytes."""
-    keys = [canonical_key(one.digest) for one in taken if isinstance(one, _Read)]
-    if not all(volumes.objects.exists(key) for key in [*keys, *([f"volumes/{sha256}"] if keys else [])]):
+    keys = [layout.canonical(one.digest) for one in taken if isinstance(one, _Read)]
+    if not all(volumes.objects.exists(key) for key in [*keys, *([layout.original(sha256)] if keys else [])]):
         raise DependencyUnavailable(
             "the same bytes were erased at this moment: send the study again", reason="CONCURRENT_WRITE"
         )
@@ -93,7 +94,7 @@ def _take(
     except InvalidInput as error:
         return _failed(series, Failure(reason=error.reason, message=error.message))
     digest = canonical.digest(parsed.data)
-    volumes.objects.put(canonical_key(digest), parsed.data)
+    volumes.objects.put(layout.canonical(digest), parsed.data)
     return _Read(parsed_as=_upload(project, sha256, parsed), header=_header(parsed.data), digest=digest)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from rekindle_servicekit.layout import UploadKeys
+
 from rekindle_inference.domain.uploads import UploadId, UploadRecord, UploadState
 from rekindle_inference.usecases.uploads import Uploads
 
@@ -65,7 +67,7 @@ def _removed(uploads: Uploads, those: list[UploadRecord], failures: list[Excepti
     removed: list[UploadId] = []
     for upload in those:
         # A store that cannot list is away: the others would fare no better.
-        keys = list(uploads.objects.list(f"uploads/{upload.upload_id}/"))
+        keys = list(uploads.objects.list(UploadKeys(upload.upload_id).folder))
         try:
             for key in keys:
                 uploads.objects.delete(key)

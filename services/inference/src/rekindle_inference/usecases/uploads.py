@@ -12,6 +12,7 @@ from uuid import uuid4
 from rekindle.errors import CapacityExceeded, DependencyUnavailable, InvalidInput, NotFound, RekindleError
 from rekindle_servicekit.idempotency import RequestKey
 from rekindle_servicekit.json_codec import decode, encode
+from rekindle_servicekit.layout import UploadKeys
 from rekindle_servicekit.objects import Objects
 from rekindle_servicekit.principal import Principal
 
@@ -93,7 +94,7 @@ def create_upload(
     _check_size(size_bytes, uploads.max_file_bytes)
     upload_id = UploadId(str(uuid4()))
     lifetime_s = uploads.lifetime.total_seconds()
-    url = uploads.objects.presign_put(whole_key(upload_id), lifetime_s) if presigned else None
+    url = uploads.objects.presign_put(UploadKeys(upload_id).whole, lifetime_s) if presigned else None
     with uploads.state.write() as uow:
         known = uow.requests.find(request)
         if known is None:
@@ -106,7 +107,7 @@ def create_upload(
         left_s = (upload.created_at + uploads.lifetime - uow.now).total_seconds()
     # An address that lasts as long as the first one.
     is_there = upload.presigned and upload.state is UploadState.OPEN and left_s > 0
-    url = uploads.objects.presign_put(whole_key(upload.upload_id), left_s) if is_there else None
+    url = uploads.objects.presign_put(UploadKeys(upload.upload_id).whole, left_s) if is_there else None
     return Started(upload=upload, url=url or "")
 
 
@@ -124,7 +125,7 @@ def put_chunk(uploads: Uploads, chunk: Chunk) -> int:
         if is_repeated(upload, part, uow.uploads.part(upload.upload_id, part.offset)):
             return _after(upload, part)
     # The object first: what the database says has arrived is there.
-    key = part_key(upload.upload_id, part)
+    key = UploadKeys(upload.upload_id).part(part.offset, part.sha256)
     uploads.objects.put(key, chunk.data)
     try:
         return _note_part(uploads, project_id, upload.upload_id, part)
@@ -141,7 +142,7 @@ def query_upload(uploads: Uploads, project_id: str, upload_id: str) -> UploadRec
         upload = _as_of(require_upload(uow, project_id, upload_id), uow)
     if upload.state is UploadState.OPEN and upload.presigned and upload.received_bytes == 0:
         with suppress(NotFound):
-            size = uploads.objects.size(whole_key(upload.upload_id))
+            size = uploads.objects.size(UploadKeys(upload.upload_id).whole)
             return replace(upload, received_bytes=min(size, upload.size_bytes))
     return upload
 
@@ -171,18 +172,8 @@ def require_upload(uow: UnitOfWork, project_id: str, upload_id: str) -> UploadRe
 def remove_objects(objects: Objects, upload_id: UploadId) -> None:
     """Everything that has arrived; the sweep does it again where the store is away now."""
     with suppress(DependencyUnavailable):
-        for key in list(objects.list(f"uploads/{upload_id}/")):
+        for key in list(objects.list(UploadKeys(upload_id).folder)):
             objects.delete(key)
-
-
-def whole_key(upload_id: UploadId) -> str:
-    """Where a file that is sent to the object store's own address lies until it is finalized."""
-    return f"uploads/{upload_id}/whole"
-
-
-def part_key(upload_id: UploadId, part: Part) -> str:
-    """Named by content too: a chunk of other bytes at this offset, never noted in the database, is in nobody's way."""
-    return f"uploads/{upload_id}/{part.offset:012d}-{part.sha256[:16]}"
 
 
 def request_of(upload: UploadRecord) -> RequestKey:

@@ -8,13 +8,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from rekindle.errors import NotFound
+from rekindle_servicekit import layout
+from rekindle_servicekit.layout import PackageKeys
 from rekindle_servicekit.objects import Objects
 from rekindle_servicekit.verification import Expected, Finding, Summary, VerifyOptions, compare_objects
 from rekindle_servicekit.workers import Cancellation
 
 from rekindle_inference.state import Inventory
-from rekindle_inference.usecases.checks import canonical_key
-from rekindle_inference.usecases.packages import manifest_key, model_key
 
 _SEND_AGAIN = "restore the object store, or send the volume again"
 _PREDICT_AGAIN = "restore the object store; a mask that was predicted can be predicted again from its image"
@@ -29,9 +29,9 @@ def verify(
     # Rows come first: an object that is stored while they are read is younger than the grace period.
     expected = [*_of_volumes(inventory, summary), *_of_models(inventory, objects, options, summary)]
     uploads = inventory.upload_ids()
-    under_way = {key for key in objects.list("uploads/") if key.split("/")[1] in uploads}
+    under_way = {key for key in objects.list(layout.UPLOADS) if key.split("/")[1] in uploads}
     options = replace(options, known_objects=options.known_objects | under_way)
-    folders = ("volumes/", "canonical/", "packages/", "uploads/")
+    folders = (layout.ORIGINALS, layout.CANONICALS, layout.PACKAGES, layout.UPLOADS)
     yield from compare_objects(objects, expected, folders, options, summary, cancellation, now=now)
 
 
@@ -41,7 +41,7 @@ def _of_volumes(inventory: Inventory, summary: Summary) -> Iterator[Expected]:
         row = f"volumes/{volume.volume_id}"
         if volume.original_digest:
             yield Expected(
-                key=f"volumes/{volume.original_digest}",
+                key=layout.original(volume.original_digest),
                 row=row,
                 project_id=volume.project_id,
                 sha256=volume.original_digest,
@@ -49,7 +49,7 @@ def _of_volumes(inventory: Inventory, summary: Summary) -> Iterator[Expected]:
             )
         if volume.canonical_digest:
             yield Expected(
-                key=canonical_key(volume.canonical_digest),
+                key=layout.canonical(volume.canonical_digest),
                 row=row,
                 project_id=volume.project_id,
                 sha256=volume.canonical_digest,
@@ -62,15 +62,15 @@ def _of_models(inventory: Inventory, objects: Objects, options: VerifyOptions, s
         summary.rows += 1
         digest, row = model.package_digest, f"models/{model.model_version_id}"
         known = {"row": row, "project_id": model.project_id, "remedy": _UPLOAD_AGAIN}
-        yield Expected(key=manifest_key(digest), sha256=digest, **known)
+        yield Expected(key=PackageKeys(digest).manifest, sha256=digest, **known)
         model_digest = _model_digest(objects, digest) if options.deep else None
-        yield Expected(key=model_key(digest), sha256=model_digest, **known)
+        yield Expected(key=PackageKeys(digest).model, sha256=model_digest, **known)
 
 
 def _model_digest(objects: Objects, package_digest: str) -> str | None:
     """None where the manifest cannot tell, which is a finding of its own."""
     try:
-        digest = json.loads(objects.get(manifest_key(package_digest)))["model_digest"]
+        digest = json.loads(objects.get(PackageKeys(package_digest).manifest))["model_digest"]
     except (NotFound, ValueError, KeyError, TypeError):
         return None
     return digest if isinstance(digest, str) else None

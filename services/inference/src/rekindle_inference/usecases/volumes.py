@@ -12,6 +12,7 @@ from rekindle.vocabulary import FileFormat, Modality, Organ, OrganEffort, Source
 from rekindle_imaging import canonical
 from rekindle_imaging.geometry import Geometry
 from rekindle_imaging.volume import Volume
+from rekindle_servicekit import layout
 from rekindle_servicekit.idempotency import RequestKey
 from rekindle_servicekit.objects import Objects
 from rekindle_servicekit.workers import Cancellation
@@ -26,7 +27,6 @@ from rekindle_inference.domain.records import OrganFound, Receipt, ReceiptId, Vo
 from rekindle_inference.ports import Observer, Onto, Parsed, Reader, Segmentations, Unobserved, Writer
 from rekindle_inference.state import State, UnitOfWork
 from rekindle_inference.usecases.checks import (
-    canonical_key,
     check_organs,
     check_project,
     drop_if_erased,
@@ -136,8 +136,8 @@ def upload_volume(
         examined = _examine(volumes, mask, image, coarse, upload.organs)
     cancellation.raise_if_set()
     digest = canonical.digest(data)
-    volumes.objects.put_file(f"volumes/{upload.sha256}", file)
-    volumes.objects.put(canonical_key(digest), data)
+    volumes.objects.put_file(layout.original(upload.sha256), file)
+    volumes.objects.put(layout.canonical(digest), data)
     try:
         return _take_in(volumes, request, upload, file, data, digest, examined)
     except DependencyUnavailable:
@@ -164,9 +164,9 @@ def _take_in(
         if answered is not None:
             return answered
         uploaded = _record(uow, upload, data, digest, examined)
-        keep_stored(volumes.objects, canonical_key(digest), data)
-        if not volumes.objects.exists(f"volumes/{upload.sha256}"):
-            volumes.objects.put_file(f"volumes/{upload.sha256}", file)
+        keep_stored(volumes.objects, layout.canonical(digest), data)
+        if not volumes.objects.exists(layout.original(upload.sha256)):
+            volumes.objects.put_file(layout.original(upload.sha256), file)
         uow.requests.add(request, uploaded.volume.volume_id.encode())
     return uploaded
 

@@ -20,6 +20,7 @@ from rekindle.errors import (
 from rekindle.vocabulary import VolumeKind
 from rekindle_imaging import canonical
 from rekindle_imaging.volume import Volume
+from rekindle_servicekit import layout
 from rekindle_servicekit.workers import Cancellation
 
 from rekindle_inference.domain import segmentations as domain
@@ -29,7 +30,6 @@ from rekindle_inference.domain.results import Result, ResultId, ResultOrigin
 from rekindle_inference.domain.segmentations import Priority, Segmentation
 from rekindle_inference.state import UnitOfWork
 from rekindle_inference.usecases.checks import (
-    canonical_key,
     drop_if_erased,
     keep_stored,
     load_volume,
@@ -164,7 +164,7 @@ def _deliver(work: Predictions, taken: Taken, prediction: Prediction, slices: in
         if reduced is not None:
             mask = made_mask(image, kept_organs(taken.model.organs, abstentions), reduced.digest, uow.now)
             uow.volumes.add(mask)
-            keep_stored(work.objects, canonical_key(reduced.digest), reduced.data)
+            keep_stored(work.objects, layout.canonical(reduced.digest), reduced.data)
             mask_volume_id = mask.volume_id
         result = _result(uow, taken, prediction, mask_volume_id, abstentions)
         return domain.succeed(current, add_result(uow, result).result_id, uow.now, slices=slices)
@@ -182,7 +182,7 @@ def _store_reduced(
     mask = Volume(without_organs(whole.voxels, model.organs, abstentions), whole.geometry)
     data = canonical.encode(mask, VolumeKind.MASK.value)
     digest = canonical.digest(data)
-    work.objects.put(canonical_key(digest), data)
+    work.objects.put(layout.canonical(digest), data)
     return _Reduced(digest=digest, data=data)
 
 

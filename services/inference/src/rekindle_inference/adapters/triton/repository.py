@@ -9,6 +9,7 @@ import hashlib
 from contextlib import suppress
 
 from rekindle.errors import IntegrityError, NotFound
+from rekindle_servicekit.layout import PackageKeys
 from rekindle_servicekit.objects import Objects
 from rekindle_servicekit.objects import Objects as Packages
 
@@ -65,7 +66,7 @@ class ModelRepository:
         return 0
 
     def _read(self, package: Package) -> bytes:
-        model = self._packages.get(f"packages/{package.digest}/model.onnx")
+        model = self._packages.get(PackageKeys(package.digest).model)
         if hashlib.sha256(model).hexdigest() != package.manifest.model_digest:
             raise IntegrityError(
                 f"the stored model of package {package.digest} is damaged: upload the package again",
