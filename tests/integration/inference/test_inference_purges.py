@@ -19,7 +19,7 @@ from rekindle.api.common.v1 import common_pb2 as common
 from rekindle.api.inference.v1 import inference_pb2, volumes_pb2
 from rekindle.errors import NotFound
 from rekindle.status import error_from_rpc
-from rekindle_inference.usecases import volumes, working_off
+from rekindle_inference.usecases import segmentation_worker, volumes
 from rekindle_inference.usecases.sweeping import sweep_uploads
 
 PROJECT = "project-a"
@@ -88,7 +88,7 @@ def test_no_mask_is_left_of_a_segmentation_that_ends_while_its_image_is_erased(
     """Neither the predicted mask nor the one without the organs that were left out, which was stored already."""
     active.limit(inference_pb2.QualityLimit(organ_id="liver", min_soft_dice_confidence=1.0))
     image = active.upload(phantom.file(tmp_path)).volume
-    change, stored = working_off._change, []
+    change, stored = segmentation_worker._change, []
 
     def late(*arguments: Any) -> bool:
         stored.extend(active.service.objects.list("canonical/"))
@@ -99,7 +99,7 @@ def test_no_mask_is_left_of_a_segmentation_that_ends_while_its_image_is_erased(
             done.set()
 
     done = threading.Event()
-    monkeypatch.setattr(working_off, "_change", late)
+    monkeypatch.setattr(segmentation_worker, "_change", late)
     active.create(image.volume_id)
     assert done.wait(60)
 

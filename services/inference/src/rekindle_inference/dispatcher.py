@@ -16,7 +16,7 @@ from rekindle_servicekit.workers import Cancellation, Workers
 
 from rekindle_inference.domain.segmentations import Priority
 from rekindle_inference.usecases.predictions import Predictions
-from rekindle_inference.usecases.working_off import Taken, carry_out, keep_claims, take_next
+from rekindle_inference.usecases.segmentation_worker import Claim, carry_out, extend_claims, take_next
 
 _log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ _LONGEST_INTERVAL_S = 1.0
 
 @dataclass(slots=True)
 class _Running:
-    taken: Taken
+    claim: Claim
     cancellation: Cancellation = field(default_factory=Cancellation)
     #: Slices done, slices in all.
     progress: tuple[int, int] = (0, 0)
@@ -79,7 +79,7 @@ class Dispatcher:
     def call_off(self, segmentation_id: str) -> None:
         """Stop working on one that was cancelled; another process finds out when it extends its claim."""
         for running in self._running.values():
-            if running.taken.segmentation.segmentation_id == segmentation_id:
+            if running.claim.segmentation.segmentation_id == segmentation_id:
                 running.cancellation.set()
 
     def close(self) -> None:
@@ -88,42 +88,42 @@ class Dispatcher:
 
     async def _start_free(self) -> None:
         while free := [priority for priority in Priority if self._count(priority) < self._per_priority]:
-            taken = await self._transfers.run_blocking(take_next, self._work, free, self._claim_for)
-            if taken is None:
+            claim = await self._transfers.run_blocking(take_next, self._work, free, self._claim_for)
+            if claim is None:
                 return
-            self._start(taken)
+            self._start(claim)
 
-    def _start(self, taken: Taken) -> None:
-        running = _Running(taken)
+    def _start(self, claim: Claim) -> None:
+        running = _Running(claim)
         # By claim: one that was lost may still be ending here while it has been taken up again.
-        self._running[taken.claim] = running
+        self._running[claim.token] = running
         task = asyncio.create_task(self._carry_out(running))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         self._bell.ring()
 
     async def _carry_out(self, running: _Running) -> None:
-        taken = running.taken
+        claim = running.claim
         try:
-            with context.bind(project=taken.segmentation.project_id):
-                await self._pool.run_blocking(carry_out, self._work, taken, running.cancellation, running.on_progress)
+            with context.bind(project=claim.segmentation.project_id):
+                await self._pool.run_blocking(carry_out, self._work, claim, running.cancellation, running.on_progress)
         except RekindleError as error:
             # Nothing could be written: its claim runs out, and it is taken up again.
             _log.warning("a segmentation was left behind: %s", error, extra={"action": "segmentation.left"})
         except Exception:
             _log.exception("a segmentation was left behind", extra={"action": "segmentation.left"})
         finally:
-            del self._running[taken.claim]
+            del self._running[claim.token]
             self._bell.ring()
 
     async def _keep(self) -> None:
-        held = [(running.taken, running.progress) for running in self._running.values()]
+        held = [(running.claim, running.progress) for running in self._running.values()]
         if not held:
             return
-        for taken in await self._transfers.run_blocking(keep_claims, self._work, held, self._claim_for):
-            if taken.claim in self._running:
-                self._running[taken.claim].cancellation.set()
+        for claim in await self._transfers.run_blocking(extend_claims, self._work, held, self._claim_for):
+            if claim.token in self._running:
+                self._running[claim.token].cancellation.set()
         self._bell.ring()
 
     def _count(self, priority: Priority) -> int:
-        return sum(running.taken.segmentation.priority is priority for running in self._running.values())
+        return sum(running.claim.segmentation.priority is priority for running in self._running.values())

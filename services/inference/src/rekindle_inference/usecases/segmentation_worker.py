@@ -1,4 +1,4 @@
-"""Working off the queue of durable segmentations: take one up, carry it out, end it exactly once."""
+"""The worker of durable segmentations: claim one, carry it out, end it exactly once."""
 
 from __future__ import annotations
 
@@ -48,12 +48,13 @@ _EXPIRED_AT_ONCE = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Taken:
+class Claim:
     """A segmentation that this process works on, until its claim is lost."""
 
     segmentation: Segmentation
     model: ModelVersion
-    claim: str
+    #: Token of the claim; only the holder of the newest one may write.
+    token: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +65,7 @@ class _Reduced:
     data: bytes
 
 
-def take_next(work: Predictions, priorities: Iterable[Priority], claim_for: timedelta) -> Taken | None:
+def take_next(work: Predictions, priorities: Iterable[Priority], claim_for: timedelta) -> Claim | None:
     """Take up the first that may be started now, among these priorities; None where there is none.
 
     On the way those are ended whose time is over, and those that cannot be started any more.
@@ -77,23 +78,25 @@ def take_next(work: Predictions, priorities: Iterable[Priority], claim_for: time
             found = uow.segmentations.lock_next(wanted) if wanted else None
             if found is None:
                 return None
-            taken = _take(uow, found, claim_for)
-        if taken is not None:
-            return taken
+            claim = _take(uow, found, claim_for)
+        if claim is not None:
+            return claim
 
 
-def keep_claims(work: Predictions, held: Iterable[tuple[Taken, tuple[int, int]]], claim_for: timedelta) -> list[Taken]:
+def extend_claims(
+    work: Predictions, held: Iterable[tuple[Claim, tuple[int, int]]], claim_for: timedelta
+) -> list[Claim]:
     """Extend the claims on what is worked on, noting progress; those that are lost: cancelled, or taken over."""
     with work.state.write() as uow:
         until = uow.now + claim_for
         return [
-            taken
-            for taken, progress in held
-            if not uow.segmentations.extend_claim(taken.segmentation.segmentation_id, taken.claim, until, progress)
+            claim
+            for claim, progress in held
+            if not uow.segmentations.extend_claim(claim.segmentation.segmentation_id, claim.token, until, progress)
         ]
 
 
-def carry_out(work: Predictions, taken: Taken, cancellation: Cancellation, on_progress: Progress) -> None:
+def carry_out(work: Predictions, claim: Claim, cancellation: Cancellation, on_progress: Progress) -> None:
     """Predict, and end the segmentation with what came of it; nothing is raised for what went wrong with it.
 
     Called off, it goes back into the queue, unless its claim is lost.
@@ -108,25 +111,25 @@ def carry_out(work: Predictions, taken: Taken, cancellation: Cancellation, on_pr
     try:
         prediction = predict_volume(
             work,
-            taken.model,
-            taken.segmentation.volume_id,
+            claim.model,
+            claim.segmentation.volume_id,
             cancellation,
-            priority=taken.segmentation.priority,
+            priority=claim.segmentation.priority,
             on_progress=note,
         )
-        _deliver(work, taken, prediction, slices)
+        _deliver(work, claim, prediction, slices)
     except Cancelled:
-        _change(work, taken, lambda current, _: domain.put_back(current))
+        _change(work, claim, lambda current, _: domain.put_back(current))
     except _PASSING as error:
-        _postpone(work, taken, error)
+        _postpone(work, claim, error)
     except RekindleError as error:
         reason, message = error.reason, error.message
-        _change(work, taken, lambda current, uow: domain.fail(current, uow.now, reason=reason, message=message))
+        _change(work, claim, lambda current, uow: domain.fail(current, uow.now, reason=reason, message=message))
     except Exception:
-        _note_incident(work, taken)
+        _note_incident(work, claim)
 
 
-def _take(uow: UnitOfWork, found: Segmentation, claim_for: timedelta) -> Taken | None:
+def _take(uow: UnitOfWork, found: Segmentation, claim_for: timedelta) -> Claim | None:
     """Start it; None where it had to be ended instead."""
     if domain.is_worn_out(found):
         message = f"the service ended or failed {found.attempts} times while it worked on this volume"
@@ -139,37 +142,37 @@ def _take(uow: UnitOfWork, found: Segmentation, claim_for: timedelta) -> Taken |
     except (NotFound, ModelNotReady) as error:
         uow.segmentations.update(domain.fail(found, uow.now, reason=error.reason, message=error.message))
         return None
-    claim = str(uuid4())
+    token = str(uuid4())
     started = domain.start(
         found,
         model_version_id=model.model_version_id,
-        claim=claim,
+        claim=token,
         now=uow.now,
         until=uow.now + claim_for,
     )
     uow.segmentations.update(started)
-    return Taken(segmentation=started, model=model, claim=claim)
+    return Claim(segmentation=started, model=model, token=token)
 
 
-def _deliver(work: Predictions, taken: Taken, prediction: Prediction, slices: int) -> None:
+def _deliver(work: Predictions, claim: Claim, prediction: Prediction, slices: int) -> None:
     """Make the result and end the segmentation, both or neither; only while the claim holds."""
     with work.state.read() as uow:
-        image = require_volume(uow, taken.model.project_id, prediction.image_volume_id, field="volume_id")
-        limits = uow.limits.of_project(taken.model.project_id)
+        image = require_volume(uow, claim.model.project_id, prediction.image_volume_id, field="volume_id")
+        limits = uow.limits.of_project(claim.model.project_id)
     abstentions = decide_abstentions(prediction.quality, limits)
-    reduced = _store_reduced(work, taken.model, prediction, abstentions) if abstentions else None
+    reduced = _store_reduced(work, claim.model, prediction, abstentions) if abstentions else None
 
     def deliver(current: Segmentation, uow: UnitOfWork) -> Segmentation:
         mask_volume_id = prediction.mask_volume_id
         if reduced is not None:
-            mask = made_mask(image, kept_organs(taken.model.organs, abstentions), reduced.digest, uow.now)
+            mask = made_mask(image, kept_organs(claim.model.organs, abstentions), reduced.digest, uow.now)
             uow.volumes.add(mask)
             keep_stored(work.objects, layout.canonical(reduced.digest), reduced.data)
             mask_volume_id = mask.volume_id
-        result = _result(uow, taken, prediction, mask_volume_id, abstentions)
+        result = _result(uow, claim, prediction, mask_volume_id, abstentions)
         return domain.succeed(current, add_result(uow, result).result_id, uow.now, slices=slices)
 
-    if not _change(work, taken, deliver) and reduced is not None:
+    if not _change(work, claim, deliver) and reduced is not None:
         # Where the image was erased meanwhile, no mask of it may stay either.
         drop_if_erased(work.state, work.objects, image, canonical_digest=reduced.digest)
 
@@ -188,39 +191,39 @@ def _store_reduced(
 
 def _result(
     uow: UnitOfWork,
-    taken: Taken,
+    claim: Claim,
     prediction: Prediction,
     mask_volume_id: VolumeId,
     abstentions: tuple[Abstention, ...],
 ) -> Result:
     return Result(
         result_id=ResultId(str(uuid4())),
-        project_id=taken.segmentation.project_id,
+        project_id=claim.segmentation.project_id,
         cursor=0,  # decided when it is added, as is its place
         leads=False,
         image_volume_id=prediction.image_volume_id,
         mask_volume_id=mask_volume_id,
         origin=ResultOrigin.MODEL,
-        model_version_id=taken.model.model_version_id,
+        model_version_id=claim.model.model_version_id,
         quality=prediction.quality,
         abstentions=abstentions,
-        segmentation_id=taken.segmentation.segmentation_id,
+        segmentation_id=claim.segmentation.segmentation_id,
         created_at=uow.now,
     )
 
 
-def _postpone(work: Predictions, taken: Taken, error: RekindleError) -> None:
+def _postpone(work: Predictions, claim: Claim, error: RekindleError) -> None:
     """Back into the queue for a while; it expires there if what is away does not come back."""
     reason = f"waits for what is away: {error.message}"
     _log.warning("a segmentation waits: %s", error, extra={"action": "segmentation.waiting", "reason": error.reason})
     _change(
         work,
-        taken,
+        claim,
         lambda current, uow: domain.put_back(current, reason=reason, not_before=uow.now + domain.RETRY_AFTER),
     )
 
 
-def _note_incident(work: Predictions, taken: Taken) -> None:
+def _note_incident(work: Predictions, claim: Claim) -> None:
     """What nobody foresaw goes to the log; tried again a few times, as a service that ended would be."""
     incident_id = uuid4().hex
     _log.exception("incident %s", incident_id, extra={"action": "incident", "incident_id": incident_id})
@@ -232,14 +235,14 @@ def _note_incident(work: Predictions, taken: Taken) -> None:
         later = uow.now + domain.RETRY_AFTER
         return domain.put_back(current, reason=message, not_before=later, counted=True)
 
-    _change(work, taken, after)
+    _change(work, claim, after)
 
 
-def _change(work: Predictions, taken: Taken, change: Callable[[Segmentation, UnitOfWork], Segmentation]) -> bool:
-    """Write what becomes of a segmentation; False where somebody has called it off, taken it over or erased it."""
+def _change(work: Predictions, claim: Claim, change: Callable[[Segmentation, UnitOfWork], Segmentation]) -> bool:
+    """Write what becomes of a segmentation; False where somebody has cancelled it, taken it over or erased it."""
     with work.state.write() as uow:
-        current = uow.segmentations.lock(taken.segmentation.segmentation_id)
-        if current is None or current.claim != taken.claim:
+        current = uow.segmentations.lock(claim.segmentation.segmentation_id)
+        if current is None or current.claim != claim.token:
             return False
         uow.segmentations.update(change(current, uow))
     return True
