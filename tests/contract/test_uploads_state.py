@@ -12,7 +12,7 @@ import pytest
 from rekindle.errors import DependencyUnavailable, NotFound
 from rekindle.vocabulary import FileFormat, Modality, Organ, SourceReference, VolumeKind
 from rekindle_inference.domain.records import ProjectId
-from rekindle_inference.domain.uploads import Act, Part, UploadId, UploadRecord, UploadState
+from rekindle_inference.domain.uploads import Part, RequestIdentity, UploadId, UploadRecord, UploadState
 from rekindle_inference.state import State
 from rekindle_inference.usecases.sweeping import KEPT, sweep_uploads
 from rekindle_inference.usecases.uploads import (
@@ -46,7 +46,7 @@ UPLOAD = UploadRecord(
     upload_id=UploadId("u"),
     project_id=PROJECT,
     state=UploadState.OPEN,
-    act=Act(issuer="i", subject="s", method="UploadVolume", request_id="r", digest="d"),
+    act=RequestIdentity(issuer="i", subject="s", method="UploadVolume", request_id="r", digest="d"),
     header={"sha256": "ab" * 32},
     size_bytes=2**40,
     received_bytes=0,

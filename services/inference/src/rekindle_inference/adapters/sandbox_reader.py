@@ -17,7 +17,7 @@ from rekindle_inference.adapters import sandbox_child
 from rekindle_inference.adapters.sandbox import Report, Sandbox, is_reason, left_behind, unreadable, words
 from rekindle_inference.adapters.sandbox_child import CANONICAL_FILE, Limits, MaskGrid
 from rekindle_inference.domain.records import Failure, VolumeRecord
-from rekindle_inference.ports import FoundSeries, Onto, Parsed
+from rekindle_inference.ports import FoundSeries, MaskTarget, Parsed
 
 _UID: Final = re.compile(r"[0-9.]{0,64}")
 _MODALITY: Final = re.compile(r"[A-Z0-9_ ]{0,16}")
@@ -33,7 +33,13 @@ class SandboxReader:
         self._limits = limits
 
     def read(
-        self, path: Path, kind: VolumeKind, format: FileFormat, cancellation: Cancellation, *, onto: Onto | None = None
+        self,
+        path: Path,
+        kind: VolumeKind,
+        format: FileFormat,
+        cancellation: Cancellation,
+        *,
+        onto: MaskTarget | None = None,
     ) -> Parsed:
         """What the file holds. InvalidInput with the reader's reason; TOO_LARGE or UNREADABLE where it died."""
         if _KINDS.get(format, kind) is not kind:

@@ -17,7 +17,7 @@ from rekindle_servicekit.workers import Cancellation
 from rekindle_inference.adapters import sandbox_child
 from rekindle_inference.adapters.sandbox import Sandbox, left_behind, unreadable
 from rekindle_inference.adapters.sandbox_child import SEGMENTATION_FILE, Limits
-from rekindle_inference.ports import Origin, SegmentationSource
+from rekindle_inference.ports import MaskProvenance, SegmentationSource
 
 _MAGIC: Final = b"DICM"
 
@@ -34,7 +34,7 @@ class SandboxSegmentations:
         source: SegmentationSource,
         mask: Volume,
         organs: tuple[Organ, ...],
-        origin: Origin,
+        origin: MaskProvenance,
         folder: Path,
         cancellation: Cancellation,
     ) -> Path:
@@ -73,7 +73,7 @@ def _segment(organ: Organ) -> Segment:
     return Segment(label=organ.id, label_value=organ.label_value, code=code)
 
 
-def _authorship(origin: Origin) -> Authorship:
+def _authorship(origin: MaskProvenance) -> Authorship:
     model = origin.model
     kind = "AUTOMATIC" if not origin.is_corrected else "MANUAL" if model is None else "SEMIAUTOMATIC"
     return Authorship(

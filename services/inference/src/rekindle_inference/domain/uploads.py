@@ -28,7 +28,7 @@ class UploadState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Act:
+class RequestIdentity:
     """Under which identity the file is taken in, so that it is taken in once."""
 
     issuer: str
@@ -49,7 +49,7 @@ class UploadRecord:
     upload_id: UploadId
     project_id: ProjectId
     state: UploadState
-    act: Act
+    act: RequestIdentity
     #: What the client said of the file; empty once the upload has ended.
     header: Mapping[str, Any]
     size_bytes: int

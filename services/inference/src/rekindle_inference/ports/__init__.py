@@ -4,8 +4,8 @@ from rekindle_inference.ports.observing import Observation, Observer, Stage, Uno
 from rekindle_inference.ports.outside import (
     Engine,
     FoundSeries,
-    Onto,
-    Origin,
+    MaskProvenance,
+    MaskTarget,
     Package,
     Parsed,
     Reader,
@@ -18,10 +18,10 @@ from rekindle_inference.ports.outside import (
 __all__ = [
     "Engine",
     "FoundSeries",
+    "MaskProvenance",
+    "MaskTarget",
     "Observation",
     "Observer",
-    "Onto",
-    "Origin",
     "Package",
     "Parsed",
     "Reader",

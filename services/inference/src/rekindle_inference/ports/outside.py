@@ -97,7 +97,7 @@ class Parsed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Onto:
+class MaskTarget:
     """What a mask that is no full grid is laid onto: its image, and what its segments may be."""
 
     image: VolumeRecord
@@ -129,7 +129,7 @@ class SegmentationSource:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
+class MaskProvenance:
     """How a mask came about."""
 
     #: Whether a person drew or changed it.
@@ -143,7 +143,13 @@ class Reader(Protocol):
     """Reads foreign files without letting them harm the service."""
 
     def read(
-        self, path: Path, kind: VolumeKind, format: FileFormat, cancellation: Cancellation, *, onto: Onto | None = None
+        self,
+        path: Path,
+        kind: VolumeKind,
+        format: FileFormat,
+        cancellation: Cancellation,
+        *,
+        onto: MaskTarget | None = None,
     ) -> Parsed:
         """What is in a file; InvalidInput says what is wrong with it. `onto` is needed for a DICOM SEG."""
         ...
@@ -173,7 +179,7 @@ class Segmentations(Protocol):
         source: SegmentationSource,
         mask: Volume,
         organs: tuple[Organ, ...],
-        origin: Origin,
+        origin: MaskProvenance,
         folder: Path,
         cancellation: Cancellation,
     ) -> Path:

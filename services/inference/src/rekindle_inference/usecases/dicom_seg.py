@@ -15,7 +15,7 @@ from rekindle_servicekit.objects import Objects
 from rekindle_servicekit.workers import Cancellation
 
 from rekindle_inference.domain.records import VolumeRecord
-from rekindle_inference.ports import Origin, Segmentations, SegmentationSource
+from rekindle_inference.ports import MaskProvenance, Segmentations, SegmentationSource
 from rekindle_inference.state import State, UnitOfWork
 from rekindle_inference.usecases.checks import check_organs, load_volume, require_volume
 
@@ -83,14 +83,14 @@ def no_dicom_source() -> InvalidInput:
     )
 
 
-def _origin(uow: UnitOfWork, record: VolumeRecord) -> Origin:
+def _origin(uow: UnitOfWork, record: VolumeRecord) -> MaskProvenance:
     receipt = uow.receipts.of_mask(record.project_id, record.volume_id)
     if receipt is None:
         model = uow.models.of_mask(record.project_id, record.volume_id)
-        return Origin(is_corrected=False, model=model, created_at=record.created_at)
+        return MaskProvenance(is_corrected=False, model=model, created_at=record.created_at)
     coarse = receipt.coarse_mask_volume_id
     model = None if coarse is None else uow.models.of_mask(record.project_id, coarse)
-    return Origin(is_corrected=True, model=model, created_at=record.created_at)
+    return MaskProvenance(is_corrected=True, model=model, created_at=record.created_at)
 
 
 def _original(objects: Objects, image: VolumeRecord, folder: Path) -> Path:

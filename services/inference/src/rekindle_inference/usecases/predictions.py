@@ -23,9 +23,9 @@ from rekindle_inference.domain.segmentations import Priority
 from rekindle_inference.domain.slices import SliceRanks
 from rekindle_inference.ports import (
     Engine,
+    MaskProvenance,
     Observation,
     Observer,
-    Origin,
     Reader,
     Segmentations,
     SegmentationSource,
@@ -195,7 +195,7 @@ def _write_segmented(
     """The mask beside the file that came, without the organs below the project's limits."""
     with predictions.state.read() as uow:
         abstentions = decide_abstentions(result.quality, uow.limits.of_project(model.project_id))
-        origin = Origin(is_corrected=False, model=model, created_at=uow.now)
+        origin = MaskProvenance(is_corrected=False, model=model, created_at=uow.now)
     mask = Volume(without_organs(result.mask.voxels, model.organs, abstentions), result.mask.geometry)
     if format is FileFormat.DICOM_SEG:
         source = SegmentationSource(path=file, series_instance_uid=source_reference.series_instance_uid)

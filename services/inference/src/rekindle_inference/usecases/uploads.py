@@ -19,8 +19,8 @@ from rekindle_servicekit.principal import Principal
 from rekindle_inference.domain.records import ProjectId, VolumeId
 from rekindle_inference.domain.uploads import (
     MAX_CHUNK_BYTES,
-    Act,
     Part,
+    RequestIdentity,
     UploadId,
     UploadRecord,
     UploadState,
@@ -213,7 +213,7 @@ def _new(
         upload_id=upload_id,
         project_id=project_id,
         state=UploadState.OPEN if done is None else UploadState.FINALIZED,
-        act=Act(
+        act=RequestIdentity(
             issuer=act.principal.issuer,
             subject=act.principal.subject,
             method=act.method,

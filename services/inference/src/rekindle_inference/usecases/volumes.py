@@ -24,7 +24,7 @@ from rekindle_inference.domain.receipts import (
     found_organs,
 )
 from rekindle_inference.domain.records import OrganFound, Receipt, ReceiptId, VolumeId, VolumeRecord
-from rekindle_inference.ports import Observer, Onto, Parsed, Reader, Segmentations, Unobserved, Writer
+from rekindle_inference.ports import MaskTarget, Observer, Parsed, Reader, Segmentations, Unobserved, Writer
 from rekindle_inference.state import State, UnitOfWork
 from rekindle_inference.usecases.checks import (
     check_organs,
@@ -127,7 +127,7 @@ def upload_volume(
             return answered
         # Before the costly part, so that a wrong id costs nothing.
         image, coarse = bases_of(uow, upload)
-    onto = None if image is None else Onto(image=image, organs=upload.organs)
+    onto = None if image is None else MaskTarget(image=image, organs=upload.organs)
     parsed = volumes.reader.read(file, upload.kind, upload.format, cancellation, onto=onto)
     upload, data = with_what_the_file_says(upload, parsed), parsed.data
     examined = None
