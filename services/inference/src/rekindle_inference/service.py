@@ -238,7 +238,7 @@ def _serve_segmentations(
     backend = Backend(
         state=predictions.state,
         rules=_rules(settings),
-        transfers=transfers,
+        workers=transfers,
         bell=bell,
         stopping=server.stopping,
         call_off=dispatcher.call_off,

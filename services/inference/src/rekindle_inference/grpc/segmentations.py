@@ -1,136 +1,124 @@
-"""SegmentationService."""
+# ruff: noqa: N802 (the methods have the names of the API)
+"""SegmentationService: convert, call, convert.
 
-# ruff: noqa: N802 - methods are named as the proto names them
+What a mutation keeps is an id: a retry is answered with what the id stands for by then, and no answer that is kept
+names an instance of an image.
+"""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
-from typing import Concatenate, ParamSpec, TypeVar
 
 from rekindle.api.inference.v1 import segmentations_pb2 as messages
 from rekindle.api.inference.v1.segmentations_pb2_grpc import SegmentationServiceServicer
 from rekindle.convert import from_proto
-from rekindle.errors import DependencyUnavailable
-from rekindle_servicekit import context as ambient
-from rekindle_servicekit.bell import Bell
+from rekindle_servicekit import handlers
+from rekindle_servicekit.handlers import Handlers, News
 from rekindle_servicekit.pages import Paging
-from rekindle_servicekit.workers import Workers
 
 from rekindle_inference.grpc import convert
-from rekindle_inference.grpc.calls import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, Context, make_request
-from rekindle_inference.state import State
-from rekindle_inference.usecases import results as result_usecases
-from rekindle_inference.usecases import segmentations as usecases
+from rekindle_inference.grpc.calls import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, Context
+from rekindle_inference.state import UnitOfWork
+from rekindle_inference.usecases import results, segmentations
 from rekindle_inference.usecases.checks import wrong_field
-
-P = ParamSpec("P")
-T = TypeVar("T")
+from rekindle_inference.usecases.segmentations import QueueRules, SegmentationView
 
 
 @dataclass(frozen=True, kw_only=True)
-class Backend:
-    """What the servicer works with."""
+class Backend(handlers.Backend[UnitOfWork]):
+    """What the servicer works with; the bell rings when a segmentation or a feed has changed."""
 
-    state: State
-    rules: usecases.QueueRules
-    transfers: Workers
-    #: Rung when a segmentation or a feed has changed.
-    bell: Bell
-    #: Set when the server is about to end.
-    stopping: asyncio.Event
+    rules: QueueRules
     #: Stops work on a segmentation in this process.
     call_off: Callable[[str], None]
-    #: How often a watcher looks by itself, for changes that another process has made.
-    watch_interval_s: float = 1.0
 
 
-class SegmentationServicer(SegmentationServiceServicer):
-    """Convert, call, convert."""
+class SegmentationServicer(Handlers[UnitOfWork], SegmentationServiceServicer):
+    """Durable segmentations, the feed of results, and quality limits."""
+
+    _backend: Backend
 
     def __init__(self, backend: Backend) -> None:
-        self._backend = backend
+        super().__init__(backend)
 
     async def CreateSegmentation(
         self, request: messages.CreateSegmentationRequest, context: Context
     ) -> messages.CreateSegmentationResponse:
-        identity = make_request("CreateSegmentation", request.request_id, request)
-        seen = await self._write(
-            request.project_id,
-            usecases.create_segmentation,
-            self._backend.rules,
-            identity,
-            request.project_id,
-            convert.create_segmentation_from_proto(request),
-        )
-        return messages.CreateSegmentationResponse(segmentation=convert.segmentation_to_proto(seen))
+        wanted, rules = convert.create_segmentation_from_proto(request), self._backend.rules
+
+        def create(uow: UnitOfWork) -> messages.CreateSegmentationResponse:
+            segmentation_id = segmentations.create_segmentation(uow, rules, request.project_id, wanted)
+            return messages.CreateSegmentationResponse(
+                segmentation=messages.Segmentation(segmentation_id=segmentation_id)
+            )
+
+        response = await self.mutate(request, messages.CreateSegmentationResponse, create)
+        view = await self._segmentation(request.project_id, response.segmentation.segmentation_id)
+        return messages.CreateSegmentationResponse(segmentation=convert.segmentation_to_proto(view))
 
     async def GetSegmentation(
         self, request: messages.GetSegmentationRequest, context: Context
     ) -> messages.GetSegmentationResponse:
-        seen = await self._read(usecases.get_segmentation, request.project_id, request.segmentation_id)
-        return messages.GetSegmentationResponse(segmentation=convert.segmentation_to_proto(seen))
+        view = await self._segmentation(request.project_id, request.segmentation_id)
+        return messages.GetSegmentationResponse(segmentation=convert.segmentation_to_proto(view))
 
     async def ListSegmentations(
         self, request: messages.ListSegmentationsRequest, context: Context
     ) -> messages.ListSegmentationsResponse:
-        page = await self._read(
-            usecases.list_segmentations,
-            request.project_id,
-            states=convert.states_from_proto(request.states),
-            volume_id=request.volume_id,
-            paging=Paging(request, ["", ""], default_size=DEFAULT_PAGE_SIZE, max_size=MAX_PAGE_SIZE),
+        paging = Paging(request, ["", ""], default_size=DEFAULT_PAGE_SIZE, max_size=MAX_PAGE_SIZE)
+        states = convert.states_from_proto(request.states)
+        page = await self.read(
+            lambda uow: segmentations.list_segmentations(
+                uow, request.project_id, states=states, volume_id=request.volume_id, paging=paging
+            )
         )
         return messages.ListSegmentationsResponse(
-            segmentations=[convert.segmentation_to_proto(seen) for seen in page.items],
+            segmentations=[convert.segmentation_to_proto(view) for view in page.items],
             next_page_token=page.next_token,
         )
 
     async def CancelSegmentation(
         self, request: messages.CancelSegmentationRequest, context: Context
     ) -> messages.CancelSegmentationResponse:
-        identity = make_request("CancelSegmentation", request.request_id, request)
-        seen = await self._write(
-            request.project_id,
-            usecases.cancel_segmentation,
-            identity,
-            request.project_id,
-            request.segmentation_id,
-        )
-        self._backend.call_off(seen.segmentation.segmentation_id)
-        return messages.CancelSegmentationResponse(segmentation=convert.segmentation_to_proto(seen))
+        def cancel(uow: UnitOfWork) -> messages.CancelSegmentationResponse:
+            segmentations.cancel_segmentation(uow, request.project_id, request.segmentation_id)
+            return messages.CancelSegmentationResponse()
+
+        await self.mutate(request, messages.CancelSegmentationResponse, cancel)
+        self._backend.call_off(request.segmentation_id)
+        view = await self._segmentation(request.project_id, request.segmentation_id)
+        return messages.CancelSegmentationResponse(segmentation=convert.segmentation_to_proto(view))
 
     async def WatchSegmentation(
         self, request: messages.WatchSegmentationRequest, context: Context
     ) -> AsyncGenerator[messages.WatchSegmentationResponse]:
         if request.after_cursor < 0:
             raise wrong_field("after_cursor", "must be 0, or the cursor of an answer before")
-        cursor, position = request.after_cursor, None
-        while True:
-            heard = self._backend.bell.count
-            seen = await self._read(usecases.get_segmentation, request.project_id, request.segmentation_id)
-            revision = seen.segmentation.revision
-            # The end is told to whoever asks, also to those who may have heard of it.
-            if revision > cursor or seen.segmentation.ended or position not in (None, seen.position):
-                message = convert.segmentation_to_proto(seen)
-                yield messages.WatchSegmentationResponse(cursor=revision, segmentation=message)
-            if seen.segmentation.ended:
-                return
-            cursor, position = max(cursor, revision), seen.position
-            await self._wait(heard)
+        cursor = request.after_cursor
+        position: int | None = None
+
+        async def look() -> News:
+            nonlocal cursor, position
+            view = await self._segmentation(request.project_id, request.segmentation_id)
+            revision, has_ended = view.segmentation.revision, view.segmentation.ended
+            # The end is told to all who ask, also to those who may have heard of it.
+            is_news = revision > cursor or has_ended or position not in (None, view.position)
+            cursor, position = max(cursor, revision), view.position
+            message = convert.segmentation_to_proto(view)
+            answer = messages.WatchSegmentationResponse(cursor=revision, segmentation=message)
+            return News([answer] if is_news else [], has_ended)
+
+        async for answer in self.watch(look):
+            yield answer
 
     async def GetResult(self, request: messages.GetResultRequest, context: Context) -> messages.GetResultResponse:
-        result = await self._read(result_usecases.get_result, request.project_id, request.result_id)
+        result = await self.read(lambda uow: results.get_result(uow, request.project_id, request.result_id))
         return messages.GetResultResponse(result=convert.result_to_proto(result))
 
     async def ListResults(self, request: messages.ListResultsRequest, context: Context) -> messages.ListResultsResponse:
-        page = await self._read(
-            result_usecases.list_results,
-            request.project_id,
-            request.volume_id,
-            Paging(request, [0], default_size=DEFAULT_PAGE_SIZE, max_size=MAX_PAGE_SIZE),
-        )
+        paging = Paging(request, [0], default_size=DEFAULT_PAGE_SIZE, max_size=MAX_PAGE_SIZE)
+        page = await self.read(lambda uow: results.list_results(uow, request.project_id, request.volume_id, paging))
         return messages.ListResultsResponse(
             results=[convert.result_to_proto(result) for result in page.items], next_page_token=page.next_token
         )
@@ -139,69 +127,47 @@ class SegmentationServicer(SegmentationServiceServicer):
         self, request: messages.WatchResultsRequest, context: Context
     ) -> AsyncGenerator[messages.WatchResultsResponse]:
         cursor = request.after_cursor
-        while True:
-            heard = self._backend.bell.count
-            found = await self._read(result_usecases.results_after, request.project_id, cursor)
-            for result in found:
-                yield messages.WatchResultsResponse(result=convert.result_to_proto(result))
-                cursor = result.cursor
-            if not found:
-                await self._wait(heard)
+
+        async def look() -> News:
+            nonlocal cursor
+            page = await self.read(lambda uow: results.results_after(uow, request.project_id, cursor))
+            cursor = page[-1].cursor if page else cursor
+            return News([messages.WatchResultsResponse(result=convert.result_to_proto(result)) for result in page])
+
+        async for answer in self.watch(look):
+            yield answer
 
     async def PublishResult(
         self, request: messages.PublishResultRequest, context: Context
     ) -> messages.PublishResultResponse:
-        identity = make_request("PublishResult", request.request_id, request)
-        result = await self._write(
-            request.project_id,
-            result_usecases.publish_result,
-            identity,
-            request.project_id,
-            from_proto(request, result_usecases.PublishRequest),
-        )
+        publication = from_proto(request, results.PublishRequest)
+
+        def publish(uow: UnitOfWork) -> messages.PublishResultResponse:
+            result = results.publish_result(uow, request.project_id, publication)
+            return messages.PublishResultResponse(result=messages.Result(result_id=result.result_id))
+
+        response = await self.mutate(request, messages.PublishResultResponse, publish)
+        result = await self.read(lambda uow: results.get_result(uow, request.project_id, response.result.result_id))
         return messages.PublishResultResponse(result=convert.result_to_proto(result))
 
     async def SetQualityLimits(
         self, request: messages.SetQualityLimitsRequest, context: Context
     ) -> messages.SetQualityLimitsResponse:
-        identity = make_request("SetQualityLimits", request.request_id, request)
-        limits = await self._write(
-            request.project_id,
-            result_usecases.set_limits,
-            identity,
-            request.project_id,
-            convert.limits_from_proto(request.limits),
-        )
-        return messages.SetQualityLimitsResponse(limits=convert.limits_to_proto(limits))
+        limits = convert.limits_from_proto(request.limits)
+
+        def set_limits(uow: UnitOfWork) -> messages.SetQualityLimitsResponse:
+            results.set_limits(uow, request.project_id, limits)
+            return messages.SetQualityLimitsResponse()
+
+        await self.mutate(request, messages.SetQualityLimitsResponse, set_limits)
+        valid = await self.read(lambda uow: results.get_limits(uow, request.project_id))
+        return messages.SetQualityLimitsResponse(limits=convert.limits_to_proto(valid))
 
     async def GetQualityLimits(
         self, request: messages.GetQualityLimitsRequest, context: Context
     ) -> messages.GetQualityLimitsResponse:
-        limits = await self._read(result_usecases.get_limits, request.project_id)
+        limits = await self.read(lambda uow: results.get_limits(uow, request.project_id))
         return messages.GetQualityLimitsResponse(limits=convert.limits_to_proto(limits))
 
-    async def _read(self, usecase: Callable[Concatenate[State, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self._backend.transfers.run_blocking(usecase, self._backend.state, *args, **kwargs)
-
-    async def _write(
-        self, project_id: str, usecase: Callable[Concatenate[State, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
-        with ambient.bind(project=project_id):
-            changed = await self._read(usecase, *args, **kwargs)
-        self._backend.bell.ring()
-        return changed
-
-    async def _wait(self, heard: int) -> None:
-        """Until something may have changed. DependencyUnavailable where the server is about to end."""
-        backend = self._backend
-        stop = asyncio.ensure_future(backend.stopping.wait())
-        ring = asyncio.ensure_future(backend.bell.wait(heard, backend.watch_interval_s))
-        try:
-            await asyncio.wait([stop, ring], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            stop.cancel()
-            ring.cancel()
-        if backend.stopping.is_set():
-            raise DependencyUnavailable(
-                "the service is about to end: watch again, after the last cursor", reason="STOPPING", retry_after_s=1.0
-            )
+    async def _segmentation(self, project_id: str, segmentation_id: str) -> SegmentationView:
+        return await self.read(lambda uow: segmentations.get_segmentation(uow, project_id, segmentation_id))

@@ -10,13 +10,12 @@ from uuid import uuid4
 from rekindle.errors import InvalidInput, NotFound, quoted_id
 from rekindle.vocabulary import VolumeKind
 from rekindle_imaging.package import READABLE_ORGAN_ID
-from rekindle_servicekit.idempotency import RequestKey
 from rekindle_servicekit.pages import Page, Paging
 
 from rekindle_inference.domain.abstention import QualityLimit
 from rekindle_inference.domain.records import ModelVersionId, ProjectId, VolumeId
 from rekindle_inference.domain.results import Result, ResultId, ResultOrigin, place_mask, place_retraction, says_already
-from rekindle_inference.state import State, UnitOfWork
+from rekindle_inference.state import UnitOfWork
 from rekindle_inference.usecases.checks import check_project, require_volume, wrong_field
 from rekindle_inference.usecases.models import require_model
 
@@ -36,48 +35,39 @@ class PublishRequest:
     retracted: bool = False
 
 
-def get_result(state: State, project_id: str, result_id: str) -> Result:
+def get_result(uow: UnitOfWork, project_id: str, result_id: str) -> Result:
     """NotFound where it does not exist in the project."""
-    with state.read() as uow:
-        return _require(uow, check_project(project_id), result_id)
+    return _require(uow, check_project(project_id), result_id)
 
 
-def list_results(state: State, project_id: str, volume_id: str, paging: Paging) -> Page[Result]:
+def list_results(uow: UnitOfWork, project_id: str, volume_id: str, paging: Paging) -> Page[Result]:
     """The results of one image, newest first; the place of one is its cursor. NotFound for an unknown image."""
     (before,) = paging.after
-    with state.read() as uow:
-        image = require_volume(uow, check_project(project_id), volume_id, field="volume_id")
-        rows = uow.results.of_image(image.project_id, image.volume_id, before=before or None, limit=paging.limit)
+    image = require_volume(uow, check_project(project_id), volume_id, field="volume_id")
+    rows = uow.results.of_image(image.project_id, image.volume_id, before=before or None, limit=paging.limit)
     return paging.page(rows, lambda result: [result.cursor])
 
 
-def results_after(state: State, project_id: str, cursor: int) -> list[Result]:
+def results_after(uow: UnitOfWork, project_id: str, cursor: int) -> list[Result]:
     """Those that come next in the project's feed; InvalidInput for a cursor below 0."""
     if cursor < 0:
         raise wrong_field("after_cursor", "must be 0, or the cursor of a result")
-    with state.read() as uow:
-        return uow.results.after(check_project(project_id), cursor, limit=FEED_PAGE)
+    return uow.results.after(check_project(project_id), cursor, limit=FEED_PAGE)
 
 
-def publish_result(state: State, request: RequestKey, project_id: str, publication: PublishRequest) -> Result:
+def publish_result(uow: UnitOfWork, project_id: str, publication: PublishRequest) -> Result:
     """Add a person's mask to the feed, or its withdrawal; what the feed says already is answered, not repeated.
 
     NotFound (mask, model version, RESULT_NOT_FOUND), InvalidInput.
     """
     project = check_project(project_id)
     _check_publication(publication)
-    with state.write() as uow:
-        answered = uow.requests.find(request)
-        if answered is not None:
-            return _require(uow, project, answered.decode())
-        mask = require_volume(uow, project, publication.mask_volume_id, field="mask_volume_id")
-        if mask.kind is not VolumeKind.MASK or mask.image_volume_id is None:
-            raise wrong_field("mask_volume_id", "names an image: name the mask that was submitted")
-        if publication.model_version_id:
-            require_model(uow, project, publication.model_version_id)
-        result = _publish(uow, project, mask.image_volume_id, publication)
-        uow.requests.add(request, result.result_id.encode())
-    return result
+    mask = require_volume(uow, project, publication.mask_volume_id, field="mask_volume_id")
+    if mask.kind is not VolumeKind.MASK or mask.image_volume_id is None:
+        raise wrong_field("mask_volume_id", "names an image: name the mask that was submitted")
+    if publication.model_version_id:
+        require_model(uow, project, publication.model_version_id)
+    return _publish(uow, project, mask.image_volume_id, publication)
 
 
 def add_result(uow: UnitOfWork, result: Result) -> Result:
@@ -95,24 +85,17 @@ def add_result(uow: UnitOfWork, result: Result) -> Result:
     return placed
 
 
-def get_limits(state: State, project_id: str) -> list[QualityLimit]:
-    """By organ."""
-    with state.read() as uow:
-        return uow.limits.of_project(check_project(project_id))
+def get_limits(uow: UnitOfWork, project_id: str) -> list[QualityLimit]:
+    """Quality limits of a project, by organ."""
+    return uow.limits.of_project(check_project(project_id))
 
 
-def set_limits(
-    state: State, request: RequestKey, project_id: str, limits: Sequence[QualityLimit]
-) -> list[QualityLimit]:
+def set_limits(uow: UnitOfWork, project_id: str, limits: Sequence[QualityLimit]) -> None:
     """Replace all limits of a project. InvalidInput names the limit that is wrong."""
     project = check_project(project_id)
     _check_limits(limits)
-    with state.write() as uow:
-        if uow.requests.find(request) is None:
-            _check_predicted(uow, project, limits)
-            uow.limits.replace(project, limits)
-            uow.requests.add(request, b"")
-        return uow.limits.of_project(project)
+    _check_predicted(uow, project, limits)
+    uow.limits.replace(project, limits)
 
 
 def _publish(uow: UnitOfWork, project: ProjectId, image: VolumeId, publication: PublishRequest) -> Result:

@@ -7,7 +7,6 @@ from datetime import timedelta
 from uuid import uuid4
 
 from rekindle.errors import CapacityExceeded, NotFound, quoted_id
-from rekindle_servicekit.idempotency import RequestKey
 from rekindle_servicekit.pages import Page, Paging
 
 from rekindle_inference.domain import segmentations as domain
@@ -19,7 +18,7 @@ from rekindle_inference.domain.segmentations import (
     SegmentationState,
     queue_place,
 )
-from rekindle_inference.state import State, UnitOfWork
+from rekindle_inference.state import UnitOfWork
 from rekindle_inference.usecases.checks import check_project, place_of, require_volume, wrong_field
 from rekindle_inference.usecases.models import require_model
 from rekindle_inference.usecases.predictions import check_fits
@@ -60,84 +59,72 @@ class SegmentationView:
 
 
 def create_segmentation(
-    state: State, rules: QueueRules, request: RequestKey, project_id: str, wanted: CreateSegmentation
-) -> SegmentationView:
-    """Put one image into the queue, once per request id.
+    uow: UnitOfWork, rules: QueueRules, project_id: str, request: CreateSegmentation
+) -> SegmentationId:
+    """Put one image into the queue.
 
     InvalidInput, NotFound, ModelNotReady; CapacityExceeded (QUEUE_FULL) with the time to wait.
     """
     project = check_project(project_id)
-    time_to_live = _time_to_live(rules, wanted.time_to_live)
-    with state.write() as uow:
-        answered = uow.requests.find(request)
-        if answered is None:
-            segmentation = _new(uow, rules, project, wanted, time_to_live)
-            uow.segmentations.add(segmentation)
-            answered = segmentation.segmentation_id.encode()
-            uow.requests.add(request, answered)
-        return _seen(uow, _require(uow, project, answered.decode()))
+    segmentation = _new(uow, rules, project, request, _time_to_live(rules, request.time_to_live))
+    uow.segmentations.add(segmentation)
+    return segmentation.segmentation_id
 
 
-def get_segmentation(state: State, project_id: str, segmentation_id: str) -> SegmentationView:
+def get_segmentation(uow: UnitOfWork, project_id: str, segmentation_id: str) -> SegmentationView:
     """NotFound where it does not exist in the project."""
-    with state.read() as uow:
-        return _seen(uow, _require(uow, check_project(project_id), segmentation_id))
+    segmentation = _require(uow, check_project(project_id), segmentation_id)
+    places = uow.segmentations.positions([segmentation.segmentation_id])
+    return SegmentationView(segmentation=segmentation, position=places.get(segmentation.segmentation_id, 0))
 
 
 def list_segmentations(
-    state: State, project_id: str, *, states: frozenset[SegmentationState], volume_id: str, paging: Paging
+    uow: UnitOfWork, project_id: str, *, states: frozenset[SegmentationState], volume_id: str, paging: Paging
 ) -> Page[SegmentationView]:
     """Newest first; of some states and of one image where these are given. The place of one is moment and id."""
-    project = check_project(project_id)
-    with state.read() as uow:
-        rows = uow.segmentations.page(
-            project,
-            states=states,
-            volume_id=VolumeId(volume_id) if volume_id else None,
-            after=place_of(paging),
-            limit=paging.limit,
-        )
-        page = paging.page(rows, lambda row: [row.created_at.isoformat(), row.segmentation_id])
-        places = uow.segmentations.positions(segmentation.segmentation_id for segmentation in page.items)
-    seen = [SegmentationView(segmentation=item, position=places.get(item.segmentation_id, 0)) for item in page.items]
-    return Page(seen, page.next_token)
+    rows = uow.segmentations.page(
+        check_project(project_id),
+        states=states,
+        volume_id=VolumeId(volume_id) if volume_id else None,
+        after=place_of(paging),
+        limit=paging.limit,
+    )
+    page = paging.page(rows, lambda row: [row.created_at.isoformat(), row.segmentation_id])
+    places = uow.segmentations.positions(segmentation.segmentation_id for segmentation in page.items)
+    views = [SegmentationView(segmentation=item, position=places.get(item.segmentation_id, 0)) for item in page.items]
+    return Page(views, page.next_token)
 
 
-def cancel_segmentation(state: State, request: RequestKey, project_id: str, segmentation_id: str) -> SegmentationView:
+def cancel_segmentation(uow: UnitOfWork, project_id: str, segmentation_id: str) -> None:
     """End it, also while it runs: what its worker does from now on is not kept.
 
     NotFound, IllegalTransition where it has ended otherwise.
     """
-    project = check_project(project_id)
-    with state.write() as uow:
-        if uow.requests.find(request) is None:
-            _require(uow, project, segmentation_id)
-            current = uow.segmentations.lock(SegmentationId(segmentation_id))
-            assert current is not None
-            uow.segmentations.update(domain.cancel(current, uow.now))
-            uow.requests.add(request, segmentation_id.encode())
-        return _seen(uow, _require(uow, project, segmentation_id))
+    _require(uow, check_project(project_id), segmentation_id)
+    current = uow.segmentations.lock(SegmentationId(segmentation_id))
+    assert current is not None
+    uow.segmentations.update(domain.cancel(current, uow.now))
 
 
 def _new(
-    uow: UnitOfWork, rules: QueueRules, project: ProjectId, wanted: CreateSegmentation, time_to_live: timedelta
+    uow: UnitOfWork, rules: QueueRules, project: ProjectId, request: CreateSegmentation, time_to_live: timedelta
 ) -> Segmentation:
-    image = require_volume(uow, project, wanted.volume_id, field="volume_id")
+    image = require_volume(uow, project, request.volume_id, field="volume_id")
     # Also where the active one is meant: it may be another one when work begins, but there must be one.
-    check_fits(image, require_model(uow, project, wanted.model_version_id))
-    if uow.segmentations.queued(project, wanted.priority) >= rules.most:
+    check_fits(image, require_model(uow, project, request.model_version_id))
+    if uow.segmentations.queued(project, request.priority) >= rules.most:
         raise CapacityExceeded(
-            f"{rules.most} segmentations of priority {wanted.priority} are queued already: try again later",
+            f"{rules.most} segmentations of priority {request.priority} are queued already: try again later",
             reason="QUEUE_FULL",
             retry_after_s=_QUEUE_RETRY_S,
         )
-    lane, due_at = queue_place(wanted.priority, uow.now, rules.batch_patience)
+    lane, due_at = queue_place(request.priority, uow.now, rules.batch_patience)
     return Segmentation(
         segmentation_id=SegmentationId(str(uuid4())),
         project_id=project,
         volume_id=image.volume_id,
-        requested_model_version_id=ModelVersionId(wanted.model_version_id) if wanted.model_version_id else None,
-        priority=wanted.priority,
+        requested_model_version_id=ModelVersionId(request.model_version_id) if request.model_version_id else None,
+        priority=request.priority,
         lane=lane,
         due_at=due_at,
         created_at=uow.now,
@@ -145,24 +132,19 @@ def _new(
     )
 
 
-def _time_to_live(rules: QueueRules, wanted: timedelta | None) -> timedelta:
-    if wanted is None:
+def _time_to_live(rules: QueueRules, requested: timedelta | None) -> timedelta:
+    if requested is None:
         return rules.time_to_live
-    if not timedelta(0) < wanted <= rules.longest_time_to_live:
+    if not timedelta(0) < requested <= rules.longest_time_to_live:
         most = int(rules.longest_time_to_live.total_seconds())
         raise wrong_field("time_to_live", f"must be above 0 and at most {most} seconds")
-    return wanted
-
-
-def _seen(uow: UnitOfWork, segmentation: Segmentation) -> SegmentationView:
-    places = uow.segmentations.positions([segmentation.segmentation_id])
-    return SegmentationView(segmentation=segmentation, position=places.get(segmentation.segmentation_id, 0))
+    return requested
 
 
 def _require(uow: UnitOfWork, project: ProjectId, segmentation_id: str) -> Segmentation:
-    found = uow.segmentations.get(project, SegmentationId(segmentation_id))
-    if found is None:
+    segmentation = uow.segmentations.get(project, SegmentationId(segmentation_id))
+    if segmentation is None:
         raise NotFound(
             f"there is no segmentation {quoted_id(segmentation_id)} in this project", reason="SEGMENTATION_NOT_FOUND"
         )
-    return found
+    return segmentation
