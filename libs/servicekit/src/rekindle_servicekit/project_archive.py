@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
@@ -16,7 +15,7 @@ from rekindle.errors import AlreadyExists, InvalidInput, RekindleError
 
 from rekindle_servicekit import idempotency
 from rekindle_servicekit.archive import ArchiveReader, bad_archive, write_archive
-from rekindle_servicekit.database import hold_names, read, write
+from rekindle_servicekit.database import database_now, hold_names, read, write
 from rekindle_servicekit.objects import MemoryObjects, Objects
 from rekindle_servicekit.principal import Principal
 from rekindle_servicekit.project_rows import ProjectTable, Row, check_parents, dump_rows, insert_rows, parse_rows
@@ -121,7 +120,7 @@ class ProjectArchive:
             with write(self.engine) as connection:
                 self._insert(connection, project_id, tables)
                 answer = f"{counts[0]} {counts[1]}".encode()
-                now = datetime.now(UTC)
+                now = database_now(connection)
                 idempotency.store(connection, principal, _METHOD, request_id, sha256, answer, now=now)
             self._keep_stored(archive, path.parent)
         finally:
