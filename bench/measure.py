@@ -58,7 +58,7 @@ class Row:
     unit: str
     more_is_better: bool
     rekindle: Figure
-    #: What would be taken instead.
+    #: Name of the alternative that a user would take instead.
     instead: str
     other: Figure
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 MB = 1e6
 CLASSES = 3
-#: Of a scan of the abdomen, about, liver and spleen.
+#: Typical sizes of liver and spleen in a scan of the abdomen.
 FOREGROUND_SHARE = 0.05
 Kind = Literal["rekindle", "torch"]
 

@@ -35,7 +35,7 @@ from bench.json_states import JsonStates
 from bench.measure import Figure, Options, Row, alternate, percentile
 
 MODEL = ModelVersionId("model-1")
-#: As many people as label at once.
+#: Number of people who label at once.
 PEOPLE = [Principal(issuer="bench", subject=f"annotator-{number}", display_name="") for number in range(20)]
 ORGANS = (Organ(id="liver", label_value=1), Organ(id="spleen", label_value=2))
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 ORGANS = (vocabulary.Organ(id="liver", label_value=1), vocabulary.Organ(id="spleen", label_value=2))
 CLASSES = 1 + len(ORGANS)
 SLICES = 100
-#: What each pass of the igniter is told beside its images.
+#: Input of each pass of the igniter besides its images.
 MODALITIES = [("CT",), ("MR",)]
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 _GEOMETRY = Geometry(

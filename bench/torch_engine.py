@@ -19,7 +19,7 @@ from rekindle_trainer.process.networks.transunet import TransUNet
 class TorchEngine:
     """One network, in memory for good."""
 
-    #: As many as the embedded engine is given.
+    #: Number of threads, the same as the embedded engine has.
     batch_size = 16
 
     def __init__(self, weights: Path, preset: str, classes: int, *, threads: int) -> None:

@@ -32,7 +32,7 @@ class Setting:
         return f"{'bf16' if self.bf16 else 'fp32'}, {layout}"
 
 
-#: What torch does unless it is told otherwise.
+#: Default settings of torch.
 PLAIN = Setting(bf16=False, channels_last=False)
 SETTINGS = [PLAIN, *(Setting(bf16=b, channels_last=c) for b, c in ((False, True), (True, False), (True, True)))]
 
@@ -79,7 +79,7 @@ class Stepper:
         modalities = ("CT", "MR") if name == "igniter" else ("CT",)
         channels = PRESET.igniter.in_channels if name == "igniter" else PRESET.transunet.in_channels
         self._batches = {modality: self._batch(phase.batch, channels) for modality in modalities}
-        #: In one step, over all modalities.
+        #: Slices in one step, over all modalities.
         self.images = phase.batch * len(modalities)
 
     def step(self) -> None:

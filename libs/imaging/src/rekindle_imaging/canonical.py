@@ -18,7 +18,7 @@ MAGIC: Final = b"RKVOL1\n"
 #: 512 x 512 x 1024 voxels.
 MAX_VOXELS: Final = 2**28
 _LEVEL: Final = 3
-#: Of the JSON header.
+#: Largest size of the JSON header, in bytes.
 MAX_HEADER_BYTES: Final = 65_536
 _DTYPES: Final = {"image": "int16", "mask": "uint8"}
 
@@ -132,7 +132,7 @@ def _decompress(packed: memoryview, expected_bytes: int) -> bytes:
     claimed = _guarded(lambda: zstandard.frame_content_size(packed), "the voxels are damaged")
     if claimed != expected_bytes:
         raise VolumeError("BAD_CANONICAL", "the voxels do not fill the geometry")
-    # Decompressing in one call bounds the output by the claimed size, whatever the frame really holds.
+    # Decompressing in one call bounds the output by the claimed size, even where the frame holds more.
     unpacker = zstandard.ZstdDecompressor()
     raw: bytes = _guarded(
         lambda: unpacker.decompress(packed, allow_extra_data=False), "the voxels are damaged or cut off"

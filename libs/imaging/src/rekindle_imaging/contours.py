@@ -14,7 +14,7 @@ def boundary_length_mm(mask: NDArray[Any], geometry: Geometry) -> float:
     """Length of the in-plane contours of a boolean mask (k, j, i), summed over its slices, in mm.
 
     Estimator: marching squares at one half, so a line crosses each 2 x 2 cell of pixels along an edge or cuts
-    a corner. Right for straight edges along rows and columns, whatever their spacing (each corner saves 0.59
+    a corner. Right for straight edges along rows and columns, at any spacing (each corner saves 0.59
     of a square pixel); too long by 5.5 % for a large circle of square pixels, by 9 % at a spacing of 2 to 1.
     """
     box = bounding_box(mask)

@@ -29,7 +29,7 @@ class NiftiHeader:
 
     #: (i, j, k)
     size: tuple[int, int, int]
-    #: Where the voxels begin, and how many bytes they take, uncompressed.
+    #: Offset and size of the voxels in bytes, uncompressed.
     offset: int
     content_bytes: int
     #: Type of floating-point voxels with their byte order; None for whole numbers.

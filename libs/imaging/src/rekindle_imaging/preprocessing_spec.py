@@ -65,7 +65,7 @@ class Preprocessing:
     slice_spacing_mm: float | None
     #: (rows, columns)
     size: tuple[int, int]
-    #: Where the grid's in-plane centre lies: the middle of the body, or of the volume.
+    #: In-plane centre of the grid: the middle of the body, or of the volume.
     crop: Literal["body", "none"] = "body"
     window: Window
     normalization: Literal["zscore"] = "zscore"
@@ -109,9 +109,9 @@ class Preprocessing:
 PAPER = Preprocessing(spacing_mm=(1.5, 1.5), slice_spacing_mm=8.0, size=(256, 256), window=CT_WINDOW, channels=3)
 #: The same in plane, slices as they are.
 NATIVE = replace(PAPER, slice_spacing_mm=None)
-#: For two CPU cores: the paper's field of view at half the resolution.
+#: Grid for two CPU cores: the paper's field of view at half the resolution.
 CPU = replace(PAPER, spacing_mm=(3.0, 3.0), slice_spacing_mm=6.0, size=(128, 128))
-#: For synthetic abdomens: the same field of view, coarser.
+#: Grid for synthetic abdomens: the same field of view, coarser.
 DEMO = replace(PAPER, spacing_mm=(4.0, 4.0), size=(96, 96))
-#: For tests.
+#: Grid for tests.
 TINY = replace(PAPER, spacing_mm=(6.0, 6.0), slice_spacing_mm=12.0, size=(64, 64))

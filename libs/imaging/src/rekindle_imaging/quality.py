@@ -19,7 +19,7 @@ class QualityFeatures:
     #: 0 to 1, on the model grid.
     soft_dice_confidence: float
     predicted_ml: float
-    #: In-plane contours, summed over slices.
+    #: Length of the in-plane contours, summed over slices.
     boundary_length_mm: float
     #: 26-connected components.
     components: int

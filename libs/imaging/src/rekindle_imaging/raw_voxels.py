@@ -1,4 +1,4 @@
-"""Voxels behind a text header (NRRD, MetaImage): bounded by what the header claims, whatever the bytes say."""
+"""Voxels behind a text header (NRRD, MetaImage): bounded by the header's claim, not by the bytes."""
 
 import re
 import zlib
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rekindle_imaging.errors import VolumeError
 from rekindle_imaging.geometry import Triple
 
-#: A header that has not ended by then is none.
+#: Largest length of a header, in bytes.
 MAX_HEADER_BYTES: Final = 65_536
 #: Deflate cannot do better than about 1032 to 1.
 _MAX_DEFLATE_RATIO: Final = 1040
@@ -27,7 +27,7 @@ def start_of(path: Path) -> bytes:
 
 
 def numbers(text: str, count: int, what: str) -> tuple[float, ...]:
-    """Exactly `count` finite decimal numbers, with a point whatever the locale. Raises VolumeError("BAD_GEOMETRY")."""
+    """Exactly `count` finite decimal numbers, with a point in every locale. Raises VolumeError("BAD_GEOMETRY")."""
     words = text.split()
     if len(words) != count or not all(_NUMBER.fullmatch(word) for word in words):
         raise VolumeError("BAD_GEOMETRY", f"{what} must be {count} finite numbers, with a decimal point")

@@ -1,4 +1,4 @@
-"""A bell that wakes whoever waits for the state to change; all of it on one event loop."""
+"""A bell that wakes the waiters when the state changes; all of it on one event loop."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import asyncio
 
 
 class Bell:
-    """Rung after every change. It says that something is new, never what: whoever wakes reads the state."""
+    """Rung after every change. It says that something is new, never what: a waiter reads the state."""
 
     def __init__(self) -> None:
         self._rung = 0
         self._changed = asyncio.Event()
 
     def ring(self) -> None:
-        """Wake everybody who waits now, and whoever has heard an earlier ring last."""
+        """Wake every waiter, and let a later waiter with an older count return at once."""
         self._rung += 1
         self._changed.set()
         self._changed = asyncio.Event()

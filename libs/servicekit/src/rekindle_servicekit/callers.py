@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 ISSUER = "callers"
 _KEYS = {"token", "sha256", "certificate", "subject", "name", "roles", "expires"}
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-#: What an unknown token is compared with, so that it takes as long as a known one.
+#: Digest to compare an unknown token with, so that the comparison takes as long as for a known one.
 _NO_DIGEST = "0" * 64
 
 

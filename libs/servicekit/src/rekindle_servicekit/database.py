@@ -39,11 +39,11 @@ _TRANSIENT_SQLITE: Final = {
 }
 
 
-#: Beside operational errors: a primary that has become a standby, and a transaction that stood still.
+#: Codes of further errors that pass: a primary that has become a standby, and a transaction that stood still.
 _TRANSIENT_POSTGRESQL: Final = {"25006", "25P03"}
 #: A row that another transaction has just made, or removed: on SQLite, with one writer, that is no coincidence.
 _CONCURRENT_POSTGRESQL: Final = {"23503", "23505"}
-#: What PostgreSQL says to a login that it does not let in; there is no code for it on this side.
+#: Messages of PostgreSQL for a refused login; the driver gives no code for it.
 _REFUSALS: Final = ("authentication failed", "no password supplied", "no pg_hba.conf entry", "FATAL:  database")
 _LOOK_AGAIN_S: Final = 1.0
 _IDLE_TIMEOUT_S: Final = 120.0
@@ -134,7 +134,7 @@ def migrate(engine: sa.Engine, script_location: str | Path) -> None:
     """Bring the schema to the newest revision of a migrations folder: a path, or ``package:folder``.
 
     All or nothing, and once, however many processes call it at a time. A schema that a newer release has made
-    stays as it is: releases only add to it, so that the one before can go on.
+    stays as it is: releases only add to it, so that the release before can still run on it.
     """
     config = _config(script_location)
     with write(engine) as connection:
@@ -187,9 +187,10 @@ def prepare_schema(
 
 
 def hold_names(connection: sa.Connection, names: Iterable[str]) -> None:
-    """Let no other transaction that holds one of these names go on before this one ends.
+    """Make other transactions that hold one of these names wait until this one ends.
 
-    SQLite has one writer anyhow; in PostgreSQL the names are taken in order, so that nobody waits for each other.
+    SQLite has one writer anyhow. In PostgreSQL the names are taken in order, so that no two transactions wait for each
+    other.
     """
     if connection.dialect.name == "postgresql":
         for name in sorted(set(names)):
@@ -200,7 +201,7 @@ def hold_names(connection: sa.Connection, names: Iterable[str]) -> None:
 def wipe(engine: sa.Engine) -> None:
     """Leave nothing of removed rows in SQLite's log; its pages were overwritten when the rows were removed.
 
-    DependencyUnavailable where somebody reads the log for longer than the busy timeout: try again.
+    DependencyUnavailable where a reader holds the log for longer than the busy timeout: try again.
 
     PostgreSQL keeps removed rows until it vacuums, and its log as long as it is configured to.
     """
@@ -210,7 +211,7 @@ def wipe(engine: sa.Engine) -> None:
     connection = engine.raw_connection()
     try:
         cursor = connection.cursor()
-        # (whether somebody was in the way, pages of the log, pages moved)
+        # (whether a reader was in the way, pages of the log, pages moved)
         is_busy = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
         cursor.close()
     finally:
@@ -309,7 +310,7 @@ class _SqliteConnect:
         cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute("PRAGMA synchronous = FULL")
         cursor.execute("PRAGMA foreign_keys = ON")
-        # What is removed is overwritten: somebody may have asked for it to be erased.
+        # Removed rows are overwritten: they may belong to an erased patient.
         cursor.execute("PRAGMA secure_delete = ON")
         cursor.close()
 

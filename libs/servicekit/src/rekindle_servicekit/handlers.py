@@ -154,8 +154,8 @@ class Handlers(Generic[U]):
     async def watch(self, look: Callable[[], Awaitable[News]]) -> AsyncGenerator[Any]:
         """Send what each look finds, until one says that it has ended; look again after each change.
 
-        Raises DependencyUnavailable (STOPPING) when the server is about to end, so that a client goes on after the
-        restart from its last cursor.
+        Raises DependencyUnavailable (STOPPING) when the server is about to end, so that a client
+        continues from its last cursor after the restart.
         """
         backend = self._backend
         while True:

@@ -17,7 +17,7 @@ from rekindle_servicekit.principal import ADMIN_ROLE, Principal
 class Caller:
     """What is known of a caller before they are authenticated."""
 
-    #: As gRPC writes it: ``ipv4:127.0.0.1:50312``, ``ipv6:%5B::1%5D:50312``, ``unix:/run/a.sock``.
+    #: Address of the peer as gRPC writes it: ``ipv4:127.0.0.1:50312``, ``ipv6:%5B::1%5D:50312``, ``unix:/run/a.sock``.
     peer: str
     #: Names in lower case. Of a name sent twice the last value.
     metadata: Mapping[str, str | bytes] = field(default_factory=dict)

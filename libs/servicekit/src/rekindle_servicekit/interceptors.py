@@ -262,7 +262,7 @@ class _Watch:
     def __init__(self, check: Callable[[], Awaitable[None]], every_s: float) -> None:
         self._check = check
         self._every_s = every_s
-        #: Why the task was cancelled; None where somebody else has done so.
+        #: Error for which the task was cancelled; None where the cancellation came from elsewhere.
         self.refusal: RekindleError | None = None
         self._watched = cast("asyncio.Task[Any]", asyncio.current_task())
         self._loop = asyncio.get_running_loop()

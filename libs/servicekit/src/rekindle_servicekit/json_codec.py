@@ -1,6 +1,6 @@
 """Records as JSON and back, by their annotations, for columns and objects that are read as a whole.
 
-A record is a dataclass or a NamedTuple. A field's metadata may say `stored: False` (asked for anew each time) or
+A record is a dataclass or a NamedTuple. A field's metadata may say `stored: False` (read again each time) or
 `later: True` (unknown to the release before: stored only where it differs from its default).
 """
 
@@ -91,7 +91,7 @@ def _decode_union(kinds: tuple[Any, ...], value: Any) -> Any:
 
 
 def _is_stored(item: Field[Any], value: Any) -> bool:
-    """Not what is asked for anew each time; what came later only where somebody uses it."""
+    """Fields without those that are read again each time; later ones only where they are set."""
     if not item.metadata.get("stored", True):
         return False
     return not item.metadata.get("later") or getattr(value, item.name) != item.default

@@ -14,7 +14,7 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 
 
 class JsonFormatter(logging.Formatter):
-    """ts, level, service, logger, action, the ids from context, message, and whatever `extra` holds."""
+    """ts, level, service, logger, action, the ids from context, message, and the fields of `extra`."""
 
     def __init__(self, service: str) -> None:
         super().__init__()
@@ -43,5 +43,5 @@ def install_logging(service: str, *, level: str | int = "INFO", stream: IO[str] 
     handler.setFormatter(JsonFormatter(service))
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.captureWarnings(True)
-    # Alembic's lines on its own workings tell nobody anything; `database.migrate` says what has changed.
+    # Alembic's lines on its own workings help no reader; `database.migrate` says what has changed.
     logging.getLogger("alembic").setLevel(logging.WARNING)

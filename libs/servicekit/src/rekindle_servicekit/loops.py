@@ -1,4 +1,4 @@
-"""Background work: a step that is repeated until the service stops, whatever becomes of one of its turns."""
+"""Background work: a step that is repeated until the service stops, even where one turn fails."""
 
 from __future__ import annotations
 

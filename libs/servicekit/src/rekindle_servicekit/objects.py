@@ -25,7 +25,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT}
 _CHUNK_BYTES = 1024 * 1024
 #: No key starts with a dot, so nothing in here can be taken for an object.
 _STAGING = ".staging"
-#: Nobody writes for so long to a staged file without a byte being added.
+#: Age after which a staged file without new bytes is abandoned.
 _ABANDONED_S = 3600.0
 
 
@@ -167,7 +167,7 @@ class DirectoryObjects:
 
     def presign_put(self, key: str, expires_s: float) -> str | None:
         validate_key(key)
-        return None  # nobody serves a directory over HTTP
+        return None  # a directory is not served over HTTP
 
     def presign_get(self, key: str, expires_s: float) -> str | None:
         validate_key(key)

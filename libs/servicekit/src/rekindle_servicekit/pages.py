@@ -1,4 +1,4 @@
-"""Pages of a list: opaque tokens that say where the list goes on, bound to what was asked for."""
+"""Pages of a list: opaque tokens that say where the list continues, bound to its filter."""
 
 from __future__ import annotations
 

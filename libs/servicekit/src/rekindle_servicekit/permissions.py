@@ -1,6 +1,6 @@
 """Who may do what: one table of the permission that each RPC needs, one of the permissions that each role has.
 
-A new RPC gets a line here; until then nobody may call it.
+A new RPC gets a line here; without one it is refused to all callers.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from rekindle_servicekit.principal import ADMIN_ROLE, Principal
 class Permission(StrEnum):
     """What a caller may be allowed to do. Each RPC needs exactly one."""
 
-    #: Everybody, without credentials: health, and nothing else.
+    #: Calls without credentials: health, and nothing else.
     OPEN = "open"
-    #: Whoever is known: reflection, what the service can do.
+    #: Calls of every known caller: reflection, the service's capabilities.
     DISCOVER = "discover"
     #: See projects, cases, rounds, reports, model versions.
     PROJECT_READ = "project.read"
@@ -31,13 +31,13 @@ class Permission(StrEnum):
     VOLUME_WRITE = "volume.write"
     #: Lease cases, label them, hand them in.
     ANNOTATE = "annotate"
-    #: Judge what others handed in.
+    #: Judge the submissions of others.
     REVIEW = "review"
     #: Have volumes segmented, and follow the results.
     SEGMENT = "segment"
     #: Start and stop training, register and activate model versions.
     OPERATE = "operate"
-    #: What one service asks of another.
+    #: Calls of one service to another.
     SERVE = "serve"
     #: Check, move and erase what is stored.
     ADMINISTER = "administer"
@@ -188,7 +188,7 @@ def permissions_of(roles: Iterable[str]) -> frozenset[Permission]:
 
 
 def check_permission(principal: Principal, method: str, table: Mapping[str, Permission] = PERMISSIONS) -> None:
-    """PermissionDenied unless one of the caller's roles may call `method`; what the table lacks nobody may."""
+    """PermissionDenied unless one of the caller's roles may call `method`; a method without a line is refused."""
     needed = table.get(method)
     if needed is None:
         raise PermissionDenied(

@@ -14,6 +14,6 @@ class Principal:
 
     issuer: str
     subject: str
-    #: For people to read; decides nothing.
+    #: Name for people to read; it decides nothing.
     display_name: str
     roles: frozenset[str] = frozenset()

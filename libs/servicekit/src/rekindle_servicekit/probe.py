@@ -20,7 +20,7 @@ _SETTING = re.compile(r"REKINDLE_[A-Z]+_HEALTH_ADDRESS")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0 where the service serves; 1 where it does not, or cannot be asked; 2 where nobody said whom to ask."""
+    """0 where the service serves; 1 where it does not, or cannot be asked; 2 without an address."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     address = given[0] if given else _own_address(os.environ)
     if len(given) > 1 or not address or ":" not in address:

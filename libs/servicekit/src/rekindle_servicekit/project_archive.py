@@ -26,7 +26,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 #: Each takes a place in the database's table of locks.
 _HELD_AT_ONCE = 100
 _BY_CONTENT = re.compile(r"(?:volumes|canonical|weights)/([0-9a-f]{64})|packages/([0-9a-f]{64})/manifest\.json")
-#: What code that reads rows raises for those that it has not written.
+#: Errors of code that reads rows which it has not written.
 _UNREADABLE = (LookupError, ValueError, TypeError, AttributeError, AssertionError, ArithmeticError, RecursionError)
 Tables = Mapping[str, Sequence[Row]]
 
@@ -71,7 +71,7 @@ class ProjectArchive:
     prove: Callable[[Tables, Cancellation], None] = _nothing_stored
     #: Fits the rows to what is here already, in the transaction that adds them.
     adapt: Callable[[sa.Connection, Tables], Tables] = _as_they_are
-    #: Reads the rows back in the transaction that adds them, as the service does; whatever it raises refuses them.
+    #: Reads the rows back in the transaction that adds them, as the service does; an error refuses them.
     read_back: Callable[[sa.Connection, str], None] = _nothing
 
     def export(self, project_id: str, cancellation: Cancellation) -> Generator[bytes]:
@@ -174,7 +174,7 @@ class ProjectArchive:
     def _keep_stored(self, archive: ArchiveReader, folder: Path) -> None:
         """Store again what was erased with another project's rows before these were there to refer to it.
 
-        From now on they do: whoever erases the same bytes and has not seen them yet is waited for.
+        From now on they do. A purge of the same bytes that has not seen them yet is waited for.
         """
         keys = list(archive.manifest.objects)
         for first in range(0, len(keys), _HELD_AT_ONCE):

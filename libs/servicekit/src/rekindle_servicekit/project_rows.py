@@ -37,9 +37,9 @@ class ProjectTable:
     table: sa.Table
     #: The condition under which a row belongs to the project.
     of_project: Callable[[str], sa.ColumnElement[bool]]
-    #: In this order, parents before children; by default by the primary key.
+    #: Columns to sort by, parents before children; by default the primary key.
     order_by: tuple[sa.ColumnElement[Any], ...] = ()
-    #: What is made of a row for the archive; None leaves it out. What is under way here is not so elsewhere.
+    #: Function that makes the archived row; None leaves the row out. Work under way here is not under way elsewhere.
     archived: Callable[[Row], Row | None] = _unchanged
     #: Columns that only mean something here, and what they get where the row is taken in.
     filled: Mapping[str, Callable[[sa.Connection], Any]] = field(default_factory=dict)

@@ -63,7 +63,7 @@ class S3Objects:
 
     What went in is compared with what the server says it has, by the MD5 of its parts or by reading it back where
     the server tells none. The object keeps the SHA-256 of its bytes, against which what comes out is checked. One
-    that somebody else has put there, by a presigned address or by hand, has none and is given as it is.
+    that came from elsewhere, by a presigned address or by hand, has none and is given as it is.
 
     That no object is ever replaced holds among the writers of this process. Plain S3 cannot tell two processes
     that write other bytes under one new key at the same moment apart: one of them may be told too late, or not.
@@ -142,7 +142,7 @@ class S3Objects:
         with converted_errors(key):
             self._client.remove_object(self._bucket, key)
             if self._is_versioned():
-                # What is deleted is to be gone: a version that stays is a copy that nobody knows of.
+                # What is deleted is to be gone: a version that stays is an unknown copy.
                 for version in self._client.list_objects(self._bucket, prefix=key, include_version=True):
                     if version.object_name == key:
                         self._client.remove_object(self._bucket, key, version_id=version.version_id)

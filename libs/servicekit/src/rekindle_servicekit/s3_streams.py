@@ -77,8 +77,8 @@ class HashingReader:
 class Download(io.RawIOBase):
     """A readable stream of an object, or of at most `length` of its bytes from `offset`.
 
-    Where the line breaks it goes on from there. A whole object is checked against the digest that it carries, at
-    its end: IntegrityError. NotFound, OutsideObject and DependencyUnavailable already when it is made.
+    Where the line breaks, the download continues from there. A whole object is checked at its end against the digest
+    that it carries: IntegrityError. NotFound, OutsideObject and DependencyUnavailable already when it is made.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class Download(io.RawIOBase):
         super().close()
 
     def _told_length(self) -> int:
-        """Without it nobody could tell an object's end from a line that was cut."""
+        """Without it an object's end looks like a cut line."""
         length = self._response.headers.get("Content-Length", "")
         if not length.isdecimal():
             self._response.close()

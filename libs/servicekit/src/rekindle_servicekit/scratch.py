@@ -1,4 +1,4 @@
-"""Private folders for files on their way: gone with whoever made them, also if that was killed."""
+"""Private folders for files on their way: they go with the process that made them, even a killed one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 class ScratchFolder:
-    """A folder of this process below `parent`, readable by nobody else, until it is closed.
+    """A folder of this process below `parent`, readable by no other user, until it is closed.
 
     A process that was killed leaves its folder behind; `remove_abandoned` tells it from a live one's by the lock in it.
     """

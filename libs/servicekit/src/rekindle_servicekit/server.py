@@ -26,7 +26,7 @@ from rekindle_servicekit.permissions import PERMISSIONS, Permission
 _log = logging.getLogger(__name__)
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
-#: Of calls of the trainer, whose runs name every example: some 150,000 of them.
+#: Largest message of the trainer in bytes: a run names every example, some 150,000 of them.
 MAX_TRAINER_MESSAGE_BYTES = 32 * 1024 * 1024
 MAX_CONCURRENT_STREAMS = 100
 
@@ -42,7 +42,7 @@ _CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.http2.max_ping_strikes", 2),
 )
 
-#: Long-running work beside the calls; ends when the event is set.
+#: Background work; it ends when the event is set.
 Background = Callable[[asyncio.Event], Awaitable[None]]
 
 
@@ -52,9 +52,9 @@ class ServerOptions:
 
     #: ``host:port`` or ``unix:path``; port 0 takes a free one.
     address: str = "127.0.0.1:0"
-    #: Where health alone is answered, always in plain text, for probes without credentials; None for nowhere.
+    #: Address that answers health alone, in plain text, for probes without credentials; None for no such address.
     health_address: str | None = "127.0.0.1:0"
-    #: Where ``GET /metrics`` is answered over plain HTTP; None for nowhere.
+    #: Address that answers ``GET /metrics`` over plain HTTP; None for no such address.
     metrics_address: str | None = None
     #: Allow plain text beyond the loopback interface.
     insecure: bool = False
@@ -62,15 +62,15 @@ class ServerOptions:
     credentials: grpc.ServerCredentials | None = None
     reflection: bool = True
     require_deadline: bool = False
-    #: Of one request, and of one answer.
+    #: Largest request and largest response, in bytes.
     max_message_bytes: int = MAX_MESSAGE_BYTES
-    #: How often the caller of a call that takes long is looked at again: it ends where they are let in no more.
+    #: Interval of checking the caller of a long call again; the call ends once the caller is refused.
     check_callers_every_s: float = 30.0
-    #: After this a connection takes no new calls, so that its peer shows a certificate anew; those that run go on.
+    #: After this a connection takes no new calls, so that its peer shows its certificate again; running calls finish.
     max_connection_age_s: float = 3600.0
-    #: How long calls may still run after the first signal to stop.
+    #: Time that calls may still run after the first signal to stop.
     grace_s: float = 10.0
-    #: Where to write the addresses taken, as JSON, for whoever started the process.
+    #: File for the addresses in use, as JSON, for the program that started the process.
     port_file: Path | None = None
 
 
@@ -85,7 +85,7 @@ class Server:
     ) -> None:
         check_exposure(options)
         self._options = options
-        #: What is measured of the calls; a service adds its own to the registry.
+        #: Metrics of the calls; a service adds its own to the registry.
         self.metrics = Metrics()
         interceptors = default_interceptors(
             authenticator,
@@ -106,7 +106,7 @@ class Server:
         self._names: list[str] = []
         for server in (self._main, self._probes):
             health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        #: Set when the server is about to end: streams that could go on for ever should end themselves.
+        #: Set when the server is about to end: endless streams end themselves then.
         self.stopping = asyncio.Event()
         self.address = options.address
         self.health_address = options.health_address
@@ -167,7 +167,7 @@ class Server:
 
 
 async def serve(server: Server, background: Sequence[Background] = ()) -> None:
-    """Run `server` and the work beside it until SIGTERM or SIGINT; a second signal ends it at once.
+    """Run `server` and its background work until SIGTERM or SIGINT; a second signal ends it at once.
 
     Work that fails takes the server down with it, and its error is raised here: a service without its
     background work only looks alive.

@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 from rekindle.errors import FieldViolation, InvalidInput
 
-#: What may name an installation: it begins object keys and names of models, so no capitals, dots or slashes.
+#: Pattern of an installation id: it begins object keys and names of models, so no capitals, dots or slashes.
 INSTALLATION_ID = r"^([a-z0-9][a-z0-9-]{0,31})?$"
 
 
@@ -24,7 +24,7 @@ class ServiceSettings(BaseSettings):
 
     Every variable with the prefix must be known. Values are built once, in `__main__`, and passed inward. Any
     value may lie in a file that the variable with ``_FILE`` at its end names, so that no password need be in the
-    environment. Where there may be no value, an empty one is none.
+    environment. An empty value counts as no value where there may be none.
     """
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", env_nested_delimiter="__")

@@ -63,7 +63,7 @@ class Expected:
     project_id: str = ""
     #: SHA-256 of the bytes; None where nothing says it.
     sha256: str | None = None
-    #: What to do where it is missing, beyond restoring it.
+    #: Advice where it is missing, beyond restoring it.
     remedy: str = ""
 
 
@@ -85,7 +85,7 @@ def compare_objects(
     *,
     now: datetime,
 ) -> Iterator[Finding]:
-    """Every expected object is looked at once, then every object in `folders` (``"volumes/"``) that nobody expects.
+    """Every expected object is looked at once, then every object in `folders` (``"volumes/"``) that is not expected.
 
     Keys are remembered, so memory grows with the number of objects and not with their size.
     """

@@ -24,14 +24,14 @@ class CallContext(Protocol):
 
 
 class Cancellation:
-    """Tells blocking work that nobody waits for it any more; like a `threading.Event` that is set then."""
+    """Tells blocking work that its caller no longer waits for it; like a `threading.Event` that is set then."""
 
     def __init__(self, timeout_s: float | None = None) -> None:
         self._event = threading.Event()
         self._deadline = None if timeout_s is None else time.monotonic() + timeout_s
 
     def set(self) -> None:
-        """Call the work off."""
+        """Cancel the work."""
         self._event.set()
 
     def is_set(self) -> bool:
@@ -70,7 +70,7 @@ class Workers:
     async def run_blocking(self, func: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """`func` in a thread, with the context variables of here; CapacityExceeded where the queue is full.
 
-        Work that has begun is finished, also when nobody awaits it any more.
+        Work that has begun is finished, even when its caller no longer waits.
         """
         return await asyncio.wrap_future(self._submit(partial(func, *args, **kwargs)))
 
@@ -121,14 +121,14 @@ async def _settle(waiter: asyncio.Future[T]) -> None:
         try:
             await asyncio.wait([waiter])
         except asyncio.CancelledError:
-            continue  # whoever cancels twice waits all the same: the thread cannot be left running
+            continue  # a second cancellation waits too: the thread cannot be left running
     if not waiter.cancelled():
         waiter.exception()  # taken note of, so that asyncio does not report it as lost
 
 
 @cache
 def default_workers() -> Workers:
-    """The pool of this process for whoever was not given one."""
+    """The pool of this process for code that was not given one."""
     return Workers()
 
 

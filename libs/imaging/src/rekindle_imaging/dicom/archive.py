@@ -81,7 +81,7 @@ def _size(header: bytes) -> int:
         raise VolumeError("BAD_ARCHIVE", "the archive is damaged, or is no POSIX tar")
     if size is None:
         raise VolumeError("BAD_ARCHIVE", "the archive has a file of more than 8 GiB, or of a size that is no number")
-    # Folders and links have nothing behind them, whatever they claim.
+    # Folders and links have no content, even where they claim a size.
     return int(size[1], 8) if header[156:157] in (*_REGULAR, *_NEXT_NAME, _GLOBAL) else 0
 
 

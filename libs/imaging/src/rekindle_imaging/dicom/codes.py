@@ -11,7 +11,7 @@ class Code:
     scheme: str
     value: str
     meaning: str
-    #: "left" or "right" where the concept needs it said beside it.
+    #: Side, "left" or "right", where the concept needs one.
     side: str = ""
 
 

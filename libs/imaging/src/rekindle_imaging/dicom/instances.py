@@ -31,10 +31,10 @@ IMAGES: Final = {CT: "CT", MR: "MR", **ENHANCED}
 
 _UID: Final = re.compile(r"[0-9.]{1,64}")
 _CODE: Final = re.compile(r"[A-Z0-9_ ]{1,16}")
-#: What elements of the file meta information can be.
+#: Value representations of elements in the file meta information.
 _META_VRS: Final = {"UL", "OB", "UI", "SH", "AE", "UR"}
 _PROGRAMS: Final = (b"MZ", b"\x7fELF", b"#!", b"\xca\xfe\xba\xbe", b"\xcf\xfa\xed\xfe", b"\xfe\xed\xfa")
-#: What one file may become when it is inflated.
+#: Largest size of one inflated file, in bytes.
 _MAX_INFLATED_BYTES: Final = 256 * 1024**2
 
 
@@ -49,7 +49,7 @@ class Instance:
     study_instance_uid: str
     frame_of_reference_uid: str
     accession_number: str
-    #: As the file says it, or "OT".
+    #: Modality as the file states it, or "OT".
     modality: str
     is_localizer: bool
     has_pixels: bool
@@ -99,7 +99,7 @@ def value_of(dataset: Dataset, keyword: str) -> Any:
     """The value of an element, None where it is missing, empty or cannot be read."""
     try:
         value = dataset.get(keyword)
-    except Exception:  # whatever a damaged value makes the parser raise: there is no value
+    except Exception:  # a damaged value can make the parser raise anything: there is no value
         return None
     return None if value in ("", b"") else value
 
@@ -126,7 +126,7 @@ def syntax_of(dataset: Dataset) -> UID:
 
 @contextmanager
 def guarded(number: int) -> Generator[None]:
-    """Around what looks into the `number`-th file: whatever it makes the parser raise is VolumeError("NOT_DICOM")."""
+    """Turn every error of the parser on the `number`-th file into VolumeError("NOT_DICOM")."""
     try:
         # What the parser warns of may quote the headers, and they hold patients' data.
         with disable_value_validation(), warnings.catch_warnings(action="ignore"):

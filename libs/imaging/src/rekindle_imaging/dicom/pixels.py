@@ -39,7 +39,7 @@ _NATIVE: Final = (
     ExplicitVRBigEndian,
     DeflatedExplicitVRLittleEndian,
 )
-#: Transfer syntax -> the decoder that is used for it, whatever else is installed.
+#: Decoder of each transfer syntax, used even where others are installed.
 _DECODERS: Final = {
     RLELossless: "pydicom",
     JPEGLSLossless: "pyjpegls",
@@ -49,7 +49,7 @@ _DECODERS: Final = {
     HTJ2KLossless: "pylibjpeg",
     HTJ2KLosslessRPCL: "pylibjpeg",
 }
-#: What ITK decodes, of which only the pixels are shown to it.
+#: Transfer syntaxes that ITK decodes; it gets only the pixels.
 _BY_ITK: Final = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1)
 _FLOATS: Final = ("FloatPixelData", "DoubleFloatPixelData")
 

@@ -26,7 +26,7 @@ _GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
 class Plane:
     """One slice as a file gives it; directions and position in LPS millimetres."""
 
-    #: Which instance of the series, and which of its frames, from 0.
+    #: Index of the instance in the series, and of its frame, from 0.
     instance: int
     frame: int
     rows: int

@@ -25,7 +25,7 @@ _CATEGORY: Final = ("123037004", "SCT", "Anatomical Structure")
 _FAMILY: Final = ("123110", "DCM", "Artificial Intelligence")
 #: The namespace of the UIDs that are made of content.
 _NAMESPACE: Final = uuid.UUID("7a1e6f0c-8f5c-5f0a-9d3b-3f4c1c2a7e21")
-#: What a SEG copies of its sources and the standard allows to be empty.
+#: Attributes that a SEG copies from its sources; the standard allows them to be empty.
 _MAY_BE_EMPTY: Final = (
     *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime"),
     *("AccessionNumber", "StudyID", "ReferringPhysicianName"),

@@ -31,7 +31,7 @@ class Reference:
     study_instance_uid: str
     series_instance_uid: str
     frame_of_reference_uid: str
-    #: In the order of the slices.
+    #: Instances in the order of the slices.
     sop_instance_uids: tuple[str, ...]
     accession_number: str
 
@@ -50,7 +50,7 @@ class Stack:
     """A series in the order of its slices, its pixels not yet read."""
 
     instances: list[Instance]
-    #: In the order of the axis k; `instance` is an index into `instances`.
+    #: Planes in the order of the axis k; `instance` is an index into `instances`.
     planes: list[Plane]
     geometry: Geometry
 

@@ -16,7 +16,7 @@ class FoundSeries:
 
     #: "" where the files do not say it.
     series_instance_uid: str
-    #: As the files say it; "" where they are no DICOM files.
+    #: Modality as the files state it; "" where they are not DICOM files.
     modality: str
     files: list[Member] = field(default_factory=list[Member])
     #: Why it is known by its headers alone to be no volume.
