@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
 
+from rekindle._deprecated import warn_of_old_name
 from rekindle.api.scheduler.v1 import records_pb2 as records
 from rekindle.errors import InvalidInput
 from rekindle.timer import TimeSegment
@@ -41,3 +43,14 @@ def read_ticket(text: str) -> Ticket:
         )
     except (ValueError, KeyError, TypeError, AttributeError, ParseError) as failure:
         raise InvalidInput("this is not a ticket of a lease: give the text that Lease.ticket wrote") from failure
+
+
+_RENAMED = {"WrittenLease": "Ticket", "read_token": "read_ticket", "write_token": "write_ticket"}
+
+
+def __getattr__(name: str) -> Any:
+    """Names of earlier releases, which still work and warn."""
+    if name not in _RENAMED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warn_of_old_name(f"rekindle.tickets.{name}", f"rekindle.tickets.{_RENAMED[name]}")
+    return globals()[_RENAMED[name]]

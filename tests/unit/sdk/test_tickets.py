@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 from fake_world import World
+from rekindle import tickets
 from rekindle.api.scheduler.v1 import records_pb2 as records
 from rekindle.client import Client
 from rekindle.errors import InvalidInput, LeaseLost
@@ -109,3 +110,19 @@ def test_old_names_still_work_and_say_the_new_ones(project: Project, lease: Leas
         assert lease.take_up() is None
     with pytest.warns(DeprecationWarning, match=r"use Project\.resume"):
         lease.restore(ticket)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("WrittenLease", "Ticket"), ("read_token", "read_ticket"), ("write_token", "write_ticket")],
+)
+def test_names_of_earlier_releases_still_work(old: str, new: str) -> None:
+    """Functions of the module are found by their old names too, with a warning that names the new one."""
+    with pytest.warns(DeprecationWarning, match=new):
+        assert getattr(tickets, new) is getattr(tickets, old)
+
+
+def test_other_names_are_unknown() -> None:
+    """A name that never was is refused as Python does."""
+    with pytest.raises(AttributeError, match="no attribute 'read_tokens'"):
+        getattr(tickets, "read_tokens")  # noqa: B009 (a type checker would refuse the attribute)
