@@ -50,7 +50,7 @@ def test_demo_refuses_an_unknown_strategy(tmp_path: Path) -> None:
 
     done = demo("--data", tmp_path / "data", "--out", tmp_path / "out", "--strategy", "fastest")
 
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "easy-first" in done.stderr
 
 

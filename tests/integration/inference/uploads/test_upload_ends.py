@@ -1,11 +1,15 @@
 """How uploads in pieces end: finalized once, refused, aborted, abandoned."""
 
 import threading
+from datetime import timedelta
 
+import sqlalchemy as sa
 from refusals import refused
 from rekindle.api.inference.v1 import volumes_pb2 as volumes
 from rekindle.errors import DependencyUnavailable, IllegalTransition, IntegrityError, InvalidInput
+from rekindle_inference.state.tables import uploads
 from rekindle_inference.usecases.sweeping import sweep_uploads
+from rekindle_servicekit.database import read, write
 from upload_tool import CHUNK, Tool, pieces, purge
 
 
@@ -123,23 +127,38 @@ def test_an_upload_and_a_stream_of_one_request_are_one_act(running, phantom, tmp
     assert "REQUEST_ID_REUSED" == refused(lambda: Tool(running, b"x", request_id="r2").create()).reason
 
 
+def expiry(running, upload_id):
+    """The moment at which an upload ends, as it is stored."""
+    with read(running.service.state.engine) as connection:
+        return connection.execute(sa.select(uploads.c.expires_at).where(uploads.c.upload_id == upload_id)).scalar_one()
+
+
+def bring_forward(running, upload_id, by):
+    """Let an upload end earlier, instead of waiting for its end."""
+    ends = expiry(running, upload_id) - by
+    with write(running.service.state.engine) as connection:
+        connection.execute(sa.update(uploads).where(uploads.c.upload_id == upload_id).values(expires_at=ends))
+
+
 def test_abandoned_uploads_are_swept(start, phantom, tmp_path):
-    """What nobody went on with is removed; what somebody does is not."""
-    running = start(changes={"upload_lifetime_s": 1.0})
+    """An upload that nobody continues is removed at its end; each chunk moves the end of the other one on."""
+    lifetime = timedelta(hours=1)
+    running = start(changes={"upload_lifetime_s": lifetime.total_seconds()})
+    state_of_uploads = running.service.background[0]._uploads
     data = phantom.file(tmp_path).read_bytes()
     left, alive = Tool(running, data), Tool(running, data)
     for tool in (left, alive):
         tool.create()
         tool.put(0)
-    for _ in range(6):
-        threading.Event().wait(0.25)
-        alive.put(alive.query().received_bytes, size=50)  # each chunk moves the end on
+        bring_forward(running, tool.upload.upload_id, lifetime / 2)
+    alive.put(alive.query().received_bytes, size=50)
+    for tool in (left, alive):
+        bring_forward(running, tool.upload.upload_id, lifetime * 2 / 3)
     assert volumes.UPLOAD_STATE_EXPIRED == left.query().state
     assert "UPLOAD_ENDED" == refused(lambda: left.put(CHUNK)).reason
-    sweeper = running.service.background[0]
-    assert 1 == sweep_uploads(sweeper._uploads)
+    assert 1 == sweep_uploads(state_of_uploads)
     assert {alive.upload.upload_id} == {key.split("/")[1] for key in pieces(running)}
-    assert 0 == sweep_uploads(sweeper._uploads)
+    assert 0 == sweep_uploads(state_of_uploads)
     alive.put_all(alive.query().received_bytes)
     alive.finalize()
 
