@@ -30,7 +30,7 @@ RUN pip install --no-cache-dir hatchling \
 # Our own distributions by their files: an index may hold others of the same names.
 # hadolint ignore=DL3013
 RUN pip --python /opt/rekindle/bin/python install --no-cache-dir --no-deps /wheels/*.whl \
-    && pip --python /opt/rekindle/bin/python install --no-cache-dir "rekindle-servicekit[postgresql,s3]" "rekindle-trainer[kubernetes]"
+    && pip --python /opt/rekindle/bin/python install --no-cache-dir "rekindle-servicekit[postgresql,s3]" "rekindle-trainer[kubernetes,process]"
 
 FROM ${PYTHON_IMAGE}
 ARG VERSION=0.3.0.dev0

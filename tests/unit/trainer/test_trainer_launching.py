@@ -10,6 +10,7 @@ from rekindle.errors import DependencyUnavailable, InvalidInput
 from rekindle.vocabulary import RunState
 from rekindle_trainer.__main__ import _facts, training_command  # pyright: ignore[reportPrivateUsage]
 from rekindle_trainer.adapters import kubernetes as adapter
+from rekindle_trainer.adapters import launchers
 from rekindle_trainer.adapters.kubernetes_job import job_manifest
 from rekindle_trainer.adapters.launchers import make_launcher, stops_children
 from rekindle_trainer.domain.retry import ProcessEnd, RetryPolicy, Verdict
@@ -131,6 +132,14 @@ def test_settings_that_make_no_launcher_are_refused(changes: dict[str, Any], wor
     """Kubernetes without an image, without a readable kubeconfig, or outside of a cluster: said in words."""
     with pytest.raises(InvalidInput, match=words):
         make_launcher(TrainerSettings(launcher="kubernetes", **changes), ["python"])
+
+
+def test_a_training_process_that_is_not_installed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service without the training process says so at its start, not with the first run; another command is fine."""
+    monkeypatch.setattr(launchers, "find_spec", lambda name: None if name == "torch" else object())
+    with pytest.raises(InvalidInput, match=r"rekindle-trainer\[process\]"):
+        make_launcher(TrainerSettings(), training_command(TrainerSettings()))
+    assert 0 == make_launcher(TrainerSettings(), ["another", "command"]).gpus
 
 
 def test_images_are_named_by_digest(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ from rekindle_servicekit.retention import Retention
 from rekindle_servicekit.server import MAX_TRAINER_MESSAGE_BYTES, Server, serve
 from rekindle_servicekit.workers import Workers
 
-from rekindle_trainer.adapters.launchers import make_launcher, stops_children
+from rekindle_trainer.adapters.launchers import PROCESS, make_launcher, stops_children
 from rekindle_trainer.adapters.prometheus import run_metrics
 from rekindle_trainer.domain.presets import CATALOGUE
 from rekindle_trainer.domain.retry import RetryPolicy
@@ -65,7 +65,7 @@ def training_command(settings: TrainerSettings) -> list[str]:
     """The training process, in the interpreter and with the objects of this service."""
     # Where a bucket is and who asks for it comes by the environment: a command line is for everybody to read.
     location = settings.objects_url or str(settings.objects_directory.absolute())
-    process = [sys.executable, "-m", "rekindle_trainer.process", "--objects", location]
+    process = [sys.executable, "-m", PROCESS, "--objects", location]
     if settings.installation_id:
         process += ["--prefix", settings.installation_id]
     return [*process, "--run", "{run_id}", "--attempt", "{attempt}"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 from rekindle.errors import InvalidInput
 from rekindle_servicekit.object_store import is_bucket
@@ -14,11 +15,19 @@ from rekindle_trainer.adapters.subprocess import SubprocessLauncher
 from rekindle_trainer.ports import Launcher
 from rekindle_trainer.settings import TrainerSettings
 
+#: Module that a training process runs.
+PROCESS = "rekindle_trainer.process"
+
 
 def make_launcher(settings: TrainerSettings, command: Sequence[str]) -> Launcher:
     """`command` starts with its interpreter, for which a Job takes the one in its image."""
     if settings.launcher == "kubernetes":
         return _kubernetes(settings, command)
+    if PROCESS in command and find_spec("torch") is None:
+        raise InvalidInput(
+            "launcher is process and the training process is not installed: rekindle-trainer[process], or set launcher "
+            "to kubernetes"
+        )
     return SubprocessLauncher(
         command,
         settings.state_directory / "logs",
